@@ -1,0 +1,157 @@
+"""What every bundle does before its work begins: find its folder, check its keys, fix its seed, say what it will do."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.utils import set_determinism
+
+from medad_plugins.errors import InputError, find_input_error
+
+__all__ = ["announce", "begin", "find_root", "inference_workflow"]
+
+logger = logging.getLogger(__name__)
+
+TRACEBACK_VARIABLE = "MEDAD_TRACEBACK"
+
+
+def _running_workflow() -> ConfigWorkflow | None:
+    """The MONAI workflow that is evaluating the configuration this is called from.
+
+    MONAI tells an expression neither its workflow nor its file, so the call stack is asked.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, ConfigWorkflow):
+            return owner
+        frame = frame.f_back
+    return None
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / "configs" / "metadata.json").is_file()
+
+
+def find_root() -> str:
+    """Absolute path of the bundle whose configuration is being evaluated, from whatever folder it is run.
+
+    Known by the workflow that reads the configuration; for MONAI's other commands by ``--config_file`` on the command
+    line, else by the working folder. Hosts set the key ``bundle_root`` themselves.
+
+    Raises:
+        InputError: if none of them tells.
+    """
+    workflow = _running_workflow()
+    if workflow is not None:
+        return str(Path(workflow.config_root_path).resolve().parent)
+    for argument, value in zip(sys.argv, [*sys.argv[1:], ""]):
+        name, _, attached = argument.partition("=")
+        if name == "--config_file":
+            folder = Path(attached or value).resolve().parent.parent
+            if _is_bundle(folder):
+                return str(folder)
+    if _is_bundle(Path.cwd()):
+        return str(Path.cwd())
+    raise InputError("the bundle's folder cannot be told from here", todo="give it as --bundle_root")
+
+
+def _print_input_error(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print the sentence of an `InputError` alone; anything else as Python does."""
+    found = find_input_error(error)
+    if found is not None:
+        print(f"error: {found}", file=sys.stderr)
+    elif issubclass(kind, KeyboardInterrupt):
+        print("stopped; the same command with --resume true goes on with a training.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+def _refuse_unknown_keys(workflow: ConfigWorkflow, names: Sequence[str]) -> None:
+    """A misspelt ``--key`` would otherwise be ignored without a word."""
+    folder = Path(workflow.config_root_path)
+    known: dict[str, Any] = {}
+    for name in names:
+        known.update(ConfigParser.load_config_file(folder / f"{name}.yaml"))
+    others = [ConfigParser.load_config_file(path) for path in folder.glob("*.yaml") if path.stem not in names]
+    for key, value in workflow.parser.get().items():
+        # a federated client reads several of a bundle's configurations into one
+        if key in known or key == "_meta_" or any(key in other and other[key] == value for other in others):
+            continue
+        close = difflib.get_close_matches(key, known, n=1)
+        raise InputError(
+            "this bundle has no such key",
+            where=f"--{key}",
+            expected=f"one of {', '.join(k for k, v in known.items() if not isinstance(v, (dict, list)))}",
+            todo=f"did you mean --{close[0]}" if close else None,
+        )
+
+
+def begin(*names: str, seed: int = 0) -> None:
+    """First step of a configuration: one-sentence errors on the command line, known keys only, a fixed seed.
+
+    Args:
+        names: the configuration's name, e.g. ``"train"``, and those whose keys it takes too.
+        seed: of all random numbers.
+
+    Raises:
+        InputError: for a key that the configuration does not have.
+    """
+    if Path(sys.argv[0]).parts[-3:-1] == ("monai", "bundle") and not os.environ.get(TRACEBACK_VARIABLE):
+        sys.excepthook = _print_input_error
+    workflow = _running_workflow()
+    if workflow is not None:
+        _refuse_unknown_keys(workflow, names)
+    set_determinism(seed)
+
+
+def announce(bundle: str, cohort: Any, settings: Mapping[str, Any]) -> None:
+    """Say what a training run is about: which data, how many normal cases, which scale, which weights.
+
+    Args:
+        bundle: its name.
+        cohort: a `medad_plugins.data.Cohort`.
+        settings: what to name, in order; ``weights`` none gives a warning.
+    """
+    for line in cohort.describe().splitlines():
+        logger.info("%s on %s", bundle, line)
+    logger.info("%s: %s; the time it takes is told after the first iterations.", bundle, _listed(settings))
+    if str(settings.get("weights", "")).lower() in ("none", ""):
+        if "weights" in settings:
+            logger.warning("%s starts from random weights (--weights none): fine to try it, not to trust it.", bundle)
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def inference_workflow(bundle_root: str | Path) -> ConfigWorkflow:
+    """The bundle's inference as an initialised workflow, under the keys of the configuration that asks for it.
+
+    Every value of the asking configuration, if not null, replaces the one that ``inference.yaml`` has by this name.
+
+    Args:
+        bundle_root: the bundle's folder.
+    """
+    path = Path(bundle_root) / "configs" / "inference.yaml"
+    asking = _running_workflow()
+    own = {} if asking is None else asking.parser.get()
+    shared = {key: own[key] for key in ConfigParser.load_config_file(path) if own.get(key) is not None}
+    for key in ("imports", "initialize", "run", "bundle_root", "evaluator"):
+        shared.pop(key, None)
+    workflow = ConfigWorkflow(
+        config_file=str(path), workflow_type="infer", logging_file=False, bundle_root=str(bundle_root), **shared
+    )
+    workflow.initialize()
+    return workflow

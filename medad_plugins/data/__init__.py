@@ -1,0 +1,29 @@
+"""Data: datalists and cohorts, scans and how they are found and read, loaders, the built-in sample cohort."""
+
+from __future__ import annotations
+
+from medad_plugins.data.cohort import Cohort, find_cases, hold_out
+from medad_plugins.data.datalists import Case, read_datalist
+from medad_plugins.data.dicom_series import read_series
+from medad_plugins.data.loaders import FaultTolerantLoader, IterationLoader, IterationSampler, cached_dataset
+from medad_plugins.data.sample_cohort import generate_case, sample_cohort
+from medad_plugins.data.scan import Scan
+from medad_plugins.data.scan_files import find_scans, read_scan
+
+__all__ = [
+    "Case",
+    "Cohort",
+    "FaultTolerantLoader",
+    "IterationLoader",
+    "IterationSampler",
+    "Scan",
+    "cached_dataset",
+    "find_cases",
+    "find_scans",
+    "generate_case",
+    "hold_out",
+    "read_datalist",
+    "read_scan",
+    "read_series",
+    "sample_cohort",
+]

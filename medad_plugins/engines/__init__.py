@@ -1,0 +1,18 @@
+"""Engines: how a method is fitted, scored and kept."""
+
+from __future__ import annotations
+
+from medad_plugins.engines.fitting import FittingTrainer
+from medad_plugins.engines.model_file import ModelFile, save_model
+from medad_plugins.engines.schedule import epoch_length, image_as_target
+from medad_plugins.engines.scoring import ScoredCase, score_cases
+
+__all__ = [
+    "FittingTrainer",
+    "ModelFile",
+    "ScoredCase",
+    "epoch_length",
+    "image_as_target",
+    "save_model",
+    "score_cases",
+]

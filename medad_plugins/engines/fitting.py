@@ -1,0 +1,71 @@
+"""Trainer for methods that look at the data once and solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.trainer import SupervisedTrainer
+from monai.engines.utils import IterationEvents, default_prepare_batch
+from monai.utils.enums import CommonKeys
+
+__all__ = ["FittingTrainer"]
+
+
+class FittingTrainer(SupervisedTrainer):
+    """Fits a network in passes over the data, without gradients: ``collect(batch)`` each iteration, ``fit()`` at the end.
+
+    A `SupervisedTrainer`, as federated clients and MONAI's handlers expect, without optimiser and loss.
+
+    Args:
+        device: where to run.
+        train_data_loader: batches of normal cases.
+        network: module with ``collect(image)`` and ``fit()``, e.g. `medad_plugins.networks.PaDiM`.
+        max_epochs: passes over the data.
+        epoch_length: iterations of a pass; None takes the loader's length.
+        prepare_batch: as in MONAI; its first result is collected.
+        train_handlers: as in MONAI; at the trainer's end the network is fitted.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        train_data_loader: Iterable[Any],
+        network: torch.nn.Module,
+        max_epochs: int = 1,
+        epoch_length: int | None = None,
+        prepare_batch: Callable[..., Any] = default_prepare_batch,
+        train_handlers: Sequence[Any] | None = None,
+    ) -> None:
+        for method in ("collect", "fit"):
+            if not callable(getattr(network, method, None)):
+                raise ValueError(f"{type(network).__name__} cannot be fitted: it has no method {method}().")
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=None,  # type: ignore[arg-type]
+            loss_function=None,  # type: ignore[arg-type]
+            epoch_length=epoch_length,
+            prepare_batch=prepare_batch,
+            train_handlers=train_handlers,
+        )
+        # the last epoch ends before any handler of COMPLETED runs, so calibration always sees the fitted network
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._fit_after_last_epoch)
+
+    def _fit_after_last_epoch(self, engine: Engine) -> None:
+        if engine.state.epoch == engine.state.max_epochs:
+            self.network.fit()  # type: ignore[operator]
+
+    def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
+        image = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)[0]
+        image = image.as_tensor() if hasattr(image, "as_tensor") else image
+        engine.network.train()
+        engine.network.collect(image)
+        engine.state.output = {CommonKeys.IMAGE: image}
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        output: dict[str, Any] = engine.state.output
+        return output

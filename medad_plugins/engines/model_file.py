@@ -1,0 +1,127 @@
+"""The one file that a trained bundle is: weights, fitted state, calibration, and the settings to rebuild the network."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import medad_plugins
+from medad_plugins.errors import InputError
+from medad_plugins.files import atomic_path
+
+__all__ = ["ModelFile", "save_model"]
+
+
+def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapping[str, Any]) -> None:
+    """Write a model file atomically.
+
+    Args:
+        path: where; missing folders are made.
+        network: what to save, with its calibration.
+        bundle: the bundle's name, checked on loading.
+        settings: plain values by name that the network is rebuilt from, and ``image_size``.
+    """
+    with atomic_path(path) as temporary:
+        torch.save(
+            {
+                "model": network.state_dict(),
+                "bundle": bundle,
+                "settings": dict(settings),
+                "medad_version": medad_plugins.__version__,
+            },
+            temporary,
+        )
+
+
+class ModelFile:
+    """A trained bundle's ``model.pt``, opened when first needed and never running code from the file.
+
+    Args:
+        path: the file.
+        bundle: name of the bundle that asks for it.
+
+    Raises:
+        InputError: when read, for a missing, truncated or foreign file, a file with code in it, or another bundle's.
+    """
+
+    def __init__(self, path: str | Path, bundle: str) -> None:
+        self.path, self.bundle = Path(path), bundle
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The checked content."""
+        if not self.path.is_file():
+            raise InputError(
+                "there is no trained model",
+                where=self.path,
+                todo=f"train one with 'python -m monai.bundle run --config_file bundles/{self.bundle}/configs/train.yaml', "
+                "or give --ckpt_path",
+            )
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                "the model file holds more than tensors and plain values, which could run code, and was not loaded",
+                where=self.path,
+                todo="use a model.pt written by a MedAD bundle",
+            ) from error
+        except (RuntimeError, EOFError, OSError, ValueError) as error:
+            raise InputError(
+                "the model file cannot be read",
+                where=self.path,
+                found="a truncated or foreign file",
+                todo="copy it again or train again",
+            ) from error
+        keys = {"model", "bundle", "settings"}
+        if not isinstance(content, dict) or not keys <= content.keys():
+            raise InputError("the file is no MedAD model", where=self.path, expected=f"the entries {sorted(keys)}")
+        if content["bundle"] != self.bundle:
+            raise InputError(
+                "the model belongs to another bundle",
+                where=self.path,
+                expected=self.bundle,
+                found=content["bundle"],
+                todo="give the --ckpt_path of this bundle",
+            )
+        return content
+
+    def setting(self, name: str) -> Any:
+        """A value that the model was trained with, e.g. ``image_size`` or one of its network's arguments.
+
+        Raises:
+            InputError: if the model does not say it.
+        """
+        settings = {**self.content["settings"]["network"], **self.content["settings"]}
+        if name not in settings:
+            raise InputError(f"the model does not say its {name}", where=self.path, todo="train it again")
+        return settings[name]
+
+    def rebuild(self, network: Callable[..., nn.Module], **changes: Any) -> Any:
+        """The network as it was trained, in eval mode.
+
+        Args:
+            network: its class.
+            changes: settings to replace, e.g. ``weights="none"``.
+
+        Raises:
+            InputError: if the file does not fit the class.
+        """
+        settings = {**self.content["settings"]["network"], **changes}
+        try:
+            rebuilt = network(**settings)
+            rebuilt.load_state_dict(self.content["model"], strict=True)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                "the model does not fit the network of this bundle",
+                where=self.path,
+                expected=f"the state of {getattr(network, '__name__', network)} with {settings}",
+                found=str(error).splitlines()[0],
+                todo="train it again with this version",
+            ) from error
+        return rebuilt.eval()

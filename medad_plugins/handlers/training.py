@@ -1,0 +1,129 @@
+"""Handlers of a training run: gradient clipping and resuming."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from torch import nn
+
+from medad_plugins.errors import InputError
+from medad_plugins.files import atomic_path, output_folder
+
+__all__ = ["ClipGradients", "ResumableCheckpoint"]
+
+logger = logging.getLogger(__name__)
+
+
+class ClipGradients:
+    """Scales the gradients down to a highest global norm before every optimiser step.
+
+    Args:
+        network: whose gradients.
+        max_norm: highest norm over all of them together.
+    """
+
+    def __init__(self, network: nn.Module, max_norm: float = 1.0) -> None:
+        self.network, self.max_norm = network, max_norm
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+
+
+class ResumableCheckpoint:
+    """Saves the whole training state between epochs, and goes on from it when asked to.
+
+    A resumed training draws the batches that it would have drawn and ends at the same weights. The file is removed when
+    the training has ended.
+
+    Args:
+        path: the checkpoint file.
+        network: what is trained.
+        optimizer: its optimiser; None for methods without one.
+        resume: go on from ``path`` where it exists.
+        seconds: save no more often than this.
+
+    Raises:
+        InputError: when asked to resume from a file that does not belong to this training.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        resume: bool = False,
+        seconds: float = 20.0,
+    ) -> None:
+        self.path, self.network, self.optimizer = Path(path), network, optimizer
+        self.resume, self.seconds = resume, seconds
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer; resuming happens here, before the trainer counts its epochs."""
+        if self.resume:
+            self._load(engine)
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_when_due)
+        engine.add_event_handler(Events.COMPLETED, self._remove)
+
+    def _start(self, engine: Engine) -> None:
+        output_folder(self.path.parent)
+        self._saved_at = time.monotonic()
+
+    def _save_when_due(self, engine: Engine) -> None:
+        state: Any = engine.state
+        if time.monotonic() - self._saved_at < self.seconds or state.epoch == state.max_epochs:
+            return
+        with atomic_path(self.path) as temporary:
+            torch.save(
+                {
+                    "model": self.network.state_dict(),
+                    "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+                    "epoch": state.epoch,
+                    "epoch_length": state.epoch_length,
+                    "random_state": torch.get_rng_state(),
+                },
+                temporary,
+            )
+        self._saved_at = time.monotonic()
+
+    def _load(self, engine: Engine) -> None:
+        state: Any = engine.state
+        if not self.path.is_file():
+            logger.warning("there is no stopped training at %s: starting from the beginning.", self.path)
+            return
+        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        if saved["epoch_length"] != state.epoch_length or saved["epoch"] >= state.max_epochs:
+            raise InputError(
+                "the stopped training had another schedule",
+                where=self.path,
+                expected=f"epochs of {state.epoch_length} iterations, fewer than {state.max_epochs} of them done",
+                found=f"epochs of {saved['epoch_length']} iterations, {saved['epoch']} done",
+                todo="resume with the settings it was started with, or leave out --resume",
+            )
+        try:
+            self.network.load_state_dict(saved["model"], strict=True)
+        except RuntimeError as error:
+            raise InputError(
+                "the stopped training was of another network",
+                where=self.path,
+                found=str(error).splitlines()[0],
+                todo="resume with the settings it was started with, or leave out --resume",
+            ) from error
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["random_state"])
+        state.epoch, state.iteration = saved["epoch"], saved["epoch"] * saved["epoch_length"]
+        logger.info("going on after iteration %d.", state.iteration)
+
+    def _remove(self, engine: Engine) -> None:
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""Reconstruction losses that are the mean of the map used for scoring."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from medad_plugins.scorers import residual_map
+
+__all__ = ["ResidualLoss"]
+
+
+class ResidualLoss(nn.Module):
+    """Mean of the residual map between a reconstruction and the scan: what is scored is what is trained.
+
+    Args:
+        residual: ``"l1"``, ``"l2"`` or ``"ssim"``, see `medad_plugins.scorers.residual_map`.
+
+    Shape:
+        two tensors ``(B, C, *spatial)``, intensities 0..1, to a scalar.
+    """
+
+    def __init__(self, residual: str = "l2") -> None:
+        super().__init__()
+        self.residual = residual
+
+    def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return residual_map(reconstruction, image, self.residual).mean()

@@ -1,0 +1,223 @@
+"""Pictures of cases (Pillow: tens of milliseconds each)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import nibabel as nib
+import numpy as np
+from monai.data.utils import affine_to_spacing, to_affine_nd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from medad_plugins.scorers import Calibration
+
+__all__ = ["Plane", "case_caption", "colour_range", "overlay_picture", "scan_planes"]
+
+PANEL = 256  # pixels, the longer side of a scan in the picture
+_GAP, _BAR, _BAR_TEXT, _LINE = 10, 12, 46, 30
+_BACKGROUND, _TEXT, _DIM = (16, 17, 20), (232, 234, 237), (150, 154, 160)
+_FLAGGED, _UNFLAGGED, _CONTOUR = (200, 48, 48), (62, 98, 122), (64, 224, 255)
+_COLOUR_MAP = "inferno"
+_OPACITY = 0.65  # of the heat map over the scan, where the map is at the top of its scale
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice to show, rows first.
+
+    Attributes:
+        scan: ``(rows, columns)`` grey or ``(rows, columns, 3)``, 0..1.
+        anomaly_map, mask: ``(rows, columns)``.
+        aspect: height of a pixel over its width.
+        left, name: what to write at the left edge and in the corner.
+    """
+
+    scan: NDArray
+    anomaly_map: NDArray
+    mask: NDArray
+    aspect: float = 1.0
+    left: str = ""
+    name: str = ""
+
+
+def colour_range(calibration: Calibration) -> tuple[float, float]:
+    """Lowest and highest value of the colour scale: one for all cases, with the calibrated threshold in its middle."""
+    # A fixed alpha, so that a picture's colours stay when a reader turns alpha.
+    threshold = calibration.pixel_threshold(max(0.05, calibration.smallest_alpha))
+    reach = abs(threshold) or 1.0
+    return threshold - abs(threshold), threshold + reach
+
+
+def scan_planes(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray) -> list[Plane]:
+    """Slices to show of a case: a 2D scan as it is, a volume in three planes through the map's highest value.
+
+    A volume is turned the way radiologists look at it: patient's right on the left, front or head up.
+
+    Args:
+        scan: ``(C, *spatial)``, 0..1.
+        anomaly_map, mask: ``(*spatial)``.
+        affine: voxel to world (RAS, mm).
+    """
+    channels = scan if scan.shape[0] == 3 and scan.ndim == 3 else scan.mean(axis=0, keepdims=True)
+    if anomaly_map.ndim == 2:
+        picture = channels.transpose(2, 1, 0)
+        return [Plane(picture if picture.shape[2] == 3 else picture[..., 0], anomaly_map.T, mask.T)]
+    affine = to_affine_nd(3, affine)
+    to_lps = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
+    )
+    volumes = [nib.orientations.apply_orientation(array, to_lps) for array in (channels[0], anomaly_map, mask)]
+    spacing = np.empty(3)
+    spacing[to_lps[:, 0].astype(int)] = affine_to_spacing(affine)
+    peak = np.unravel_index(int(np.argmax(volumes[1])), volumes[1].shape)
+    planes = []
+    for name, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0)):
+        across, down = (other for other in range(3) if other != axis)
+        slices = [np.take(volume, peak[axis], axis=axis).T for volume in volumes]
+        if axis != 2:  # rows run with the third axis, which points to the head
+            slices = [array[::-1] for array in slices]
+        left = "A" if axis == 0 else "R"
+        aspect = float(spacing[down] / spacing[across])
+        planes.append(Plane(slices[0], slices[1], slices[2], aspect, left, name))
+    return planes
+
+
+def case_caption(case: Mapping[Any, Any]) -> str:
+    """Case, score and p-value in one line."""
+    figures = f"score {case['anomaly_score']:.4g}    p {case['p_value']:.3g}    alpha {case['alpha']:g}"
+    return f"{case['case_id']}    {figures}"
+
+
+@lru_cache
+def _colours() -> NDArray[np.uint8]:
+    """``(256, 3)`` colour table."""
+    return (matplotlib.colormaps[_COLOUR_MAP](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+@lru_cache
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    # The font that comes with matplotlib has the letters of most languages; Pillow's own has ASCII.
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def _panel_size(plane: Plane) -> tuple[int, int]:
+    """Width and height in the picture: the longer side is `PANEL`."""
+    width, height = plane.anomaly_map.shape[1], plane.anomaly_map.shape[0] * plane.aspect
+    scale = PANEL / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _resized(values: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
+    """``(rows, columns[, 3])`` resampled to ``size`` (width, height)."""
+    if values.ndim == 3:
+        return np.stack([_resized(values[..., channel], size) for channel in range(3)], axis=-1)
+    image = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def _contour(mask: NDArray, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """``(rows, columns)``: the outline just outside the mask, so that it covers nothing of what it marks."""
+    picture = Image.fromarray(np.ascontiguousarray(mask > 0, dtype=np.float32))
+    shrinks = mask.shape[1] > size[0] or mask.shape[0] > size[1]
+    # a lesion of one pixel must not vanish when the picture is smaller than the scan
+    enlarged = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+    inside = enlarged > (0.0 if shrinks else 0.5)
+    if mask.any() and not inside.any():
+        inside = enlarged >= enlarged.max()
+    padded = np.pad(inside, 1)
+    grown = padded[2:, 1:-1] | padded[:-2, 1:-1] | padded[1:-1, 2:] | padded[1:-1, :-2]
+    return grown & ~inside
+
+
+def _panels(plane: Plane, limits: tuple[float, float]) -> list[Image.Image]:
+    """Scan, heat map, and both with the contour."""
+    size = _panel_size(plane)
+    scan = np.clip(_resized(plane.scan, size), 0, 1) * 255
+    if scan.ndim == 2:
+        scan = np.repeat(scan[..., None], 3, axis=-1)
+    share = np.clip((_resized(plane.anomaly_map, size) - limits[0]) / (limits[1] - limits[0]), 0, 1)
+    heat = _colours()[(share * 255).astype(np.uint8)]
+    opacity = (_OPACITY * share)[..., None]
+    both = scan * (1 - opacity) + heat * opacity
+    both[_contour(plane.mask, size)] = _CONTOUR
+    return [Image.fromarray(array.astype(np.uint8)) for array in (scan, heat, both)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _colour_bar(height: int, limits: tuple[float, float], threshold: float) -> Image.Image:
+    """The scale with its ends and a tick at the mask's threshold, ``_BAR + _BAR_TEXT`` wide."""
+    bar = Image.new("RGB", (_BAR + _BAR_TEXT, height), _BACKGROUND)
+    column = _colours()[np.linspace(255, 0, height).astype(int)]
+    bar.paste(Image.fromarray(np.repeat(column[:, None], _BAR, axis=1)), (0, 0))
+    draw, font = ImageDraw.Draw(bar), _font(11)
+    draw.text((_BAR + 4, 0), _number(limits[1]), _DIM, font=font, anchor="lt")
+    draw.text((_BAR + 4, height - 1), _number(limits[0]), _DIM, font=font, anchor="lb")
+    share = (threshold - limits[0]) / (limits[1] - limits[0])
+    if math.isfinite(share) and 0 <= share <= 1:
+        row = round((1 - share) * (height - 1))
+        draw.line([(0, row), (_BAR + 2, row)], _CONTOUR, width=2)
+        # never on top of the ends' numbers
+        draw.text((_BAR + 4, min(max(row, 20), height - 21)), _number(threshold), _CONTOUR, font=font, anchor="lm")
+    return bar
+
+
+def _caption(draw: ImageDraw.ImageDraw, text: str, flagged: bool, top: int, width: int) -> None:
+    """One line: a badge with the decision, then the text, shortened at its start where it is too long."""
+    badge, colour = ("ANOMALOUS", _FLAGGED) if flagged else ("not flagged", _UNFLAGGED)
+    font, middle = _font(12), top + _LINE // 2
+    left = _GAP
+    badge_width = round(draw.textlength(badge, font=_font(12, bold=True))) + 16
+    draw.rounded_rectangle([left, middle - 10, left + badge_width, middle + 10], 5, fill=colour)
+    draw.text((left + badge_width // 2, middle), badge, (255, 255, 255), font=_font(12, bold=True), anchor="mm")
+    left += badge_width + _GAP
+    room = width - left - _GAP
+    shown = text
+    while draw.textlength(shown, font=font) > room and len(text) > 1:
+        text = text[1:]
+        shown = f"…{text}"
+    draw.text((left, middle), shown, _TEXT, font=font, anchor="lm")
+
+
+def overlay_picture(
+    planes: Sequence[Plane], *, limits: tuple[float, float], threshold: float, caption: str, flagged: bool
+) -> Image.Image:
+    """Picture of a case: a row per plane with the scan, the heat map and its scale, and the scan under the map.
+
+    Args:
+        planes: what to show, see `scan_planes`.
+        limits: map values at the ends of the colour scale; equal for all cases that are to be compared.
+        threshold: map value at which the mask begins; a tick on the scale.
+        caption: the line below.
+        flagged: the decision, for the badge in front of the caption.
+    """
+    panels = [_panels(plane, limits) for plane in planes]
+    width = PANEL * 3 + _GAP * 5 + _BAR + _BAR_TEXT
+    heights = [row[0].height for row in panels]
+    picture = Image.new("RGB", (width, sum(heights) + _GAP * (len(heights) + 1) + _LINE), _BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    columns = (_GAP, PANEL + 2 * _GAP, 2 * PANEL + 4 * _GAP + _BAR + _BAR_TEXT)
+    top = _GAP
+    for plane, row in zip(planes, panels, strict=True):
+        inset = (PANEL - row[0].width) // 2
+        for panel, left in zip(row, columns, strict=True):
+            picture.paste(panel, (left + inset, top))
+        bar_left = columns[1] + PANEL + _GAP
+        picture.paste(_colour_bar(row[0].height, limits, threshold), (bar_left, top))
+        corner = (columns[0] + 5, top + 5)
+        draw.text(corner, plane.name, _TEXT, font=_font(11), anchor="lt", stroke_width=1, stroke_fill=(0, 0, 0))
+        side = (columns[0] + 5, top + row[0].height // 2)
+        draw.text(side, plane.left, _TEXT, font=_font(13), anchor="lm", stroke_width=1, stroke_fill=(0, 0, 0))
+        top += row[0].height + _GAP
+    _caption(draw, caption, flagged, top, width)
+    return picture

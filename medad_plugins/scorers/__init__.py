@@ -1,0 +1,11 @@
+"""From features or residuals to one anomaly map, from the map to a score, from the score to a decision."""
+
+from __future__ import annotations
+
+from medad_plugins.scorers.calibration import Calibration
+from medad_plugins.scorers.cosine import CosineMapFusion
+from medad_plugins.scorers.pooling import MapPool
+from medad_plugins.scorers.residual import RESIDUALS, residual_map
+from medad_plugins.scorers.smoothing import GaussianSmoothing
+
+__all__ = ["RESIDUALS", "Calibration", "CosineMapFusion", "GaussianSmoothing", "MapPool", "residual_map"]

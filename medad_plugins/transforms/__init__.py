@@ -1,0 +1,35 @@
+"""Transforms: from a file to the network's input, and from its map back to the scan."""
+
+from __future__ import annotations
+
+from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
+from medad_plugins.transforms.postprocessing import (
+    AnomalyPostprocessing,
+    RestoreScanGridd,
+    ScoreAnomalyMapd,
+    ThresholdAnomalyMapd,
+)
+from medad_plugins.transforms.preprocessing import (
+    AntiAliasd,
+    CheckScand,
+    RepeatGreyd,
+    ScaleScanIntensityd,
+    ScanPreprocessing,
+)
+from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
+
+__all__ = [
+    "AntiAliasd",
+    "AnomalyPostprocessing",
+    "CheckScand",
+    "LoadImageScan",
+    "LoadImageScand",
+    "RepeatGreyd",
+    "RestoreScanGridd",
+    "SaveImageAnomalyd",
+    "SaveImageOverlayd",
+    "ScaleScanIntensityd",
+    "ScanPreprocessing",
+    "ScoreAnomalyMapd",
+    "ThresholdAnomalyMapd",
+]

@@ -1,0 +1,253 @@
+"""From the network's map to a decision on the scan's own grid."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Invertd, MapTransform, Transform
+from torch import Tensor, nn
+
+from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.scorers import Calibration
+from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
+
+__all__ = [
+    "AnomalyPostprocessing",
+    "RestoreScanGridd",
+    "ScoreAnomalyMapd",
+    "ThresholdAnomalyMapd",
+    "fitted_calibration",
+]
+
+logger = logging.getLogger(__name__)
+
+SAVEABLE = ("map", "mask", "overlay")
+
+
+def fitted_calibration(network: nn.Module, ckpt_path: str | os.PathLike[str] = "") -> Calibration:
+    """The network's calibration, read from the checkpoint where the network at hand has not been loaded.
+
+    Hosts that parse a bundle's config piece by piece (MONAI Label) give postprocessing a network of its own, whose
+    weights nobody loads; for it the calibration, a few hundred numbers, is taken from ``ckpt_path``.
+
+    Raises:
+        InputError: neither the network nor the checkpoint is calibrated.
+    """
+    calibration: Calibration = network.calibration  # type: ignore[assignment]
+    if not calibration.is_fitted and ckpt_path and Path(ckpt_path).is_file():
+        checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+        state: Mapping[str, Any] = checkpoint.get("model", checkpoint.get("state_dict", checkpoint))
+        prefix = "calibration."
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if own:
+            calibration.load_state_dict(own)
+    if not calibration.is_fitted:
+        raise InputError(
+            "the network is not calibrated, so it cannot decide",
+            where=ckpt_path or None,
+            expected="a checkpoint with the scores of held-out normal cases",
+            todo="train the bundle, or give a trained checkpoint as --ckpt_path",
+        )
+    return calibration
+
+
+class ScoreAnomalyMapd(Transform):
+    """Adds ``anomaly_score`` (float), ``p_value`` (0..1), ``alpha`` and ``is_anomalous`` (``p_value <= alpha``).
+
+    Args:
+        network: has ``pool`` (map ``(B, 1, *spatial)`` to scores ``(B,)``) and ``calibration``.
+        alpha: share of normal scans that may be flagged, between 0 and 1; may be set anew at any time.
+        key: the map ``(1, *spatial)`` on the network's own grid, as it was calibrated.
+        ckpt_path: see `fitted_calibration`.
+
+    Raises:
+        InputError: alpha is not between 0 and 1; the network is not calibrated; a map is not finite.
+    """
+
+    def __init__(
+        self, network: nn.Module, alpha: float = 0.05, key: str = "pred", ckpt_path: str | os.PathLike[str] = ""
+    ) -> None:
+        self.network, self.key, self.ckpt_path = network, key, ckpt_path
+        self.alpha = alpha
+        self._warned_alpha: float | None = None
+
+    @property
+    def alpha(self) -> float:
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, value: float | str) -> None:
+        try:
+            alpha = float(value)  # viewers hand options over as text
+        except (TypeError, ValueError):
+            alpha = math.nan
+        if not 0 < alpha < 1:
+            todo = "choose the share of normal scans that may be flagged, e.g. --alpha 0.05"
+            raise InputError("alpha is out of range", expected="a number between 0 and 1", found=value, todo=todo)
+        self._alpha = alpha
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        case = dict(data)
+        calibration = fitted_calibration(self.network, self.ckpt_path)
+        self._warn_if_unreachable(calibration)
+        anomaly_map: Tensor = case[self.key]
+        score = float(self.network.pool(anomaly_map.detach().float()[None]))  # type: ignore[operator]
+        if not (math.isfinite(score) and bool(torch.isfinite(anomaly_map).all())):
+            todo = "check that the training did not diverge and that --ckpt_path is the right file"
+            raise InputError("the anomaly map is not finite", where=case.get("case_id"), todo=todo)
+        p_value = calibration.p_value(score)
+        case.update(anomaly_score=score, p_value=p_value, alpha=self.alpha, is_anomalous=p_value <= self.alpha)
+        return case
+
+    def _warn_if_unreachable(self, calibration: Calibration) -> None:
+        if self.alpha >= calibration.smallest_alpha or self._warned_alpha == self.alpha:
+            return
+        self._warned_alpha = self.alpha
+        logger.warning(
+            "nothing can be flagged at alpha %g: the network was calibrated on %d normal cases, enough for %.3g or more",
+            self.alpha,
+            calibration.reference_scores.numel(),
+            calibration.smallest_alpha,
+        )
+
+
+class RestoreScanGridd(MapTransform):
+    """Brings what lies on the network's grid ``(C, *network)`` back onto the scan's own ``(C, *scan)``, float32, CPU.
+
+    The preprocessing of ``image_key`` is inverted with linear interpolation; the affine is the scan's own.
+
+    Args:
+        keys: what to restore.
+        preprocessing: the very transform that made ``image_key``.
+        image_key: the preprocessed scan, a MetaTensor that knows what was done to it.
+        output_keys: where to put the results, by default in place.
+    """
+
+    def __init__(
+        self,
+        keys: str | Sequence[str],
+        preprocessing: Compose,
+        image_key: str = "image",
+        output_keys: str | Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+        outputs = self.keys if output_keys is None else (output_keys,) if isinstance(output_keys, str) else output_keys
+        if len(outputs) != len(self.keys):
+            raise ValueError(f"as many output_keys as keys: got {len(outputs)} and {len(self.keys)}.")
+        self.output_keys = tuple(outputs)
+        self._invert = Invertd(
+            "restored", transform=preprocessing, orig_keys=image_key, nearest_interp=False, device="cpu"
+        )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        case = dict(data)
+        for key, output_key in zip(self.keys, self.output_keys, strict=True):
+            # without its own history: Invertd writes the scan's history onto the tensor it is given
+            values = torch.as_tensor(case[key]).detach().float()
+            values = values.as_tensor() if isinstance(values, MetaTensor) else values
+            inverted = self._invert({self.image_key: case[self.image_key], "restored": MetaTensor(values)})
+            case[output_key] = inverted["restored"].contiguous()
+        return case
+
+
+class ThresholdAnomalyMapd(Transform):
+    """Adds the mask (uint8, 1 where the map exceeds the calibrated pixel threshold at the case's alpha).
+
+    Args:
+        network: has ``calibration``.
+        key: the map to threshold.
+        mask_keys: all names the mask gets. The default also replaces the network's raw output, because hosts
+            (MONAI Label, Deploy) show what stands under the bundle's output name, and that must be on the scan's grid.
+        ckpt_path: see `fitted_calibration`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        key: str = "anomaly_map",
+        mask_keys: Sequence[str] = ("anomaly_mask", "pred"),
+        ckpt_path: str | os.PathLike[str] = "",
+    ) -> None:
+        self.network, self.key, self.mask_keys, self.ckpt_path = network, key, tuple(mask_keys), ckpt_path
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        case = dict(data)
+        threshold = fitted_calibration(self.network, self.ckpt_path).pixel_threshold(case["alpha"])
+        mask = (case[self.key] > threshold).to(torch.uint8)
+        case["pixel_threshold"] = threshold
+        case.update(dict.fromkeys(self.mask_keys, mask))
+        return case
+
+
+class AnomalyPostprocessing(Compose):
+    """Score, p-value and decision of a case, its map and mask on the scan's grid, and the files of it.
+
+    A case comes with ``image`` (preprocessed) and ``pred`` (the map ``(1, *spatial)`` on the network's grid) and leaves
+    with ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``anomaly_map`` (MetaTensor ``(1, *scan grid)``),
+    ``pixel_threshold``, ``anomaly_mask`` (uint8, same grid; also under ``pred``), and the names of the files written.
+
+    Args:
+        preprocessing: the transform that made ``image``.
+        network: has ``pool`` and ``calibration``; looked at when a case comes, so weights may be loaded later.
+        alpha: share of normal scans that may be flagged; may be set anew at any time.
+        output_dir: where to write; nothing is written when empty.
+        save: which of ``map``, ``mask`` and ``overlay`` to write.
+        ckpt_path: checkpoint to take the calibration from where nobody loads the network, see `fitted_calibration`.
+
+    Raises:
+        InputError: alpha, ``save``, the calibration or the output folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Compose,
+        network: nn.Module,
+        alpha: float | str = 0.05,
+        output_dir: str | os.PathLike[str] | None = None,
+        save: Sequence[str] = SAVEABLE,
+        ckpt_path: str | os.PathLike[str] = "",
+    ) -> None:
+        wanted = {save} if isinstance(save, str) else set(save)
+        if not wanted <= set(SAVEABLE):
+            todo = "correct --save"
+            raise InputError("unknown kind of output", expected=", ".join(SAVEABLE), found=sorted(wanted), todo=todo)
+        self._score = ScoreAnomalyMapd(network, alpha, ckpt_path=ckpt_path)
+        steps: list[Callable] = [
+            self._score,
+            RestoreScanGridd("pred", preprocessing, output_keys="anomaly_map"),
+            ThresholdAnomalyMapd(network, ckpt_path=ckpt_path),
+        ]
+        if output_dir:
+            keys = [f"anomaly_{kind}" for kind in ("map", "mask") if kind in wanted]
+            if keys:
+                steps.append(SaveImageAnomalyd(keys, output_dir))
+            if "overlay" in wanted:
+                restore = RestoreScanGridd("image", preprocessing, output_keys="scan")
+                steps.append(SaveImageOverlayd(restore, network, output_dir))
+        super().__init__(steps)
+
+    def __call__(self, input_: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        try:
+            return super().__call__(input_, *args, **kwargs)
+        except RuntimeError as error:
+            found = find_input_error(error)  # MONAI wraps whatever a transform raises
+            if found is None:
+                raise
+            raise found from None
+
+    @property
+    def alpha(self) -> float:
+        """Share of normal scans that may be flagged."""
+        return self._score.alpha
+
+    @alpha.setter
+    def alpha(self, value: float | str) -> None:
+        self._score.alpha = value

@@ -1,0 +1,184 @@
+"""The report on a labelled test set."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.engines.evaluator import SupervisedEvaluator
+from PIL import Image
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+
+from medad_plugins.data.loaders import FaultTolerantLoader
+from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.handlers import EvaluationReport
+from medad_plugins.handlers.evaluation import read_mask
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing
+
+ROWS, COLUMNS = 20, 14
+LESION = (slice(3, 8), slice(6, 12))  # rows, columns
+
+
+class BrightnessNetwork(AnomalyNetwork):
+    """Its map is the scan, so a bright spot is an anomaly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        references = torch.linspace(0.1, 0.49, 40)
+        self.calibration.fit(references, references)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        return image.mean(1, keepdim=True)
+
+
+def _case(folder: Path, name: str, label: int, brightness: int, mask: bool = True) -> dict[str, Any]:
+    pixels = np.random.RandomState(len(name)).randint(0, 60, (ROWS, COLUMNS)).astype(np.uint8)
+    pixels[LESION] = brightness
+    Image.fromarray(pixels).save(folder / f"{name}.png")
+    case = {"image": str(folder / f"{name}.png"), "case_id": name, "label": label, "mask": ""}
+    if label and mask:
+        truth = np.zeros((ROWS, COLUMNS), dtype=np.uint8)
+        truth[LESION] = 255
+        Image.fromarray(truth).save(folder / f"{name}_mask.png")
+        case["mask"] = str(folder / f"{name}_mask.png")
+    return case
+
+
+def _report(
+    cases: list[dict[str, Any]], output: Path, size: tuple[int, int] = (COLUMNS, ROWS), save: tuple[str, ...] = ()
+) -> EvaluationReport:
+    preprocessing = ScanPreprocessing(2, image_size=size)
+    network = BrightnessNetwork()
+    report = EvaluationReport(output)
+    SupervisedEvaluator(
+        torch.device("cpu"),
+        FaultTolerantLoader(cases, preprocessing, batch_size=2),
+        network,
+        postprocessing=AnomalyPostprocessing(preprocessing, network, output_dir=output, save=save),
+        val_handlers=[report],
+    ).run()
+    return report
+
+
+def test_figures_and_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cases = [
+        _case(tmp_path, "normal_a", 0, 40),
+        _case(tmp_path, "normal_bright", 0, 160),
+        _case(tmp_path, "normal_c", 0, 45),
+        _case(tmp_path, "lesion_a", 1, 250),
+        _case(tmp_path, "lesion_b", 1, 230),
+        _case(tmp_path, "lesion_faint", 1, 70),
+        _case(tmp_path, "lesion_unmasked", 1, 240, mask=False),
+    ]
+    output = tmp_path / "out"
+    with caplog.at_level(logging.INFO, "medad_plugins"):
+        report = _report(cases, output, save=("overlay",))
+    figures = json.loads((output / "evaluation.json").read_text())
+    assert figures == report.summary()
+    assert (figures["n_normal"], figures["n_abnormal"], figures["n_masked"]) == (3, 4, 3)
+    assert figures["auroc"] == pytest.approx(11 / 12)  # only the faint lesion is below the bright normal
+    assert figures["false_positive_rate"] == pytest.approx(1 / 3)
+    assert figures["sensitivity"] == pytest.approx(3 / 4)
+    assert figures["dice_case_mean"] == pytest.approx((1 + 1 + 0) / 3)
+
+    masked = [case for case in cases if case["label"] == 0 or case["mask"]]
+    values = np.stack([np.asarray(Image.open(case["image"])) for case in masked]) / 255
+    truth = np.zeros(values.shape, dtype=bool)
+    truth[[index for index, case in enumerate(masked) if case["label"]], *LESION] = True
+    assert figures["pixel_ap"] == pytest.approx(average_precision_score(truth.ravel(), values.ravel()), abs=1e-3)
+    assert figures["dice_case_mean"] <= figures["best_dice_pooled"] <= 1
+
+    assert [name for name in ("roc.png", "scores.png", "examples.png") if not (output / name).is_file()] == []
+    (line,) = [message for message in caplog.messages if message.startswith("test: ")]
+    assert line.startswith("test: AUROC 0.917, AP ")
+    assert "accuracy 0.71 at alpha 0.05 (false-positive rate 0.33 [0.01, 0.91]), pixel AP " in line
+    assert line.endswith(", Dice 0.67 (n = 3 normal, 4 abnormal)")
+
+
+def test_masks_on_the_scans_grid_are_compared_after_restoring(tmp_path: Path) -> None:
+    report = _report([_case(tmp_path, "lesion", 1, 250), _case(tmp_path, "n", 0, 30)], tmp_path / "out", size=(32, 24))
+    assert report.summary()["dice_case_mean"] > 0.8
+
+
+def test_without_masks_there_are_no_pixel_figures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cases = [_case(tmp_path, "n", 0, 40), _case(tmp_path, "lesion", 1, 250, mask=False)]
+    with caplog.at_level(logging.INFO, "medad_plugins"):
+        figures = _report(cases, tmp_path / "out").summary()
+    assert figures["auroc"] == 1.0
+    assert figures["pixel_ap"] is figures["dice_case_mean"] is figures["best_dice_pooled"] is None
+    assert "pixel" not in caplog.text
+    assert not (tmp_path / "out" / "examples.png").exists()
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_only(tmp_path: Path, label: int, caplog: pytest.LogCaptureFixture) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "roc.png").touch()  # of an earlier run
+    cases = [_case(tmp_path, f"case{index}", label, 60 + 90 * index) for index in range(3)]
+    with caplog.at_level(logging.INFO, "medad_plugins"):
+        _report(cases, output)
+    assert json.loads((output / "evaluation.json").read_text())["auroc"] is None
+    assert "AUROC and AP undefined (cases of one class only)" in caplog.text
+    assert not (output / "roc.png").exists()
+    assert (output / "scores.png").is_file()
+
+
+def test_an_earlier_runs_example_sheet_does_not_stay(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    cases = [_case(tmp_path, "n", 0, 40), _case(tmp_path, "lesion", 1, 250)]
+    _report(cases, output, save=("overlay",))
+    assert (output / "examples.png").is_file()
+    _report(cases, output)
+    assert not (output / "examples.png").exists()
+
+
+def test_nothing_labelled_is_an_error(tmp_path: Path) -> None:
+    case = {key: value for key, value in _case(tmp_path, "n", 0, 40).items() if key != "label"}
+    with pytest.raises(InputError, match="nothing to evaluate"):
+        _report([case], tmp_path / "out")
+
+
+def test_mask_of_another_size(tmp_path: Path) -> None:
+    case = _case(tmp_path, "lesion", 1, 250)
+    Image.fromarray(np.eye(COLUMNS + 1, ROWS, dtype=np.uint8)).save(case["mask"])
+    with pytest.raises(Exception) as raised:
+        _report([case], tmp_path / "out")
+    found = find_input_error(raised.value)
+    assert found is not None
+    assert "14 x 20" in str(found)
+    assert "20 x 15" in str(found)
+    assert "lesion" in str(found)
+
+
+def test_memory_does_not_grow_with_the_cases(tmp_path: Path) -> None:
+    report = _report([_case(tmp_path, f"case{index}", index % 2, 250) for index in range(4)], tmp_path / "out")
+    kept = [value for case in report.cases for value in vars(case).values()]
+    assert all(isinstance(value, (int, float, str)) for value in kept)
+
+
+def test_reading_masks(tmp_path: Path) -> None:
+    truth = np.zeros((ROWS, COLUMNS), dtype=bool)
+    truth[LESION] = True
+    Image.fromarray((truth * 1).astype(np.uint8)).save(tmp_path / "ones.png")
+    Image.fromarray((truth * 255).astype(np.uint8)).save(tmp_path / "ringing.jpg", quality=60)
+    rgba = np.dstack([truth * 200, truth * 0, truth * 0, np.full(truth.shape, 255)]).astype(np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    labels = truth.T * np.array([1, 4] * (COLUMNS // 2))[:, None]
+    nib.save(nib.Nifti1Image(labels[..., None].astype(np.int16), np.diag([-1.0, 2, 1, 1])), tmp_path / "labels.nii.gz")
+    for name in ("ones.png", "ringing.jpg", "rgba.png", "labels.nii.gz"):
+        read = read_mask(tmp_path / name, (COLUMNS, ROWS))
+        assert read.dtype == bool
+        assert np.array_equal(read, truth.T), name
+    Image.fromarray(np.zeros((ROWS, COLUMNS), dtype=np.uint8)).save(tmp_path / "empty.png")
+    assert not read_mask(tmp_path / "empty.png", (COLUMNS, ROWS)).any()
+    with pytest.raises(InputError):
+        read_mask(tmp_path / "missing.png", (COLUMNS, ROWS))

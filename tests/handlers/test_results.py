@@ -1,0 +1,137 @@
+"""The table of results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.engines.evaluator import SupervisedEvaluator
+from PIL import Image
+from torch import Tensor
+
+from medad_plugins.data.loaders import FaultTolerantLoader
+from medad_plugins.errors import InputError
+from medad_plugins.handlers import EvaluationReport, ResultsTable
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing
+
+
+class BrightnessNetwork(AnomalyNetwork):
+    """Its map is the scan, so a bright spot is an anomaly; it fails where told to."""
+
+    def __init__(self, fails_at_call: int = -1) -> None:
+        super().__init__()
+        self.calls, self.fails_at_call = 0, fails_at_call
+        references = torch.linspace(0.1, 0.49, 40)
+        self.calibration.fit(references, references)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.fails_at_call:
+            raise MemoryError
+        return image.mean(1, keepdim=True)
+
+
+def _cases(folder: Path, count: int, broken: tuple[int, ...] = (), label: bool = True) -> list[dict[str, Any]]:
+    """Pictures 10 x 12, of which every second has a bright spot."""
+    cases = []
+    for index in range(count):
+        path = folder / f"scan{index}.png"
+        pixels = np.full((12, 10), 20, dtype=np.uint8)
+        pixels[0, 0] = 10
+        pixels[5:8, 3:6] = 240 if index % 2 else 40
+        Image.fromarray(pixels).save(path)
+        if index in broken:
+            path.write_bytes(path.read_bytes()[:40])
+        cases.append({"image": str(path), "case_id": f"scan{index}", **({"label": index % 2} if label else {})})
+    return cases
+
+
+def _evaluate(cases: list[dict[str, Any]], output: Path, network: AnomalyNetwork, *extra: Any) -> ResultsTable:
+    preprocessing = ScanPreprocessing(2, image_size=16)
+    loader = FaultTolerantLoader(cases, preprocessing, batch_size=2)
+    table = ResultsTable(output, loader)
+    SupervisedEvaluator(
+        torch.device("cpu"),
+        loader,
+        network,
+        postprocessing=AnomalyPostprocessing(preprocessing, network),
+        val_handlers=[table, *extra],
+    ).run()
+    return table
+
+
+def _read(output: Path) -> list[dict[str, str]]:
+    with (output / "results.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_of_good_and_bad_cases(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cases = _cases(tmp_path, 5, broken=(2,))
+    output = tmp_path / "out"
+    with caplog.at_level(logging.INFO, "medad_plugins"):
+        table = _evaluate(cases, output, BrightnessNetwork())
+    rows = _read(output)
+    assert list(rows[0]) == ["case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "label", "error"]
+    assert [row["case_id"] for row in rows] == ["scan0", "scan1", "scan3", "scan4", "scan2"]
+    assert [row["is_anomalous"] for row in rows[:4]] == ["False", "True", "True", "False"]
+    assert [row["label"] for row in rows] == ["0", "1", "1", "0", "0"]
+    assert rows[1]["image"] == cases[1]["image"]
+    assert rows[4]["image"] == cases[2]["image"]
+    assert float(rows[1]["p_value"]) == 1 / 41
+    assert rows[4]["anomaly_score"] == ""
+    assert cases[2]["image"] in rows[4]["error"]
+
+    stored = json.loads((output / "results.json").read_text())
+    assert stored == table.rows
+    assert stored[1]["is_anomalous"] is True
+    assert stored[1]["error"] is None
+    assert stored[4]["anomaly_score"] is None
+    message = f"4 cases: 2 anomalous at alpha 0.05, 1 could not be read; results in {output / 'results.csv'}"
+    assert message in caplog.messages
+
+
+def test_unlabelled_cases(tmp_path: Path) -> None:
+    _evaluate(_cases(tmp_path, 3, label=False), tmp_path / "out", BrightnessNetwork())
+    assert [row["label"] for row in _read(tmp_path / "out")] == ["", "", ""]
+
+
+def test_what_was_computed_survives_a_crash(tmp_path: Path) -> None:
+    with pytest.raises(MemoryError):
+        _evaluate(_cases(tmp_path, 6), tmp_path / "out", BrightnessNetwork(fails_at_call=3))
+    assert [row["case_id"] for row in _read(tmp_path / "out")] == ["scan0", "scan1", "scan2", "scan3"]
+
+
+def test_a_second_run_starts_a_new_table(tmp_path: Path) -> None:
+    cases = _cases(tmp_path, 4)
+    _evaluate(cases, tmp_path / "out", BrightnessNetwork())
+    _evaluate(cases[:2], tmp_path / "out", BrightnessNetwork())
+    assert len(_read(tmp_path / "out")) == len(json.loads((tmp_path / "out" / "results.json").read_text())) == 2
+
+
+def test_every_case_failing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none of the 2 cases could be read, the first because: .*scan0"):
+        _evaluate(_cases(tmp_path, 2, broken=(0, 1)), tmp_path / "out", BrightnessNetwork())
+    assert len(_read(tmp_path / "out")) == 2
+
+
+def test_a_folder_that_cannot_be_written_fails_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    network = BrightnessNetwork()
+    with pytest.raises(InputError, match="--output_dir"):
+        _evaluate(_cases(tmp_path, 2), tmp_path / "out", network)
+    assert network.calls == 0
+
+
+def test_evaluation_leaves_the_table_alone(tmp_path: Path) -> None:
+    cases = _cases(tmp_path, 4)
+    _evaluate(cases, tmp_path / "alone", BrightnessNetwork())
+    _evaluate(cases, tmp_path / "both", BrightnessNetwork(), EvaluationReport(tmp_path / "both"))
+    assert _read(tmp_path / "alone") == _read(tmp_path / "both")
+    assert (tmp_path / "both" / "evaluation.json").is_file()
