@@ -70,7 +70,7 @@ def score_chart(
     """
     values, truth = np.asarray(scores, dtype=float), np.asarray(labels)
     figure, axes = _axes()
-    edges = np.histogram_bin_edges(values, bins=min(40, max(8, int(np.sqrt(values.size) * 2))))
+    edges = np.histogram_bin_edges(values, bins=min(40, max(8, int(np.sqrt(values.size) * 2)))).tolist()
     for label, name, colour in ((0, "normal", _NORMAL), (1, "abnormal", _ABNORMAL)):
         chosen = values[truth == label]
         if chosen.size:
@@ -99,9 +99,9 @@ def contact_sheet(path: Path, groups: Mapping[str, Sequence[Path]]) -> bool:
     for title, files in columns.items():
         pictures = []
         for file in files:
-            with Image.open(file) as picture:
-                height = round(picture.height * _SHEET_WIDTH / picture.width)
-                pictures.append(picture.convert("RGB").resize((_SHEET_WIDTH, height), Image.Resampling.LANCZOS))
+            with Image.open(file) as overlay:
+                height = round(overlay.height * _SHEET_WIDTH / overlay.width)
+                pictures.append(overlay.convert("RGB").resize((_SHEET_WIDTH, height), Image.Resampling.LANCZOS))
         total = _SHEET_TITLE + sum(picture.height + _SHEET_GAP for picture in pictures)
         column = Image.new("RGB", (_SHEET_WIDTH, total), "white")
         ImageDraw.Draw(column).text((2, _SHEET_TITLE // 2), title, "#202020", font=font, anchor="lm")

@@ -72,7 +72,7 @@ class ScoreAnomalyMapd(Transform):
     """
 
     def __init__(
-        self, network: nn.Module, alpha: float = 0.05, key: str = "pred", ckpt_path: str | os.PathLike[str] = ""
+        self, network: nn.Module, alpha: float | str = 0.05, key: str = "pred", ckpt_path: str | os.PathLike[str] = ""
     ) -> None:
         self.network, self.key, self.ckpt_path = network, key, ckpt_path
         self.alpha = alpha
@@ -111,7 +111,7 @@ class ScoreAnomalyMapd(Transform):
             return
         self._warned_alpha = self.alpha
         logger.warning(
-            "nothing can be flagged at alpha %g: the network was calibrated on %d normal cases, enough for %.3g or more",
+            "nothing can be flagged at alpha %g: calibrated on %d normal cases, which is enough for %.3g or more",
             self.alpha,
             calibration.reference_scores.numel(),
             calibration.smallest_alpha,

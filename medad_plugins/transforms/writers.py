@@ -40,8 +40,8 @@ class SaveImageAnomalyd(_CaseWriter):
     """Writes ``anomaly_map`` and ``anomaly_mask``, each ``(1, *spatial)``, in the scan's grid and affine.
 
     Files: ``maps/<case_id>.nii.gz`` (float32) and ``masks/<case_id>.nii.gz`` (uint8, 0 and 1), or
-    ``masks/<case_id>.png`` (0 and 255, rows and columns of the original file) where the scan is a picture file. A 2D map
-    has a third axis of 1 and MONAI's axis order (columns, rows). The names are added to the case as ``<key>_file``.
+    ``masks/<case_id>.png`` (0 and 255, rows and columns of the original file) where the scan is a picture file. A 2D
+    map has a third axis of 1 and MONAI's axis order (columns, rows). The names are added to the case as ``<key>_file``.
 
     Args:
         keys: ``anomaly_map``, ``anomaly_mask`` or both.

@@ -180,7 +180,7 @@ def test_damaged_elements_are_refused_not_raised(tmp_path: Path) -> None:
         path, enforce_file_format=True
     )
     whole = path.read_bytes()
-    outcomes = set()
+    outcomes: set[object] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(200):

@@ -218,7 +218,8 @@ def test_truncated_nifti(tmp_path: Path, name: str) -> None:
 
 def test_damaged_nifti_headers_are_refused_not_raised(tmp_path: Path) -> None:
     path = _nifti(tmp_path / "a.nii", np.random.RandomState(0).rand(9, 10, 11).astype(np.float32))
-    whole, rng, outcomes = path.read_bytes(), np.random.RandomState(0), set()
+    whole, rng = path.read_bytes(), np.random.RandomState(0)
+    outcomes: set[object] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(150):

@@ -52,9 +52,9 @@ def test_same_pixels_and_meta_keys_for_every_format(scans: dict[str, Path]) -> N
 def test_channels_go_first(scans: dict[str, Path]) -> None:
     load, first = LoadImageScand("image", 2), EnsureChannelFirstd("image")
     assert first(load({"image": str(scans["a.png"])}))["image"].shape == (1, 12, 9)
-    coloured = first(load({"image": scans["rgb.png"], "case_id": "kept"}))
-    assert coloured["image"].shape == (3, 12, 9) and coloured["case_id"] == "kept"
-    assert list(coloured["image"].meta["spatial_shape"]) == [12, 9]
+    case = load({"image": scans["rgb.png"], "case_id": "kept"})
+    assert list(case["image"].meta["spatial_shape"]) == [12, 9] and case["case_id"] == "kept"
+    assert first(case)["image"].shape == (3, 12, 9)
 
 
 @pytest.mark.parametrize("name", ["c.dcm", "series", "v.nii"])

@@ -49,6 +49,10 @@ def network() -> AnomalyNetwork:
     return network.eval()
 
 
+def _read(path: Path) -> nib.Nifti1Image:
+    return nib.Nifti1Image.from_filename(path)
+
+
 def _spot(shape: tuple[int, ...], centre: tuple[int, ...], width: float) -> np.ndarray:
     grid = np.indices(shape)
     distance = sum((axis - c) ** 2 for axis, c in zip(grid, centre, strict=True))
@@ -107,7 +111,7 @@ def test_picture_comes_back_onto_its_own_pixels(
     original = np.asarray(Image.open(picture))
     assert original[mask > 0].min() > 60, "the mask lies on the bright spot of the original file"
 
-    stored = nib.Nifti1Image.from_filename(output / "maps" / "scan.nii.gz").get_fdata()
+    stored = _read(output / "maps" / "scan.nii.gz").get_fdata()
     assert stored.shape == (60, 40, 1)
     peak = np.unravel_index(stored[..., 0].T.argmax(), (40, 60))
     assert peak == pytest.approx((ROW, COLUMN), abs=1)
@@ -121,16 +125,14 @@ def test_volume_comes_back_onto_its_own_voxels(
     output = tmp_path / "out"
     case = _run(volume, network, AnomalyPostprocessing(preprocessing, network, output_dir=output), preprocessing)
     for folder, dtype in (("maps", np.float32), ("masks", np.uint8)):
-        stored = nib.Nifti1Image.from_filename(output / folder / "scan.nii.gz")
+        stored = _read(output / folder / "scan.nii.gz")
         assert stored.shape == (20, 24, 16)
         assert stored.get_data_dtype() == dtype
         np.testing.assert_allclose(stored.affine, AFFINE)
         assert stored.header.get_xyzt_units()[0] == "mm"
-    peak = np.unravel_index(
-        nib.Nifti1Image.from_filename(output / "maps" / "scan.nii.gz").get_fdata().argmax(), (20, 24, 16)
-    )
+    peak = np.unravel_index(_read(output / "maps" / "scan.nii.gz").get_fdata().argmax(), (20, 24, 16))
     assert peak == pytest.approx(VOXEL, abs=1)
-    mask = nib.Nifti1Image.from_filename(output / "masks" / "scan.nii.gz").get_fdata()
+    mask = _read(output / "masks" / "scan.nii.gz").get_fdata()
     assert np.argwhere(mask).mean(axis=0) == pytest.approx(VOXEL, abs=1)
     assert torch.equal(case["anomaly_mask"], (case["anomaly_map"] > case["pixel_threshold"]).to(torch.uint8))
 
@@ -187,7 +189,7 @@ def test_an_alpha_that_flags_nothing_is_said_once(
     assert not cases[0]["is_anomalous"]
     assert not cases[0]["anomaly_mask"].any()
     assert [record.getMessage() for record in caplog.records if "nothing can be flagged" in record.getMessage()] == [
-        "nothing can be flagged at alpha 0.01: the network was calibrated on 40 normal cases, enough for 0.0244 or more"
+        "nothing can be flagged at alpha 0.01: calibrated on 40 normal cases, which is enough for 0.0244 or more"
     ]
 
 
@@ -274,8 +276,8 @@ def test_a_real_volumes_lesion_comes_back_where_it_was(
     case["pred"] = preprocessing({"image": str(lesion)})["image"].as_tensor() * 255
     AnomalyPostprocessing(preprocessing, network, output_dir=tmp_path)(case)
     stored, truth = (
-        nib.Nifti1Image.from_filename(tmp_path / "masks" / "scan.nii.gz"),
-        nib.Nifti1Image.from_filename(lesion),
+        _read(tmp_path / "masks" / "scan.nii.gz"),
+        _read(lesion),
     )
     np.testing.assert_allclose(stored.affine, truth.affine, atol=1e-4)
     assert dice(stored.get_fdata() > 0, truth.get_fdata() > 0) > 0.7
@@ -291,6 +293,6 @@ def test_a_real_dicom_series_gets_nifti_results_on_its_own_grid(
     _run(folder, network, AnomalyPostprocessing(preprocessing, network, output_dir=tmp_path), preprocessing)
     read = LoadImageScan(3)(folder)
     for kind in ("maps", "masks"):
-        stored = nib.Nifti1Image.from_filename(tmp_path / kind / "scan.nii.gz")
+        stored = _read(tmp_path / kind / "scan.nii.gz")
         assert stored.shape == read.shape
         np.testing.assert_allclose(stored.affine, read.affine, atol=1e-4)

@@ -55,7 +55,7 @@ def test_bytes_are_divided_by_255(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("dtype", "intensity"), [(np.uint16, "auto"), (np.uint8, "percentile")])
 def test_percentiles_become_0_and_1(tmp_path: Path, dtype: type, intensity: str) -> None:
-    array = (_smooth((20, 24)) * 200).astype(dtype)
+    array: np.ndarray = (_smooth((20, 24)) * 200).astype(dtype)
     array[0, 0] = np.iinfo(dtype).max  # one hot pixel may not darken the rest
     image = ScanPreprocessing(2, (24, 20), intensity=intensity)({"image": _png(tmp_path / "a.png", array)})["image"]
     low, high = np.percentile(array, (0.5, 99.5))
@@ -64,7 +64,7 @@ def test_percentiles_become_0_and_1(tmp_path: Path, dtype: type, intensity: str)
 
 
 def test_percentiles_of_an_image_that_is_nearly_all_background(tmp_path: Path) -> None:
-    array = np.zeros((40, 40), np.uint16)
+    array = np.zeros((40, 40), dtype=np.uint16)
     array[20, 20] = 700
     image = ScanPreprocessing(2, 40)({"image": _png(tmp_path / "a.png", array)})["image"]
     assert (image.min(), image.max(), image.sum()) == (0, 1, 1)
@@ -213,7 +213,7 @@ def test_host_array_without_the_reader_is_taken(tmp_path: Path) -> None:
 def test_works_inside_a_cached_dataset(tmp_path: Path) -> None:
     paths = [_png(tmp_path / f"{i}.png", _bytes(20, 20 + i)) for i in range(3)]
     data = CacheDataset([{"image": path} for path in paths], ScanPreprocessing(2, 16), num_workers=2, progress=False)
-    assert [case["image"].shape for case in data] == [(1, 16, 16)] * 3
+    assert [case["image"].shape for case in map(data.__getitem__, range(3))] == [(1, 16, 16)] * 3
 
 
 def _with(array: np.ndarray, value: float) -> np.ndarray:
