@@ -22,6 +22,8 @@ __all__ = ["announce", "begin", "find_root", "inference_workflow"]
 logger = logging.getLogger(__name__)
 
 TRACEBACK_VARIABLE = "MEDAD_TRACEBACK"
+# what MONAI adds to a configuration for ``--tracking``
+TRACKING_KEYS = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 
 
 def _running_workflow() -> ConfigWorkflow | None:
@@ -65,9 +67,7 @@ def find_root() -> str:
     raise InputError("the bundle's folder cannot be told from here", todo="give it as --bundle_root")
 
 
-def _print_input_error(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
+def _print_input_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Print the sentence of an `InputError` alone; anything else as Python does."""
     found = find_input_error(error)
     if found is not None:
@@ -78,24 +78,45 @@ def _print_input_error(
         sys.__excepthook__(kind, error, traceback)
 
 
+def _read_along(workflow: ConfigWorkflow, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The bundle's configurations, but for ``names``, that the workflow has read too: those all of whose keys it has.
+
+    A federated client reads several into one.
+    """
+    paths = Path(workflow.config_root_path).glob("*.yaml")
+    others = [ConfigParser.load_config_file(path) for path in sorted(paths) if path.stem not in names]
+    return [other for other in others if other.keys() <= workflow.parser.get().keys()]
+
+
 def _refuse_unknown_keys(workflow: ConfigWorkflow, names: Sequence[str]) -> None:
     """A misspelt ``--key`` would otherwise be ignored without a word."""
     folder = Path(workflow.config_root_path)
     known: dict[str, Any] = {}
     for name in names:
         known.update(ConfigParser.load_config_file(folder / f"{name}.yaml"))
-    others = [ConfigParser.load_config_file(path) for path in folder.glob("*.yaml") if path.stem not in names]
-    for key, value in workflow.parser.get().items():
-        # a federated client reads several of a bundle's configurations into one
-        if key in known or key == "_meta_" or any(key in other and other[key] == value for other in others):
-            continue
-        close = difflib.get_close_matches(key, known, n=1)
-        raise InputError(
-            "this bundle has no such key",
-            where=f"--{key}",
-            expected=f"one of {', '.join(k for k, v in known.items() if not isinstance(v, (dict, list)))}",
-            todo=f"did you mean --{close[0]}" if close else None,
-        )
+    content = workflow.parser.get()
+    unknown = [key for key in content if key not in known and key != "_meta_"]
+    others = _read_along(workflow, names) if unknown else []
+    for key in unknown:
+        if key not in TRACKING_KEYS and not any(key in other for other in others):
+            raise InputError(
+                "this bundle has no such key",
+                where=f"--{key}",
+                expected=f"one of {', '.join(k for k, v in known.items() if not isinstance(v, (dict, list)))}",
+                todo=_suggestion("--", key, known),
+            )
+    for group in ("train", "validate"):
+        parts, own = content.get(group), known.get(group)
+        if isinstance(parts, dict) and isinstance(own, dict):
+            for key in parts.keys() - own.keys():
+                # no error, for hosts put parts of their own there
+                hint = _suggestion(f"--{group}::", key, own)
+                logger.warning("--%s::%s is nothing that this bundle reads%s.", group, key, f"; {hint}" if hint else "")
+
+
+def _suggestion(prefix: str, key: str, known: Mapping[str, Any]) -> str | None:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {prefix}{close[0]}" if close else None
 
 
 def begin(*names: str, seed: int = 0) -> None:
@@ -127,29 +148,36 @@ def announce(bundle: str, cohort: Any, settings: Mapping[str, Any]) -> None:
     for line in cohort.describe().splitlines():
         logger.info("%s on %s", bundle, line)
     logger.info("%s: %s; the time it takes is told after the first iterations.", bundle, _listed(settings))
-    if str(settings.get("weights", "")).lower() in ("none", ""):
-        if "weights" in settings:
-            logger.warning("%s starts from random weights (--weights none): fine to try it, not to trust it.", bundle)
+    if "weights" in settings and str(settings["weights"]).lower() in ("none", ""):
+        logger.warning("%s starts from random weights (--weights none): fine to try it, not to trust it.", bundle)
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def inference_workflow(bundle_root: str | Path) -> ConfigWorkflow:
+def inference_workflow(bundle_root: str | Path, name: str = "evaluate") -> ConfigWorkflow:
     """The bundle's inference as an initialised workflow, under the keys of the configuration that asks for it.
 
     Every value of the asking configuration, if not null, replaces the one that ``inference.yaml`` has by this name.
 
     Args:
         bundle_root: the bundle's folder.
+        name: the asking configuration's name.
     """
     path = Path(bundle_root) / "configs" / "inference.yaml"
     asking = _running_workflow()
     own = {} if asking is None else asking.parser.get()
     shared = {key: own[key] for key in ConfigParser.load_config_file(path) if own.get(key) is not None}
-    for key in ("imports", "initialize", "run", "bundle_root", "evaluator"):
+    for key in ("imports", "initialize", "run", "bundle_root"):
         shared.pop(key, None)
+    # what the asking configuration takes from this very workflow
+    shared = {key: value for key, value in shared.items() if not str(value).startswith("$@inference.")}
+    if asking is not None:
+        # how the training was set up, where train.yaml was read along, is no wish about the inference
+        asked = ConfigParser.load_config_file(path.with_name(f"{name}.yaml"))
+        others = _read_along(asking, [name])
+        shared = {k: v for k, v in shared.items() if k in asked or not any(o.get(k) == v for o in others)}
     workflow = ConfigWorkflow(
         config_file=str(path), workflow_type="infer", logging_file=False, bundle_root=str(bundle_root), **shared
     )

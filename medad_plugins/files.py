@@ -1,19 +1,22 @@
-"""Writing results so that a file is either complete or not there."""
+"""Files that are either complete or not there, and reading tensors without running code."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import pickle
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medad_plugins.errors import InputError
 
-__all__ = ["atomic_path", "output_folder", "write_json"]
+__all__ = ["atomic_path", "output_folder", "read_torch", "write_json"]
 
 # The faults of a file system that a user can do something about; any other OSError is raised as it is.
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR}
@@ -62,6 +65,32 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_torch(path: str | os.PathLike[str], what: str, todo: str) -> Any:
+    """What ``torch.save`` wrote, tensors and plain values, on the CPU; code in the file is never run.
+
+    Args:
+        path: the file.
+        what: what the file is to the user, e.g. ``"model file"``.
+        todo: what to do about a file with code in it.
+
+    Raises:
+        InputError: the file is truncated, foreign or not to be opened, or there is code in it.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes provoke whatever they happen to mean to the unpickler
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            text = f"the {what} holds more than tensors and plain values, which could run code, and was not loaded"
+            raise InputError(text, where=path, todo=todo) from error
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise InputError(
+            f"the {what} cannot be read",
+            where=path,
+            found=reason or "a truncated or foreign file",
+            todo="copy or make it again",
+        ) from error
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -124,7 +124,7 @@ class IterationSampler(DistributedSampler):
         super().__init__(range(length), num_replicas=idist.get_world_size(), rank=idist.get_rank(), seed=seed)  # type: ignore[arg-type]
         self.length, self.draws, self.replacement = length, draws, replacement
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         seeds = _random_state(self.seed, 1, epoch, self.rank).randint(2**32, size=self.draws, dtype=np.uint32)
         return zip(self._indices(epoch).tolist(), seeds.tolist(), strict=True)
@@ -269,7 +269,7 @@ class _GuardedCases(TorchDataset):
     def __getitem__(self, index: int) -> Any:
         try:
             return _sendable(self.dataset[index])
-        except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes, the other cases go on
+        except Exception as error:  # whatever a damaged file provokes, the other cases go on
             return _Failure(index, _sentence(error, self.dataset.data[index]))
 
 

@@ -15,7 +15,7 @@ __all__ = ["FittingTrainer"]
 
 
 class FittingTrainer(SupervisedTrainer):
-    """Fits a network in passes over the data, without gradients: ``collect(batch)`` each iteration, ``fit()`` at the end.
+    """Fits a network in passes over the data, no gradients: ``collect(batch)`` each iteration, ``fit()`` at the end.
 
     A `SupervisedTrainer`, as federated clients and MONAI's handlers expect, without optimiser and loss.
 

@@ -1,8 +1,7 @@
-"""The one file that a trained bundle is: weights, fitted state, calibration, and the settings to rebuild the network."""
+"""The one file that a trained bundle is: weights, fitted state, calibration, and the settings to rebuild it from."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +12,11 @@ from torch import nn
 
 import medad_plugins
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path
+from medad_plugins.files import atomic_path, read_torch
 
 __all__ = ["ModelFile", "save_model"]
+
+_REQUIRED = object()
 
 
 def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapping[str, Any]) -> None:
@@ -57,27 +58,13 @@ class ModelFile:
     def content(self) -> dict[str, Any]:
         """The checked content."""
         if not self.path.is_file():
+            train = f"python -m monai.bundle run --config_file bundles/{self.bundle}/configs/train.yaml"
             raise InputError(
                 "there is no trained model",
                 where=self.path,
-                todo=f"train one with 'python -m monai.bundle run --config_file bundles/{self.bundle}/configs/train.yaml', "
-                "or give --ckpt_path",
+                todo=f"train one with '{train}', or give --ckpt_path",
             )
-        try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise InputError(
-                "the model file holds more than tensors and plain values, which could run code, and was not loaded",
-                where=self.path,
-                todo="use a model.pt written by a MedAD bundle",
-            ) from error
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
-            raise InputError(
-                "the model file cannot be read",
-                where=self.path,
-                found="a truncated or foreign file",
-                todo="copy it again or train again",
-            ) from error
+        content = read_torch(self.path, "model file", "use a model.pt written by a MedAD bundle")
         keys = {"model", "bundle", "settings"}
         if not isinstance(content, dict) or not keys <= content.keys():
             raise InputError("the file is no MedAD model", where=self.path, expected=f"the entries {sorted(keys)}")
@@ -91,13 +78,19 @@ class ModelFile:
             )
         return content
 
-    def setting(self, name: str) -> Any:
+    def setting(self, name: str, default: Any = _REQUIRED) -> Any:
         """A value that the model was trained with, e.g. ``image_size`` or one of its network's arguments.
 
+        Args:
+            name: of the setting.
+            default: what a model that does not say it was trained with.
+
         Raises:
-            InputError: if the model does not say it.
+            InputError: if the model does not say it and there is no default.
         """
         settings = {**self.content["settings"]["network"], **self.content["settings"]}
+        if name not in settings and default is not _REQUIRED:
+            return default
         if name not in settings:
             raise InputError(f"the model does not say its {name}", where=self.path, todo="train it again")
         return settings[name]

@@ -17,13 +17,12 @@ __all__ = ["ScoredCase", "score_cases"]
 
 @dataclass(frozen=True)
 class ScoredCase:
-    """A case's image ``(C, *spatial)``, anomaly map ``(1, *spatial)``, score, map maximum, and label (-1: unknown)."""
+    """A case's image ``(C, *spatial)``, anomaly map ``(1, *spatial)``, score, and label (-1: unknown)."""
 
     case_id: str
     image: Tensor
     anomaly_map: Tensor
     score: float
-    maximum: float
     label: int
 
 
@@ -46,9 +45,9 @@ def score_cases(
         for batch in batches:
             image = batch["image"].as_tensor().to(device)
             anomaly_map = inferer(image, network)
-            scores, maxima = network.pool(anomaly_map).tolist(), anomaly_map.flatten(1).amax(1).tolist()
+            scores = network.pool(anomaly_map).tolist()
             labels = batch["label"].tolist() if "label" in batch else [-1] * len(scores)
             for i, case_id in enumerate(batch["case_id"]):
-                yield ScoredCase(case_id, image[i], anomaly_map[i], scores[i], maxima[i], labels[i])
+                yield ScoredCase(case_id, image[i], anomaly_map[i], scores[i], labels[i])
     finally:
         network.train(was_training)

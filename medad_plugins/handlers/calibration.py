@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.engines.evaluator import SupervisedEvaluator
 from monai.inferers import Inferer
 from monai.transforms import Compose
+from torch import Tensor
 
 from medad_plugins.data.loaders import FaultTolerantLoader
 from medad_plugins.engines import save_model, score_cases
@@ -24,6 +26,15 @@ from medad_plugins.transforms.postprocessing import AnomalyPostprocessing
 __all__ = ["CalibrateAndSave", "TestAtEnd"]
 
 logger = logging.getLogger(__name__)
+
+
+def _spread(values: Tensor, most: int = 20_000) -> Tensor:
+    """At most so many of the values, from everywhere: quantiles of many maps need no more, and fit into memory."""
+    if values.numel() <= most:
+        return values
+    # drawn, for a fixed step may follow the map's rows and see only their first pixels
+    generator = torch.Generator().manual_seed(0)
+    return values[torch.randint(values.numel(), (most,), generator=generator).to(values.device)]
 
 
 class CalibrateAndSave:
@@ -63,20 +74,24 @@ class CalibrateAndSave:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        cases = [(case.score, case.maximum) for case in score_cases(self.network, self.loader, self.inferer)]
-        if not cases:
+        scores, pixels = [], []
+        for case in score_cases(self.network, self.loader, self.inferer):
+            scores.append(case.score)
+            pixels.append(_spread(case.anomaly_map.flatten()).cpu())
+        if not scores:
             raise InputError("no held-out normal case could be read, so there is nothing to calibrate on")
-        scores, maxima = torch.tensor(cases).unbind(1)
-        if not (scores.isfinite().all() and maxima.isfinite().all()):
+        try:
+            self.network.calibration.fit(torch.tensor(scores), torch.cat(pixels))
+        except ValueError as error:
             raise InputError(
-                "the network's scores are not finite, so it was not saved",
+                "the network cannot be calibrated, so it was not saved",
+                found=str(error).rstrip("."),
                 todo="lower the learning rate or use --precision float32",
-            )
+            ) from error
         calibration = self.network.calibration
-        calibration.fit(scores, maxima)
-        logger.info("calibrated on %d held-out normal cases.", len(cases))
+        logger.info("calibrated on %d held-out normal cases.", len(scores))
         if calibration.smallest_alpha > self.alpha:
-            needed = int(1 / self.alpha + 1e-9) - 1
+            needed = math.ceil(1 / self.alpha - 1e-9) - 1
             logger.warning("to flag anything at alpha %g, at least %d are needed.", self.alpha, needed)
         save_model(self.path, self.network, self.bundle, self.settings)
         logger.info("saved %s", self.path)
@@ -134,9 +149,7 @@ class TestAtEnd:
             val_data_loader=FaultTolerantLoader(self.cases, self.preprocessing, self.batch_size, self.num_workers),
             network=self.network,
             inferer=self.inferer,  # type: ignore[arg-type]
-            postprocessing=AnomalyPostprocessing(  # type: ignore[arg-type]
-                self.preprocessing, self.network, self.alpha, self.output_dir, save
-            ),
+            postprocessing=AnomalyPostprocessing(self.preprocessing, self.network, self.alpha, self.output_dir, save),
             val_handlers=[EvaluationReport(self.output_dir)],
         )
         evaluator.run()

@@ -13,11 +13,13 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.files import atomic_path, output_folder, read_torch
 
 __all__ = ["ClipGradients", "ResumableCheckpoint"]
 
 logger = logging.getLogger(__name__)
+
+_ENTRIES = {"model", "optimizer", "epoch", "epoch_length", "random_state"}
 
 
 class ClipGradients:
@@ -101,7 +103,9 @@ class ResumableCheckpoint:
         if not self.path.is_file():
             logger.warning("there is no stopped training at %s: starting from the beginning.", self.path)
             return
-        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        saved = read_torch(self.path, "file of the stopped training", "leave out --resume")
+        if not isinstance(saved, dict) or not saved.keys() >= _ENTRIES:
+            raise InputError("the file is of no stopped training", where=self.path, todo="leave out --resume")
         if saved["epoch_length"] != state.epoch_length or saved["epoch"] >= state.max_epochs:
             raise InputError(
                 "the stopped training had another schedule",

@@ -16,7 +16,7 @@ class GlobalCosineLoss(nn.Module):
     that the encoder cannot make its taps trivially easy to rebuild.
 
     Shape:
-        pairs ``(decoded, encoded)``, two lists of ``(B, C_k, *grid_k)``; a scalar in 0..K for K scales of ReLU features.
+        pair ``(decoded, encoded)`` of lists of ``(B, C_k, *grid_k)`` to a scalar, 0..K for K scales of ReLU features.
 
     Reference:
         Guo et al., IEEE TMI 43(3), 2024.

@@ -28,7 +28,8 @@ class WideBottleneck(ResNetBottleneck):
 
 
 # block, blocks per stage
-BACKBONES: dict[str, tuple[type[nn.Module], tuple[int, int, int, int]]] = {
+BACKBONES: dict[str, tuple[type[ResNetBlock | ResNetBottleneck], tuple[int, int, int, int]]] = {
+    "resnet10": (ResNetBlock, (1, 1, 1, 1)),  # in MedicalNet only
     "resnet18": (ResNetBlock, (2, 2, 2, 2)),
     "resnet34": (ResNetBlock, (3, 4, 6, 3)),
     "resnet50": (ResNetBottleneck, (3, 4, 6, 3)),
@@ -121,13 +122,23 @@ class ResNetTaps(nn.Module):
         self.layer3 = resnet.layer3 if stages > 2 else nn.Identity()
         self.layer4 = resnet.layer4 if stages > 3 else nn.Identity()
         self.stages = stages
-        self.channels = [planes * int(getattr(block, "expansion")) for planes in STAGE_PLANES[:stages]]
+        self.channels = [planes * block.expansion for planes in STAGE_PLANES[:stages]]
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = norm_momentum
         path = find_weights(weights, architecture)
-        if path is not None:
-            load_pretrained(self, path, optional_stages)
+        # stages that the weights lack: they have no statistics to keep and much to learn
+        self.fresh_stages = () if path is None else load_pretrained(self, path, optional_stages)
+
+    def is_fresh(self, name: str) -> bool:
+        """Whether a parameter or module, by its name, belongs to a stage that the pretrained weights lack."""
+        return any(name.startswith(stage) for stage in self.fresh_stages)
+
+    def keep_pretrained_statistics(self) -> None:
+        """Put the batch norms that have pretrained statistics into eval mode; their affine part still learns."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not self.is_fresh(name):
+                module.eval()
 
     def forward(self, image: Tensor) -> list[Tensor]:
         x = self.maxpool(self.act(self.bn1(self.conv1(self.adapter(image)))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from monai.networks.layers.factories import Conv, Norm
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn

@@ -25,12 +25,14 @@ class EDC(AnomalyNetwork):
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`. A file without ``layer4``
             is accepted; that stage then starts at random.
         encoder_norm: ``"train"`` lets the encoder's batch norms follow the scans; ``"eval"`` keeps their pretrained
-            statistics (their affine part still learns), for small batches and for weights with folded norms.
+            statistics (their affine part still learns), for small batches and for weights with folded norms; a stage
+            that the weights lack has none to keep and follows the scans.
         norm_momentum: momentum of all running statistics; the paper's 0.01 suits 500 to 6,000 iterations.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
 
     Reference:
-        Guo et al., "Encoder-Decoder Contrast for Unsupervised Anomaly Detection in Medical Images", IEEE TMI 43(3), 2024.
+        Guo et al., "Encoder-Decoder Contrast for Unsupervised Anomaly Detection in Medical Images", IEEE TMI 43(3),
+        2024.
     """
 
     def __init__(
@@ -62,10 +64,17 @@ class EDC(AnomalyNetwork):
     def train(self, mode: bool = True) -> EDC:
         super().train(mode)
         if mode and self.encoder_norm == "eval":
-            for module in self.encoder.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            self.encoder.keep_pretrained_statistics()
         return self
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """What is fine-tuned with the encoder's low learning rate."""
+        return [parameter for name, parameter in self.encoder.named_parameters() if not self.encoder.is_fresh(name)]
+
+    def fresh_parameters(self) -> list[nn.Parameter]:
+        """What learns from scratch: the decoder, and stages of the encoder that its weights lack."""
+        stages = [parameter for name, parameter in self.encoder.named_parameters() if self.encoder.is_fresh(name)]
+        return [*stages, *self.decoder.parameters()]
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         encoded = self.encoder(image)

@@ -68,9 +68,7 @@ class DecoderStage(nn.Module):
         super().__init__()
         channels = planes * expansion
         self.blocks = nn.ModuleList(
-            DecoderBlock(
-                spatial_dims, in_channels if i == 0 else channels, planes, expansion, i == 0, norm_momentum
-            )
+            DecoderBlock(spatial_dims, in_channels if i == 0 else channels, planes, expansion, i == 0, norm_momentum)
             for i in range(blocks)
         )
 
@@ -96,7 +94,7 @@ class ResidualDecoder(nn.Module):
     def __init__(self, architecture: str, spatial_dims: int = 2, norm_momentum: float = 0.1) -> None:
         super().__init__()
         block, blocks = BACKBONES[architecture]
-        expansion = int(getattr(block, "expansion"))
+        expansion = block.expansion
         self.stages = nn.ModuleList(
             DecoderStage(
                 spatial_dims,

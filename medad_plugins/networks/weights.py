@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
+from medad_plugins.files import read_torch
 
 __all__ = ["KNOWN_WEIGHTS", "WEIGHTS_FOLDER_VARIABLE", "WeightFile", "find_weights", "load_pretrained"]
 
@@ -89,21 +89,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: for a file that is truncated, holds code, or holds no tensors.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            "the file holds more than tensors, which could run code, and was not loaded",
-            where=path,
-            todo="save a plain state dict with torch.save(model.state_dict(), ...)",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(
-            "the file cannot be read as PyTorch weights",
-            where=path,
-            found="a truncated or foreign file",
-            todo="copy or download it again",
-        ) from error
+    content = read_torch(path, "weights file", "save a plain state dict with torch.save(model.state_dict(), ...)")
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -124,13 +110,16 @@ def _fit_kernel(kernel: Tensor, target: Tensor) -> Tensor:
     return kernel
 
 
-def load_pretrained(backbone: nn.Module, path: Path, optional: tuple[str, ...] = ()) -> None:
+def load_pretrained(backbone: nn.Module, path: Path, optional: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Load a weights file into a backbone of torchvision's (or MedicalNet's) layout, 2D files into 3D networks too.
 
     Args:
         backbone: network whose parameter names are those of torchvision's ResNet.
         path: the file.
         optional: prefixes of stages that the file may lack altogether; they stay as they were initialised.
+
+    Returns:
+        those of the optional stages that the file lacks.
 
     Raises:
         InputError: for an unreadable file, missing or unknown keys, or a kernel of another shape.
@@ -164,3 +153,4 @@ def load_pretrained(backbone: nn.Module, path: Path, optional: tuple[str, ...] =
     backbone.load_state_dict(fitted, strict=False)
     if fresh:
         logger.warning("%s has no %s: initialised at random.", path.name, ", ".join(fresh))
+    return fresh

@@ -48,11 +48,11 @@ class Plane:
 
 
 def colour_range(calibration: Calibration) -> tuple[float, float]:
-    """Lowest and highest value of the colour scale: one for all cases, with the calibrated threshold in its middle."""
-    # A fixed alpha, so that a picture's colours stay when a reader turns alpha.
-    threshold = calibration.pixel_threshold(max(0.05, calibration.smallest_alpha))
-    reach = abs(threshold) or 1.0
-    return threshold - abs(threshold), threshold + reach
+    """Ends of the colour scale, one for all cases; its middle is the value that one normal pixel in 1,000 exceeds."""
+    # A fixed share, so that a picture's colours stay when a reader turns alpha.
+    middle = calibration.pixel_threshold(0.001)
+    reach = abs(middle) or 1.0
+    return middle - reach, middle + reach
 
 
 def scan_planes(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray) -> list[Plane]:

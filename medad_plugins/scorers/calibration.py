@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
-import math
 import torch
 from torch import Tensor, nn
 
 from medad_plugins.scorers.fitted import FittedModule
 
-__all__ = ["Calibration"]
+__all__ = ["PIXEL_ALPHAS", "Calibration"]
+
+# From 1 to 1e-4, evenly in the logarithm, with every power of ten and 0.05 met closely.
+PIXEL_ALPHAS = torch.logspace(0, -4, 801, dtype=torch.float64)
 
 
 class Calibration(FittedModule):
     """What the held-out normal cases score, kept in the network so that one file holds all that a decision needs.
 
     A case gets the conformal p-value ``(1 + #{reference >= score}) / (n + 1)`` and is flagged at ``p <= alpha``: for
-    exchangeable scans this flags at most a share ``alpha`` of the normal ones (Vovk et al., 2005). A pixel is flagged
-    where the map exceeds the value that at most a share ``alpha`` of normal cases exceed anywhere, by the same rank.
+    exchangeable scans this flags at most a share ``alpha`` of the normal ones (Vovk et al., 2005). A pixel is marked
+    where the map exceeds the ``1 - alpha`` quantile of the pixels of all held-out normal maps; pixels of one scan are
+    no independent draws, so this is a matching scale and not a promise.
 
     Buffers (empty until fitted, their size comes with the checkpoint):
         reference_scores: ``(n,)`` ascending anomaly scores of the held-out normal cases.
-        reference_maxima: ``(n,)`` ascending maxima of their anomaly maps.
+        pixel_quantiles: ``(801,)`` quantiles of the pixels of their anomaly maps, at `PIXEL_ALPHAS`.
     """
 
     # read by Python hosts only; TorchScript would try to compile them
-    __jit_unused_properties__ = ["is_fitted", "smallest_alpha"]
+    __jit_unused_properties__ = ["is_fitted", "smallest_alpha"]  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()
         self.reference_scores: Tensor = nn.Buffer(torch.empty(0))
-        self.reference_maxima: Tensor = nn.Buffer(torch.empty(0))
+        self.pixel_quantiles: Tensor = nn.Buffer(torch.empty(0))
 
-    def fit(self, scores: Tensor, maxima: Tensor) -> None:
-        """Take over the scores ``(n,)`` and map maxima ``(n,)`` of the held-out normal cases.
+    def fit(self, scores: Tensor, pixels: Tensor) -> None:
+        """Take over the scores ``(n,)`` of the held-out normal cases and the pixels ``(m,)`` of their maps.
 
         Raises:
-            ValueError: if there is no case, or a value is not finite.
+            ValueError: if there is no case or pixel, or a value is not finite.
         """
-        if scores.numel() == 0 or scores.shape != maxima.shape:
-            raise ValueError(f"expected one score and one maximum a case, got {scores.shape} and {maxima.shape}.")
-        if not (torch.isfinite(scores).all() and torch.isfinite(maxima).all()):
+        if scores.numel() == 0 or pixels.numel() == 0:
+            raise ValueError("there is no held-out normal case to calibrate on.")
+        if not (torch.isfinite(scores).all() and torch.isfinite(pixels).all()):
             raise ValueError("the scores of the held-out normal cases are not all finite: did the training diverge?")
         device = self.reference_scores.device
         self.reference_scores = scores.detach().float().sort().values.to(device)
-        self.reference_maxima = maxima.detach().float().sort().values.to(device)
+        ranked = pixels.detach().float().flatten().sort().values
+        ranks = ((1 - PIXEL_ALPHAS) * (ranked.numel() - 1)).round().long()
+        self.pixel_quantiles = ranked[ranks.to(ranked.device)].to(device)
 
     @property
     def is_fitted(self) -> bool:
@@ -62,14 +67,11 @@ class Calibration(FittedModule):
         return (1 + not_lower) / (self.reference_scores.numel() + 1)
 
     def pixel_threshold(self, alpha: float) -> float:
-        """Map value that at most a share ``alpha`` of normal cases exceed anywhere; infinite below `smallest_alpha`."""
+        """Map value that a share ``alpha`` of the pixels of normal maps exceed; below 1e-4, that of 1e-4."""
         self._require_fit()
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must lie between 0 and 1, got {alpha}.")
-        n = self.reference_maxima.numel()
-        # the tiny slack keeps a product such as 20 * 0.95 from being rounded up a rank
-        rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
-        return float(self.reference_maxima[rank - 1]) if rank <= n else math.inf
+        return float(self.pixel_quantiles[int((alpha - 1e-12 <= PIXEL_ALPHAS).sum()) - 1])
 
     def _require_fit(self) -> None:
         if not self.is_fitted:

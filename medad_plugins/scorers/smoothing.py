@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,7 +28,7 @@ class GaussianSmoothing(nn.Module):
             raise ValueError(f"sigma must not be negative, got {sigma}.")
         self.spatial_dims = spatial_dims
         # the same cut at 4 sigma as SciPy's gaussian_filter
-        self.radius = math.ceil(4 * sigma)
+        self.radius = int(4 * sigma + 0.5)
         offsets = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64)
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2) if sigma > 0 else torch.ones(1, dtype=torch.float64)
         self.kernel: Tensor = nn.Buffer((kernel / kernel.sum()).float(), persistent=False)

@@ -19,8 +19,8 @@ from medad_plugins.transforms.preprocessing import (
 from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
 
 __all__ = [
-    "AntiAliasd",
     "AnomalyPostprocessing",
+    "AntiAliasd",
     "CheckScand",
     "LoadImageScan",
     "LoadImageScand",

@@ -20,7 +20,7 @@ from monai.transforms import (
 )
 from monai.transforms.inverse import InvertibleTransform
 from monai.utils import TraceKeys, ensure_tuple
-from scipy.ndimage import gaussian_filter1d  # type: ignore[import-untyped]
+from scipy.ndimage import gaussian_filter1d
 
 from medad_plugins.data.scan import stored_bits_of
 from medad_plugins.errors import InputError
@@ -102,9 +102,9 @@ class CheckScand(MapTransform, InvertibleTransform):
         channels = len(values)
         if channels == self.in_channels or (channels == 1 and self.in_channels == 3):
             return values
-        if channels == 3 and self.in_channels == 1:
-            if torch.equal(values[0], values[1]) and torch.equal(values[0], values[2]):
-                return values[:1]
+        grey = channels == 3 and torch.equal(values[0], values[1]) and torch.equal(values[0], values[2])
+        if grey and self.in_channels == 1:
+            return values[:1]
         raise InputError(
             "the scan has the wrong number of channels",
             where=where,

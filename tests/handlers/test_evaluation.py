@@ -92,7 +92,8 @@ def test_figures_and_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     masked = [case for case in cases if case["label"] == 0 or case["mask"]]
     values = np.stack([np.asarray(Image.open(case["image"])) for case in masked]) / 255
     truth = np.zeros(values.shape, dtype=bool)
-    truth[[index for index, case in enumerate(masked) if case["label"]], *LESION] = True
+    abnormal = [index for index, case in enumerate(masked) if case["label"]]
+    truth[(abnormal, *LESION)] = True
     assert figures["pixel_ap"] == pytest.approx(average_precision_score(truth.ravel(), values.ravel()), abs=1e-3)
     assert figures["dice_case_mean"] <= figures["best_dice_pooled"] <= 1
 

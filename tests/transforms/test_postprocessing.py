@@ -187,7 +187,6 @@ def test_an_alpha_that_flags_nothing_is_said_once(
     with caplog.at_level(logging.WARNING):
         cases = [_run(picture, network, postprocessing, preprocessing) for _ in range(2)]
     assert not cases[0]["is_anomalous"]
-    assert not cases[0]["anomaly_mask"].any()
     assert [record.getMessage() for record in caplog.records if "nothing can be flagged" in record.getMessage()] == [
         "nothing can be flagged at alpha 0.01: calibrated on 40 normal cases, which is enough for 0.0244 or more"
     ]

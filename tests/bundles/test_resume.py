@@ -1,0 +1,60 @@
+"""A training that is killed and resumed ends where an uninterrupted one ends, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bundle_runs import BUNDLES, copy_bundle, read_config, small_values, write_cohort
+from command_line import command, interrupt, succeed
+
+ITERATIONS = 120
+STARTED = "training will take about"
+
+
+def _keeps_checkpoints(bundle: str) -> bool:
+    """Whether the training has several epochs, between which its state can be kept."""
+    return "epoch_length" in read_config(bundle, "train")["train"]
+
+
+def _arguments(bundle: str, root: Path, cohort: Path, **others: Any) -> list[str]:
+    handlers = read_config(bundle, "train")["train"]["handlers"]
+    (index,) = [i for i, handler in enumerate(handlers) if handler["_target_"].endswith("ResumableCheckpoint")]
+    values = small_values(bundle, max_iterations=ITERATIONS, datalist="fitting.csv", dataset_dir=cohort, **others)
+    values[f"train::handlers::{index}::seconds"] = 0
+    if _keeps_checkpoints(bundle):
+        values["train::epoch_length"] = 4
+    return command(root / "configs" / "train.yaml", **values)
+
+
+def _model(root: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(root / "models" / "model.pt", weights_only=True)["model"]
+    return state
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("bundle", [BUNDLES[0], *(pytest.param(b, marks=pytest.mark.slow) for b in BUNDLES[1:])])
+def test_killed_training_resumes_to_the_same_weights(bundle: str, kill: int, tmp_path: Path) -> None:
+    cohort = write_cohort(tmp_path / "heads", 2)
+    whole, broken = copy_bundle(bundle, tmp_path / "whole"), copy_bundle(bundle, tmp_path / "broken")
+    succeed(_arguments(bundle, whole, cohort), tmp_path)
+
+    stopped = broken / "models" / "stopped.pt"
+
+    def is_under_way(output: str) -> bool:
+        return stopped.exists() if _keeps_checkpoints(bundle) else STARTED in output
+
+    status, _, _ = interrupt(_arguments(bundle, broken, cohort), tmp_path, is_under_way, kill)
+    assert status == -kill
+    assert stopped.exists() == _keeps_checkpoints(bundle)
+    assert not (broken / "models" / "model.pt").exists(), "killed too late to show anything"
+
+    output = succeed(_arguments(bundle, broken, cohort, resume="true"), tmp_path)
+    assert ("going on after iteration" in output) == _keeps_checkpoints(bundle)
+    assert not stopped.exists()
+    expected, found = _model(whole), _model(broken)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []

@@ -1,0 +1,141 @@
+"""The one file that a trained bundle is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medad_plugins import __version__
+from medad_plugins.engines import ModelFile, save_model
+from medad_plugins.errors import InputError
+from medad_plugins.networks import AnomalyNetwork
+
+
+class Scaled(AnomalyNetwork):
+    """Its map is a multiple of the scan."""
+
+    def __init__(self, width: int = 3, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = gain
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        return image * self.weight.sum() * self.gain
+
+
+def _saved(folder: Path, bundle: str = "ae") -> Path:
+    network = Scaled(4)
+    network.weight.data.fill_(0.5)
+    network.calibration.fit(torch.tensor([0.2, 0.1]), torch.tensor([0.4, 0.3]))
+    settings = {"network": {"width": 4, "gain": 3.0}, "image_size": [64, 32], "crop": None}
+    save_model(folder / "model.pt", network, bundle, settings)
+    return folder / "model.pt"
+
+
+def test_rebuilt_as_it_was_trained(tmp_path: Path) -> None:
+    network = ModelFile(_saved(tmp_path), "ae").rebuild(Scaled)
+    assert isinstance(network, Scaled) and not network.training
+    assert torch.equal(network(torch.ones(1, 1, 2, 2)), torch.full((1, 1, 2, 2), 6.0))
+    assert network.calibration.p_value(0.15) == 2 / 3
+
+
+def test_settings_can_be_replaced(tmp_path: Path) -> None:
+    network = ModelFile(_saved(tmp_path), "ae").rebuild(Scaled, gain=1.0)
+    assert float(network(torch.ones(1, 1, 2, 2)).max()) == 2
+
+
+def test_settings_of_the_network_and_of_the_training(tmp_path: Path) -> None:
+    model = ModelFile(str(_saved(tmp_path)), "ae")
+    assert model.setting("image_size") == [64, 32] and model.setting("width") == 4
+    assert model.setting("crop", "whole") is None and model.setting("spacing", 1.5) == 1.5
+    with pytest.raises(InputError, match=r"the model does not say its spacing: .*model\.pt"):
+        model.setting("spacing")
+
+
+def test_content_is_plain(tmp_path: Path) -> None:
+    content = torch.load(_saved(tmp_path), weights_only=True)
+    assert set(content) == {"model", "bundle", "settings", "medad_version"}
+    assert content["bundle"] == "ae" and content["medad_version"] == __version__
+    assert "calibration.reference_scores" in content["model"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
+    path = _saved(tmp_path)
+    with pytest.raises(Exception, match="pickle"):
+        save_model(path, Scaled(), "ae", {"network": {"gain": lambda: 1}})
+    assert ModelFile(path, "ae").setting("gain") == 3.0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
+    model = ModelFile(tmp_path / "model.pt", "ae")
+    with pytest.raises(
+        InputError, match=r"there is no trained model: .*model\.pt; train one.*bundles/ae/configs/train\.yaml"
+    ):
+        model.setting("image_size")
+    _saved(tmp_path)
+    assert model.setting("width") == 4
+
+
+def test_a_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no trained model"):
+        ModelFile(tmp_path, "ae").setting("image_size")
+
+
+@pytest.mark.parametrize("kind", ["half", "empty", "page", "noise"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_and_foreign_files(tmp_path: Path, kind: str) -> None:
+    path = _saved(tmp_path)
+    content = path.read_bytes()
+    damaged = {"half": content[: len(content) // 2], "empty": b"", "page": b"<html>", "noise": b"\x80\x02h\x07."}[kind]
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"the model file cannot be read: .*model\.pt .*truncated or foreign"):
+        ModelFile(path, "ae").rebuild(Scaled)
+
+
+class WritesFile:
+    """An object whose unpickling writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return open, (str(self.path), "w")
+
+
+def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
+    trace, path = tmp_path / "code_has_run", tmp_path / "model.pt"
+    torch.save({"model": {}, "bundle": "ae", "settings": WritesFile(trace)}, path)
+    with pytest.raises(InputError, match=r"model file holds more than tensors and plain values, which could run code"):
+        ModelFile(path, "ae").rebuild(Scaled)
+    assert not trace.exists()
+    torch.load(path, weights_only=False)["settings"].close()
+    assert trace.exists()
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"model": {}, "bundle": "ae"}])
+def test_files_without_the_entries(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(
+        InputError, match=r"is no MedAD model: .*expected the entries \['bundle', 'model', 'settings'\]"
+    ):
+        ModelFile(tmp_path / "model.pt", "ae").rebuild(Scaled)
+
+
+def test_another_bundles_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"belongs to another bundle: .*expected edc, found ae.*--ckpt_path"):
+        ModelFile(_saved(tmp_path), "edc").setting("image_size")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [({"width": 5}, "size mismatch|Error\\(s\\) in loading"), ({"depth": 5}, "unexpected keyword argument 'depth'")],
+)
+def test_a_file_that_does_not_fit_the_network(tmp_path: Path, changes: dict[str, int], text: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"does not fit the network of this bundle: .*the state of Scaled.*found .*({text})"
+    ):
+        ModelFile(_saved(tmp_path), "ae").rebuild(Scaled, **changes)
