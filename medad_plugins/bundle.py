@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
@@ -21,20 +21,22 @@ __all__ = ["announce", "begin", "find_root", "inference_workflow"]
 
 logger = logging.getLogger(__name__)
 
+_Evaluating = TypeVar("_Evaluating", ConfigWorkflow, ConfigParser)
+
 TRACEBACK_VARIABLE = "MEDAD_TRACEBACK"
 # what MONAI adds to a configuration for ``--tracking``
 TRACKING_KEYS = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 
 
-def _running_workflow() -> ConfigWorkflow | None:
-    """The MONAI workflow that is evaluating the configuration this is called from.
+def _evaluating(kind: type[_Evaluating]) -> _Evaluating | None:
+    """The MONAI workflow or parser that is evaluating the configuration this is called from.
 
     MONAI tells an expression neither its workflow nor its file, so the call stack is asked.
     """
     frame = inspect.currentframe()
     while frame is not None:
         owner = frame.f_locals.get("self")
-        if isinstance(owner, ConfigWorkflow):
+        if isinstance(owner, kind):
             return owner
         frame = frame.f_back
     return None
@@ -53,7 +55,7 @@ def find_root() -> str:
     Raises:
         InputError: if none of them tells.
     """
-    workflow = _running_workflow()
+    workflow = _evaluating(ConfigWorkflow)
     if workflow is not None:
         return str(Path(workflow.config_root_path).resolve().parent)
     for argument, value in zip(sys.argv, [*sys.argv[1:], ""]):
@@ -78,14 +80,14 @@ def _print_input_error(kind: type[BaseException], error: BaseException, tracebac
         sys.__excepthook__(kind, error, traceback)
 
 
-def _read_along(workflow: ConfigWorkflow, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The bundle's configurations, but for ``names``, that the workflow has read too: those all of whose keys it has.
+def _read_along(folder: Path, content: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The folder's configurations, but for ``names``, that were read into ``content`` too: all of their keys are there.
 
-    A federated client reads several into one.
+    A federated client reads several of a bundle's configurations into one.
     """
-    paths = Path(workflow.config_root_path).glob("*.yaml")
-    others = [ConfigParser.load_config_file(path) for path in sorted(paths) if path.stem not in names]
-    return [other for other in others if other.keys() <= workflow.parser.get().keys()]
+    paths = sorted(folder.glob("*.yaml"))
+    others = [ConfigParser.load_config_file(path) for path in paths if path.stem not in names]
+    return [other for other in others if other.keys() <= content.keys()]
 
 
 def _refuse_unknown_keys(workflow: ConfigWorkflow, names: Sequence[str]) -> None:
@@ -96,7 +98,7 @@ def _refuse_unknown_keys(workflow: ConfigWorkflow, names: Sequence[str]) -> None
         known.update(ConfigParser.load_config_file(folder / f"{name}.yaml"))
     content = workflow.parser.get()
     unknown = [key for key in content if key not in known and key != "_meta_"]
-    others = _read_along(workflow, names) if unknown else []
+    others = _read_along(folder, content, names) if unknown else []
     for key in unknown:
         if key not in TRACKING_KEYS and not any(key in other for other in others):
             raise InputError(
@@ -131,9 +133,11 @@ def begin(*names: str, seed: int = 0) -> None:
     """
     if Path(sys.argv[0]).parts[-3:-1] == ("monai", "bundle") and not os.environ.get(TRACEBACK_VARIABLE):
         sys.excepthook = _print_input_error
-    workflow = _running_workflow()
+    workflow = _evaluating(ConfigWorkflow)
     if workflow is not None:
         _refuse_unknown_keys(workflow, names)
+        # found now, for hosts may later ask the parser alone, when no workflow is there to tell
+        workflow.parser.get_parsed_content("bundle_root")
     set_determinism(seed)
 
 
@@ -166,8 +170,8 @@ def inference_workflow(bundle_root: str | Path, name: str = "evaluate") -> Confi
         name: the asking configuration's name.
     """
     path = Path(bundle_root) / "configs" / "inference.yaml"
-    asking = _running_workflow()
-    own = {} if asking is None else asking.parser.get()
+    asking = _evaluating(ConfigParser)
+    own = {} if asking is None else asking.get()
     shared = {key: own[key] for key in ConfigParser.load_config_file(path) if own.get(key) is not None}
     for key in ("imports", "initialize", "run", "bundle_root"):
         shared.pop(key, None)
@@ -176,7 +180,7 @@ def inference_workflow(bundle_root: str | Path, name: str = "evaluate") -> Confi
     if asking is not None:
         # how the training was set up, where train.yaml was read along, is no wish about the inference
         asked = ConfigParser.load_config_file(path.with_name(f"{name}.yaml"))
-        others = _read_along(asking, [name])
+        others = _read_along(path.parent, own, [name])
         shared = {k: v for k, v in shared.items() if k in asked or not any(o.get(k) == v for o in others)}
     workflow = ConfigWorkflow(
         config_file=str(path), workflow_type="infer", logging_file=False, bundle_root=str(bundle_root), **shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.utils import set_determinism
 
 from medad_plugins import bundle
 from medad_plugins.bundle import announce, begin, find_root, inference_workflow
@@ -45,7 +47,7 @@ batch_size: 8
 alpha: 0.05
 crop: 3
 network_def: $'rebuilt'
-described: "$f'{@dataset_dir} {@split} {@batch_size} {@alpha} {@crop}'"
+described: $' '.join(map(str, [@dataset_dir, @split, @batch_size, @alpha, @crop]))
 evaluator: $'evaluates ' + @network_def
 initialize: ["$begin('inference')"]
 run: []
@@ -66,9 +68,8 @@ def undisturbed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hook, arguments and generators of the test process are put back."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    deterministic, benchmark = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     yield
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
+    set_determinism(None)
 
 
 @pytest.fixture
@@ -97,17 +98,17 @@ def _error(workflow: ConfigWorkflow) -> str:
     return str(found)
 
 
-@pytest.mark.parametrize("elsewhere", [True, False])
-def test_root_is_that_of_the_workflow(root: Path, elsewhere: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir("/" if elsewhere else root.parent)
-    path = root / "configs" / "train.yaml"
-    relative = path if elsewhere else path.relative_to(root.parent)
-    workflow = ConfigWorkflow(str(relative), workflow_type="train", logging_file=False)
-    assert workflow.parser.get_parsed_content("bundle_root") == str(root.resolve()) or elsewhere
-    # a workflow evaluates its expressions when it initialises and runs
+@pytest.mark.parametrize("folder", ["/", "..", "configs"])
+def test_root_is_that_of_the_workflow_in_any_working_folder(
+    root: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root / folder)
+    path = os.path.relpath(root / "configs" / "train.yaml")
+    workflow = ConfigWorkflow(path, workflow_type="train", logging_file=False)
     workflow.initialize()
-    workflow.parser["seen"] = "$find_root()"
-    assert workflow.parser.get_parsed_content("bundle_root", instantiate=True) == str(root.resolve())
+    # also for a host that asks the parser alone, and later somewhere else
+    monkeypatch.chdir(root.parent)
+    assert workflow.parser.get_parsed_content("bundle_root") == str(root)
 
 
 def test_root_of_a_workflow_goes_before_working_folder_and_command_line(
@@ -201,7 +202,6 @@ def test_configurations_read_into_one(root: Path, names: tuple[str, str]) -> Non
     workflow = _workflow(root, *names, max_iterations=3, alpha=0.2)
     workflow.initialize()
     assert workflow.parser["max_iterations"] == 3
-    assert "did you mean --max_iterations" in _error(_workflow(root, *names, max_iteration=3)) or names[1] != "train"
     assert "no such key: --max_iteration " in _error(_workflow(root, *names, max_iteration=3))
 
 

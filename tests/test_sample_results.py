@@ -31,7 +31,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.slow
 def test_padim_detects_the_lesions_of_the_sample_cohort(tmp_path: Path) -> None:
     ignore = shutil.ignore_patterns("models", "output")
     root = Path(shutil.copytree(BUNDLES / "padim", tmp_path / "padim", ignore=ignore))

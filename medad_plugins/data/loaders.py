@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ def cached_dataset(
     transform: Callable[..., Any] | Sequence[Callable[..., Any]],
     memory_limit_gib: float = 4.0,
     num_workers: int = 0,
-    progress: bool = True,
+    progress: bool | None = None,
 ) -> CacheDataset:
     """Dataset that keeps what precedes the first random transform in memory, as far as it fits.
 
@@ -43,7 +44,7 @@ def cached_dataset(
         transform: transforms of a case; compositions in it may hold both deterministic and random ones.
         memory_limit_gib: limit of the cache in GiB, estimated from the first case; the rest is read on the fly.
         num_workers: threads that fill the cache.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar; None shows one on a terminal.
 
     Raises:
         InputError: there is no case, or one of the scans to be cached cannot be used.
@@ -62,7 +63,8 @@ def cached_dataset(
             size / 2**20,
             memory_limit_gib,
         )
-        return CacheDataset(data, transform, cache_num=count, num_workers=num_workers, progress=progress)
+        shown = sys.stderr.isatty() if progress is None else progress
+        return CacheDataset(data, transform, cache_num=count, num_workers=num_workers, progress=shown)
     except Exception as error:
         found = find_input_error(error)
         if found is None:

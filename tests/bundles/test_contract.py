@@ -31,6 +31,7 @@ from bundle_runs import (
     write_scans,
 )
 from monai.bundle.scripts import ckpt_export, verify_net_in_out
+from monai.utils import set_determinism
 from PIL import Image
 from torch import Tensor
 
@@ -45,12 +46,13 @@ def _name(asked: tuple[str, int]) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads, and their waiting takes the processor from everything else."""
+def process_settings() -> Iterator[None]:
+    """One thread, for small tensors gain nothing from more; what the bundles set for the process is put back."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+    set_determinism(None)
 
 
 @pytest.fixture(scope="session")
@@ -332,6 +334,11 @@ def test_misspelt_key_is_refused_with_a_close_one(trained: Trained, tmp_path: Pa
     others = {"dataset_dir": str(trained.data), "output_dir": str(tmp_path / "output")}
     assert f"did you mean --{key}" in refusal(trained.root, name, **{f"{key}s": 1}, **others)
     assert not (tmp_path / "output").exists()
+
+
+def test_misspelt_part_of_the_training_is_told(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
+    open_config(trained.root, "train", dataset_dir=str(trained.data), **{"train::dataloders": 1})
+    assert "did you mean --train::dataloader" in caplog.text
 
 
 def test_model_of_another_bundle_is_refused(trained: Trained, tmp_path: Path) -> None:
