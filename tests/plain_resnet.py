@@ -10,7 +10,13 @@ from torch.nn import functional
 
 from medad_plugins.networks import ResNetTaps
 
-BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "wide_resnet50_2": (3, 4, 6, 3)}
+BLOCKS = {
+    "resnet10": (1, 1, 1, 1),
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "wide_resnet50_2": (3, 4, 6, 3),
+}
 
 
 def vary_norms(module: nn.Module, seed: int = 0) -> None:

@@ -144,7 +144,7 @@ def test_training_leaves_a_calibrated_model_and_a_report(trained: Trained) -> No
     assert content["bundle"] == trained.bundle
     assert reference.shape == (4,), "one score for each held-out normal case"
     assert torch.equal(reference, reference.sort().values)
-    assert not (trained.root / "models" / "stopped.pt").exists()
+    assert not (trained.root / "models" / "model.pt.stopped").exists()
     figures = json.loads((trained.root / "output" / "evaluation.json").read_text("utf-8"))
     assert (figures["n_normal"], figures["n_abnormal"]) == (2, 2)
 

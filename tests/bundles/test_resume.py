@@ -26,7 +26,7 @@ def _arguments(bundle: str, root: Path, cohort: Path, **others: Any) -> list[str
     values = small_values(bundle, max_iterations=ITERATIONS, datalist="fitting.csv", dataset_dir=cohort, **others)
     values[f"train::handlers::{index}::seconds"] = 0
     if _keeps_checkpoints(bundle):
-        values["train::epoch_length"] = 4
+        values["train::epoch_length"] = 12
     return command(root / "configs" / "train.yaml", **values)
 
 
@@ -42,7 +42,7 @@ def test_killed_training_resumes_to_the_same_weights(bundle: str, kill: int, tmp
     whole, broken = copy_bundle(bundle, tmp_path / "whole"), copy_bundle(bundle, tmp_path / "broken")
     succeed(_arguments(bundle, whole, cohort), tmp_path)
 
-    stopped = broken / "models" / "stopped.pt"
+    stopped = broken / "models" / "model.pt.stopped"
 
     def is_under_way(output: str) -> bool:
         return stopped.exists() if _keeps_checkpoints(bundle) else STARTED in output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from medad_plugins.networks import EDC
 
 def _edc(spatial_dims: int = 2, seed: int = 0, **arguments: str | float) -> EDC:
     torch.manual_seed(seed)
-    return EDC(spatial_dims, 1, "resnet18", "none", **arguments)  # type: ignore[arg-type]
+    return EDC(spatial_dims, 1, "resnet10", "none", **arguments)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,7 @@ def _loss_written_out(network: EDC, image: Tensor, stop: bool) -> Tensor:
 
 
 def test_the_encoder_learns_through_its_deepest_stage_alone() -> None:
-    network, image = _edc().double().train(), _scan(48, 48).double()
+    network, image = _edc().double().train(), _scan(40, 40).double()
     names, parameters = zip(*network.named_parameters(), strict=True)
     actual = torch.autograd.grad(GlobalCosineLoss()(network(image)), parameters)
     stopped = torch.autograd.grad(_loss_written_out(network, image, True), parameters)
@@ -96,34 +95,49 @@ def test_norms_follow_slowly() -> None:
     torch.testing.assert_close(norm.running_mean, 0.01 * batch_mean, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("last_stage", [True, False])
-def test_encoder_norm_eval_keeps_pretrained_statistics_and_learns_the_affine_part(
-    tmp_path: Path, last_stage: bool
-) -> None:
-    state = {n: v for n, v in varied_taps("resnet18").state_dict().items() if last_stage or not n.startswith("layer4")}
-    torch.save(state, tmp_path / "weights.pth")
-    network = EDC(2, 1, "resnet18", str(tmp_path / "weights.pth"), encoder_norm="eval")
-    follows = ("decoder.",) if last_stage else ("decoder.", "encoder.layer4.")
-    for _ in range(2):  # the second time after a validation
-        network.eval().train()
-        before = {name: value.clone() for name, value in network.named_buffers()}
-        GlobalCosineLoss()(network(_scan(48, 48))).backward()
-        changed = {name for name, value in network.named_buffers() if not torch.equal(value, before[name])}
-        assert all(name.startswith(follows) for name in changed)
-        assert any(name.startswith(follows[-1]) for name in changed)
-    norm: Any = network.encoder.layer1[0].bn1
+@pytest.fixture(scope="module", params=["complete", "without_layer4"])
+def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of pretrained weights."""
+    state = varied_taps("resnet10").state_dict()
+    kept = {n: v for n, v in state.items() if request.param == "complete" or not n.startswith("layer4")}
+    path: Path = tmp_path_factory.mktemp("weights") / f"{request.param}.pth"
+    torch.save(kept, path)
+    return path
+
+
+def test_encoder_norm_eval_keeps_pretrained_statistics_and_learns_the_affine_part(weights: Path) -> None:
+    network = EDC(2, 1, "resnet10", str(weights), encoder_norm="eval")
+    follows = ["decoder."] if weights.stem == "complete" else ["decoder.", "encoder.layer4."]
+    network.eval().train()  # as after a validation
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    GlobalCosineLoss()(network(_scan(40, 40))).backward()
+    changed = {name for name, value in network.named_buffers() if not torch.equal(value, before[name])}
+    assert all(name.startswith(tuple(follows)) for name in changed)
+    assert all(any(name.startswith(part) for name in changed) for part in follows)
+    norm = network.encoder.layer1[0].bn1
     assert norm.weight.grad is not None and float(norm.weight.grad.abs().sum()) > 0
     # so a case's features do not depend on its batch mates, even in train mode
     with torch.no_grad():
-        both, one = network.encoder(_scan(48, 48)), network.encoder(_scan(48, 48)[:1])
+        both, one = network.encoder(_scan(40, 40)), network.encoder(_scan(40, 40)[:1])
     torch.testing.assert_close(both[2][:1], one[2], rtol=1e-4, atol=1e-4)
 
 
-def test_without_weights_there_are_no_statistics_to_keep() -> None:
-    network = _edc(encoder_norm="eval").train()
-    before = network.encoder.bn1.running_mean.clone()
-    network(_scan(32, 32))
-    assert not torch.equal(network.encoder.bn1.running_mean, before)
+def test_what_learns_slowly_and_what_learns_from_scratch(weights: Path) -> None:
+    network = EDC(2, 1, "resnet10", str(weights))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    slow = [names[id(parameter)] for parameter in network.pretrained_parameters()]
+    fresh = [names[id(parameter)] for parameter in network.fresh_parameters()]
+    assert sorted(slow + fresh) == sorted(names.values())
+    missing = weights.stem != "complete"
+    assert {name for name in fresh if name.startswith("encoder.")} == {
+        name for name in names.values() if missing and name.startswith("encoder.layer4.")
+    }
+
+
+def test_without_a_file_the_groups_are_the_papers() -> None:
+    network = _edc()
+    assert len(network.pretrained_parameters()) == len(list(network.encoder.parameters()))
+    assert len(network.fresh_parameters()) == len(list(network.decoder.parameters()))
 
 
 def test_encoder_norm_train_follows_the_scans() -> None:
@@ -133,7 +147,7 @@ def test_encoder_norm_train_follows_the_scans() -> None:
     assert not torch.equal(network.encoder.bn1.running_mean, before)
 
 
-@pytest.mark.parametrize("size", [(48, 40), (37, 50)])
+@pytest.mark.parametrize("size", [(32, 40), (37, 50)])
 def test_map_is_the_mean_over_scales_on_the_finest_grid(network: EDC, size: tuple[int, int]) -> None:
     image = _scan(*size)
     with torch.no_grad():
@@ -148,7 +162,7 @@ def test_map_is_the_mean_over_scales_on_the_finest_grid(network: EDC, size: tupl
 
 @pytest.mark.parametrize("reduction", ["max", "mean", 0.05])
 def test_score_is_that_of_the_finest_grid(network: EDC, reduction: str | float) -> None:
-    other = EDC(2, 1, "resnet18", "none", reduction=reduction).eval()
+    other = EDC(2, 1, "resnet10", "none", reduction=reduction).eval()
     other.load_state_dict(network.state_dict())
     image = _scan(64, 64)
     fine = _stride_4_map(network, image).flatten(1).sort(1, descending=True).values

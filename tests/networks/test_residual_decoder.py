@@ -11,7 +11,7 @@ from torch.nn import functional
 from medad_plugins.networks import ResidualDecoder
 from medad_plugins.networks.residual_decoder import DecoderBlock
 
-DEEPEST = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "wide_resnet50_2": 2048}
+DEEPEST = {"resnet10": 512, "resnet18": 512, "resnet34": 512, "resnet50": 2048, "wide_resnet50_2": 2048}
 
 
 def _sizes(size: tuple[int, ...]) -> tuple[list[list[int]], list[int]]:
@@ -24,7 +24,7 @@ def _sizes(size: tuple[int, ...]) -> tuple[list[list[int]], list[int]]:
 def test_decoded_maps_have_the_shapes_of_the_taps(size: tuple[int, ...]) -> None:
     taps, deepest = _sizes(size)
     with torch.no_grad():
-        decoded = ResidualDecoder("resnet18", len(size))(torch.rand(2, 512, *deepest), taps)
+        decoded = ResidualDecoder("resnet10", len(size))(torch.rand(2, 512, *deepest), taps)
     assert [tuple(tap.shape) for tap in decoded] == [(2, width, *taps[i]) for i, width in enumerate((64, 128, 256))]
     assert all(bool((tap >= 0).all()) and bool((tap > 0).any()) for tap in decoded)
 
@@ -90,7 +90,7 @@ def test_stages_mirror_the_encoder(architecture: str, blocks: list[int], widths:
 
 def test_each_stage_decodes_what_the_deeper_one_decoded() -> None:
     torch.manual_seed(0)
-    decoder = ResidualDecoder("resnet18").eval()
+    decoder = ResidualDecoder("resnet10").eval()
     taps, deepest = _sizes((32, 32))
     x = torch.rand(1, 512, *deepest)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_each_stage_decodes_what_the_deeper_one_decoded() -> None:
 
 def test_initialisation_and_momentum() -> None:
     torch.manual_seed(0)
-    decoder = ResidualDecoder("resnet18", norm_momentum=0.02)
+    decoder = ResidualDecoder("resnet10", norm_momentum=0.02)
     for module in decoder.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.weight[:, 0].numel()
