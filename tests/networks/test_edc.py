@@ -114,8 +114,8 @@ def test_encoder_norm_eval_keeps_pretrained_statistics_and_learns_the_affine_par
     changed = {name for name, value in network.named_buffers() if not torch.equal(value, before[name])}
     assert all(name.startswith(tuple(follows)) for name in changed)
     assert all(any(name.startswith(part) for name in changed) for part in follows)
-    norm = network.encoder.layer1[0].bn1
-    assert norm.weight.grad is not None and float(norm.weight.grad.abs().sum()) > 0
+    affine = network.encoder.get_parameter("layer1.0.bn1.weight")
+    assert affine.grad is not None and float(affine.grad.abs().sum()) > 0
     # so a case's features do not depend on its batch mates, even in train mode
     with torch.no_grad():
         both, one = network.encoder(_scan(40, 40)), network.encoder(_scan(40, 40)[:1])

@@ -108,7 +108,7 @@ def test_initialisation_and_momentum() -> None:
     for module in decoder.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.weight[:, 0].numel()
-            assert float(module.weight.std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+            assert float(module.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
         if isinstance(module, nn.BatchNorm2d):
             assert module.momentum == 0.02
             assert bool((module.weight == 1).all()) and bool((module.bias == 0).all())
