@@ -103,8 +103,9 @@ def test_colours_mean_the_same_in_every_picture() -> None:
     assert pictures[1] > 3 * pictures[0]
 
 
-def test_the_scale_has_the_calibrated_threshold_in_its_middle() -> None:
-    assert colour_range(_calibration([0.1 * i for i in range(1, 40)])) == pytest.approx((0.0, 2 * 3.8))
+def test_the_middle_of_the_scale_is_what_one_normal_pixel_in_1000_exceeds() -> None:
+    calibration = _calibration([i / 10_000 for i in range(10_001)])
+    assert colour_range(calibration) == pytest.approx((0.0, 2 * 0.999), abs=2e-4)
     low, high = colour_range(_calibration([-4.0 + 0.01 * i for i in range(40)]))
     assert low < -4.0
     assert high == pytest.approx(0)
