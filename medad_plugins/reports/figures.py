@@ -52,7 +52,7 @@ def colour_range(calibration: Calibration) -> tuple[float, float]:
     # A fixed share, so that a picture's colours stay when a reader turns alpha.
     middle = calibration.pixel_threshold(0.001)
     reach = abs(middle) or 1.0
-    return middle - reach, middle + reach
+    return middle - abs(middle), middle + reach
 
 
 def scan_planes(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray) -> list[Plane]:
