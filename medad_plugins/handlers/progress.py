@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ignite.engine import Engine, Events
@@ -21,7 +22,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-class _Progress:
+class _Progress(ABC):
     """Counts up to a total and says what is left.
 
     Args:
@@ -41,13 +42,13 @@ class _Progress:
         engine.add_event_handler(Events.COMPLETED, self.finish)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
 
+    @abstractmethod
     def start(self, engine: Engine) -> None:
         """Begin to count."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, engine: Engine) -> None:
         """Show one more iteration."""
-        raise NotImplementedError
 
     def _begin(self, total: int, first: int = 0) -> None:
         self.total, self.first, self.done = total, first, first
