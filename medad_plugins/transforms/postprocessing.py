@@ -6,7 +6,6 @@ import logging
 import math
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,27 +30,16 @@ logger = logging.getLogger(__name__)
 SAVEABLE = ("map", "mask", "overlay")
 
 
-def fitted_calibration(network: nn.Module, ckpt_path: str | os.PathLike[str] = "") -> Calibration:
-    """The network's calibration, read from the checkpoint where the network at hand has not been loaded.
-
-    Hosts that parse a bundle's config piece by piece (MONAI Label) give postprocessing a network of its own, whose
-    weights nobody loads; for it the calibration, a few hundred numbers, is taken from ``ckpt_path``.
+def fitted_calibration(network: nn.Module) -> Calibration:
+    """The network's calibration.
 
     Raises:
-        InputError: neither the network nor the checkpoint is calibrated.
+        InputError: the network is not calibrated.
     """
     calibration: Calibration = network.calibration  # type: ignore[assignment]
-    if not calibration.is_fitted and ckpt_path and Path(ckpt_path).is_file():
-        checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
-        state: Mapping[str, Any] = checkpoint.get("model", checkpoint.get("state_dict", checkpoint))
-        prefix = "calibration."
-        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        if own:
-            calibration.load_state_dict(own)
     if not calibration.is_fitted:
         raise InputError(
             "the network is not calibrated, so it cannot decide",
-            where=ckpt_path or None,
             expected="a checkpoint with the scores of held-out normal cases",
             todo="train the bundle, or give a trained checkpoint as --ckpt_path",
         )
@@ -65,16 +53,13 @@ class ScoreAnomalyMapd(Transform):
         network: has ``pool`` (map ``(B, 1, *spatial)`` to scores ``(B,)``) and ``calibration``.
         alpha: share of normal scans that may be flagged, between 0 and 1; may be set anew at any time.
         key: the map ``(1, *spatial)`` on the network's own grid, as it was calibrated.
-        ckpt_path: see `fitted_calibration`.
 
     Raises:
         InputError: alpha is not between 0 and 1; the network is not calibrated; a map is not finite.
     """
 
-    def __init__(
-        self, network: nn.Module, alpha: float | str = 0.05, key: str = "pred", ckpt_path: str | os.PathLike[str] = ""
-    ) -> None:
-        self.network, self.key, self.ckpt_path = network, key, ckpt_path
+    def __init__(self, network: nn.Module, alpha: float | str = 0.05, key: str = "pred") -> None:
+        self.network, self.key = network, key
         self.alpha = alpha
         self._warned_alpha: float | None = None
 
@@ -95,7 +80,7 @@ class ScoreAnomalyMapd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         case = dict(data)
-        calibration = fitted_calibration(self.network, self.ckpt_path)
+        calibration = fitted_calibration(self.network)
         self._warn_if_unreachable(calibration)
         anomaly_map: Tensor = case[self.key]
         score = float(self.network.pool(anomaly_map.detach().float()[None]))  # type: ignore[operator]
@@ -166,7 +151,6 @@ class ThresholdAnomalyMapd(Transform):
         key: the map to threshold.
         mask_keys: all names the mask gets. The default also replaces the network's raw output, because hosts
             (MONAI Label, Deploy) show what stands under the bundle's output name, and that must be on the scan's grid.
-        ckpt_path: see `fitted_calibration`.
     """
 
     def __init__(
@@ -174,13 +158,12 @@ class ThresholdAnomalyMapd(Transform):
         network: nn.Module,
         key: str = "anomaly_map",
         mask_keys: Sequence[str] = ("anomaly_mask", "pred"),
-        ckpt_path: str | os.PathLike[str] = "",
     ) -> None:
-        self.network, self.key, self.mask_keys, self.ckpt_path = network, key, tuple(mask_keys), ckpt_path
+        self.network, self.key, self.mask_keys = network, key, tuple(mask_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         case = dict(data)
-        threshold = fitted_calibration(self.network, self.ckpt_path).pixel_threshold(case["alpha"])
+        threshold = fitted_calibration(self.network).pixel_threshold(case["alpha"])
         mask = (case[self.key] > threshold).to(torch.uint8)
         case["pixel_threshold"] = threshold
         case.update(dict.fromkeys(self.mask_keys, mask))
@@ -200,7 +183,6 @@ class AnomalyPostprocessing(Compose):
         alpha: share of normal scans that may be flagged; may be set anew at any time.
         output_dir: where to write; nothing is written when empty.
         save: which of ``map``, ``mask`` and ``overlay`` to write.
-        ckpt_path: checkpoint to take the calibration from where nobody loads the network, see `fitted_calibration`.
 
     Raises:
         InputError: alpha, ``save``, the calibration or the output folder cannot be used.
@@ -213,17 +195,16 @@ class AnomalyPostprocessing(Compose):
         alpha: float | str = 0.05,
         output_dir: str | os.PathLike[str] | None = None,
         save: Sequence[str] = SAVEABLE,
-        ckpt_path: str | os.PathLike[str] = "",
     ) -> None:
         wanted = {save} if isinstance(save, str) else set(save)
         if not wanted <= set(SAVEABLE):
             todo = "correct --save"
             raise InputError("unknown kind of output", expected=", ".join(SAVEABLE), found=sorted(wanted), todo=todo)
-        self._score = ScoreAnomalyMapd(network, alpha, ckpt_path=ckpt_path)
+        self._score = ScoreAnomalyMapd(network, alpha)
         steps: list[Callable] = [
             self._score,
             RestoreScanGridd("pred", preprocessing, output_keys="anomaly_map"),
-            ThresholdAnomalyMapd(network, ckpt_path=ckpt_path),
+            ThresholdAnomalyMapd(network),
         ]
         if output_dir:
             keys = [f"anomaly_{kind}" for kind in ("map", "mask") if kind in wanted]

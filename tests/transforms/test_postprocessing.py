@@ -22,7 +22,7 @@ from monai.transforms import (
     ScaleIntensityd,
 )
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from medad_plugins.errors import InputError
 from medad_plugins.metrics import dice
@@ -198,17 +198,6 @@ def test_uncalibrated_network(picture: Path) -> None:
         _run(picture, network, AnomalyPostprocessing(preprocessing, network), preprocessing)
 
 
-@pytest.mark.parametrize("key", [None, "model"])
-def test_calibration_comes_from_the_checkpoint_where_nobody_loads_the_network(
-    tmp_path: Path, picture: Path, network: AnomalyNetwork, key: str | None
-) -> None:
-    state = network.state_dict()
-    torch.save({key: state} if key else state, tmp_path / "model.pt")
-    preprocessing = _preprocessing(2)
-    postprocessing = AnomalyPostprocessing(preprocessing, BrightnessNetwork(), ckpt_path=tmp_path / "model.pt")
-    assert _run(picture, network, postprocessing, preprocessing)["p_value"] == 1 / 41
-
-
 def test_a_map_that_is_not_finite(picture: Path, network: AnomalyNetwork) -> None:
     preprocessing = _preprocessing(2)
     case = preprocessing({"image": str(picture), "case_id": "scan"})
@@ -254,16 +243,6 @@ def test_restoring_leaves_the_case_as_it_was(volume: Path) -> None:
     assert torch.equal(case["image"], before)
     with pytest.raises(ValueError, match="as many output_keys"):
         RestoreScanGridd("image", preprocessing, output_keys=("a", "b"))
-
-
-def test_network_without_calibration_in_the_state_is_not_loaded_from_a_foreign_file(
-    tmp_path: Path, picture: Path, network: AnomalyNetwork
-) -> None:
-    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "model.pt")
-    preprocessing = _preprocessing(2)
-    postprocessing = AnomalyPostprocessing(preprocessing, BrightnessNetwork(), ckpt_path=tmp_path / "model.pt")
-    with pytest.raises(InputError, match="not calibrated"):
-        _run(picture, network, postprocessing, preprocessing)
 
 
 def test_a_real_volumes_lesion_comes_back_where_it_was(
