@@ -23,7 +23,7 @@ from monai.utils import TraceKeys, ensure_tuple
 from scipy.ndimage import gaussian_filter1d
 
 from medad_plugins.data.scan import stored_bits_of
-from medad_plugins.errors import InputError
+from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.transforms.load_image import LoadImageScand
 
 __all__ = ["AntiAliasd", "CheckScand", "RepeatGreyd", "ScaleScanIntensityd", "ScanPreprocessing"]
@@ -102,8 +102,7 @@ class CheckScand(MapTransform, InvertibleTransform):
         channels = len(values)
         if channels == self.in_channels or (channels == 1 and self.in_channels == 3):
             return values
-        grey = channels == 3 and torch.equal(values[0], values[1]) and torch.equal(values[0], values[2])
-        if grey and self.in_channels == 1:
+        if self.in_channels == 1 and channels == 3 and all(torch.equal(values[0], other) for other in values[1:]):
             return values[:1]
         raise InputError(
             "the scan has the wrong number of channels",
@@ -292,12 +291,10 @@ class ScanPreprocessing(Compose):
             return super().__call__(input_, *args, **kwargs)
         except RuntimeError as error:
             # MONAI wraps whatever a transform raises; the sentence for the user lies at the bottom
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, InputError):
-                cause = cause.__cause__
-            if cause is None:
+            found = find_input_error(error)
+            if found is None:
                 raise
-            raise cause from None
+            raise found from None
 
 
 def _crops(keys: KeysCollection, crop: str | float | None) -> list[MapTransform]:
