@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
+from medad_plugins.command_line import TRACEBACK_VARIABLE
 from medad_plugins.errors import InputError, find_input_error
 
 __all__ = ["announce", "begin", "find_root", "inference_workflow"]
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 _Evaluating = TypeVar("_Evaluating", ConfigWorkflow, ConfigParser)
 
-TRACEBACK_VARIABLE = "MEDAD_TRACEBACK"
+
 # what MONAI adds to a configuration for ``--tracking``
 TRACKING_KEYS = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 

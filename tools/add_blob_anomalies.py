@@ -12,11 +12,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import fire
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from medad_plugins.command_line import run_tool
 from medad_plugins.data import find_cases, read_scan
 from medad_plugins.files import output_folder
 
@@ -75,4 +75,4 @@ def add_blob_anomalies(dataset_dir: str, output_dir: str, datalist: str = "", se
 
 
 if __name__ == "__main__":
-    fire.Fire(add_blob_anomalies)
+    run_tool(add_blob_anomalies)

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import fire
 import torch
 from torch import Tensor
 
+from medad_plugins.command_line import run_tool
 from medad_plugins.inferers import PrecisionInferer
 from medad_plugins.losses import GlobalCosineLoss
 from medad_plugins.networks import EDC
@@ -96,4 +96,4 @@ def benchmark(
 
 
 if __name__ == "__main__":
-    fire.Fire(benchmark)
+    run_tool(benchmark)
