@@ -8,7 +8,7 @@ import os
 import pickle
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise _unwritable(path.parent, error) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what is to be told
+            temporary.unlink(missing_ok=True)
 
 
 def read_torch(path: str | os.PathLike[str], what: str, todo: str) -> Any:

@@ -63,3 +63,9 @@ def test_a_full_disk_is_an_input_error(tmp_path: Path) -> None:
 def test_other_faults_keep_their_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.json"):
         (tmp_path / "not there").read_text()
+
+
+def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"output folder cannot be written.*file.*--output_dir"):
+        write_json(tmp_path / "file" / "a.json", {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medad_plugins.data.cohort import Cohort, find_cases, hold_out
+from medad_plugins.data.cohort import Cohort, case_group, find_cases, hold_out, labelled_validation
 from medad_plugins.data.datalists import Case, read_datalist
 from medad_plugins.data.dicom_series import read_series
 from medad_plugins.data.loaders import FaultTolerantLoader, IterationLoader, IterationSampler, cached_dataset
@@ -18,10 +18,12 @@ __all__ = [
     "IterationSampler",
     "Scan",
     "cached_dataset",
+    "case_group",
     "find_cases",
     "find_scans",
     "generate_case",
     "hold_out",
+    "labelled_validation",
     "read_datalist",
     "read_scan",
     "read_series",

@@ -47,7 +47,7 @@ def class_folder_rows(folder: Path) -> Iterator[dict[str, str]]:
     A class called normal or good has label 0, any other 1. Scans lying directly in ``train`` are normal. Masks of
     abnormal scans have the scans' names (or end in _mask or _seg) in ``masks/<split>/<class>``, ``masks/<class>``,
     ``test/masks/<class>``, ``masks`` or ``test/masks`` (or ``ground_truth``, ``annotation``), or beside ``img`` in
-    BMAD's ``test/<class>/label``.
+    BMAD's ``test/<class>/label`` or ``anomaly_mask``.
 
     Raises:
         InputError: one mask fits two scans.
@@ -95,7 +95,7 @@ def _scans(folder: Path) -> list[Path]:
 
 def _mask_indices(folder: Path, split: Path, kind: Path) -> list[dict[str, str]]:
     """For each folder that may hold the masks of a class, the nearest one first: mask path by relative stem."""
-    places = [kind / "label"] if (kind / "img").is_dir() else []
+    places = [kind / name for name in ("label", "anomaly_mask")] if (kind / "img").is_dir() else []
     for parent, below in ((folder, (split.name, kind.name)), (folder, (kind.name,)), (split, (kind.name,))):
         places += [parent.joinpath(name, *below) for name in MASK_FOLDERS]
     places += [parent / name for parent in (split, folder) for name in MASK_FOLDERS]

@@ -14,7 +14,7 @@ from medad_plugins.data.datalists import LIST_NAMES, Case, find_datalist, make_c
 from medad_plugins.data.scan_files import find_scans
 from medad_plugins.errors import InputError
 
-__all__ = ["Cohort", "find_cases", "hold_out"]
+__all__ = ["Cohort", "case_group", "find_cases", "hold_out", "labelled_validation"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +31,19 @@ class Cohort:
         spatial_dims: 2 or 3, which of the sample cohorts.
         seed: draws the held-out normal cases where the list has none in its split val.
         validation_fraction: share of the normal training cases to hold out then, more than 0 and less than 1.
+        where: ``column=value`` limits the test set to the rows of a list that have this value, e.g. ``rep=1``.
 
     Attributes:
         name: the data folder's name, with the list's where it is not the usual one.
         train: normal cases to train on.
         validation: normal cases to calibrate on, never trained on.
+        labelled_validation: normal and abnormal cases of the list's split val, to choose an F1 threshold on as the
+            survey does; empty where it has not both.
         test: all cases of the split test; empty where the list has no splits.
 
     Raises:
-        InputError: the folder or list is missing or faulty, a listed file does not exist, or there is no normal case
-            to train on or to hold out.
+        InputError: the folder or list is missing or faulty, a listed file does not exist, there is no normal case to
+            train on or to hold out, or no test case meets the condition.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Cohort:
         spatial_dims: int = 2,
         seed: int = 0,
         validation_fraction: float = 0.15,
+        where: str = "",
     ) -> None:
         source = _source(dataset_dir, datalist, spatial_dims)
         if source.path is None:
@@ -89,7 +93,8 @@ class Cohort:
         self.name = source.name
         self.train = same_keys(train)
         self.validation = same_keys([case | {"split": "val"} for case in held_out])
-        self.test = same_keys(by_split["test"])
+        self.labelled_validation = _of_both_classes(by_split["val"])
+        self.test = same_keys(_matching(by_split["test"], where, path) if where else by_split["test"])
 
     def describe(self) -> str:
         """One or two lines: the data, how many cases of each kind, and where the held-out ones come from."""
@@ -143,6 +148,15 @@ def find_cases(
     return same_keys(cases)
 
 
+def labelled_validation(dataset_dir: str | Path | None = "", datalist: str | Path | None = "") -> list[Case]:
+    """The cases of a list's split val where they are of both classes, else none, as in the sample cohort."""
+    if not dataset_dir and not datalist:
+        return []
+    source = _source(dataset_dir, datalist, 2)
+    cases = [] if source.path is None else read_datalist(source.path, source.root)
+    return _of_both_classes([case for case in cases if case.get("split") == "val"])
+
+
 def hold_out(cases: Sequence[Case], fraction: float, seed: int) -> tuple[list[Case], list[Case]]:
     """Split cases in two, whole patients (else clusters) at a time: the same for a seed in whatever order they come.
 
@@ -164,7 +178,7 @@ def hold_out(cases: Sequence[Case], fraction: float, seed: int) -> tuple[list[Ca
         )
     groups: dict[str, list[str]] = {}
     for case in cases:
-        groups.setdefault(_group(case), []).append(case["case_id"])
+        groups.setdefault(case_group(case), []).append(case["case_id"])
     if len(groups) < 2:
         raise InputError(
             "no normal case can be held out for calibration",
@@ -186,7 +200,8 @@ def hold_out(cases: Sequence[Case], fraction: float, seed: int) -> tuple[list[Ca
     return stay, [case for case in cases if case["case_id"] in held]
 
 
-def _group(case: Case) -> str:
+def case_group(case: Case) -> str:
+    """What a case must not be separated from: its patient, else its cluster of similar images, else itself."""
     for column in ("patient", "cluster", "case_id"):
         if case.get(column):
             return f"{column} {case[column]}"
@@ -223,6 +238,12 @@ def _source(dataset_dir: str | Path | None, datalist: str | Path | None, spatial
     if path is not None and path.is_file() and path.name not in LIST_NAMES:
         name = f"{name} ({path.name})"
     return _Source(path, root, name)
+
+
+def _of_both_classes(cases: Sequence[Case]) -> list[Case]:
+    """The labelled cases, none where one of the classes is missing."""
+    labelled = [case for case in cases if case.get("label") is not None]
+    return same_keys(labelled) if {case["label"] for case in labelled} == {0, 1} else []
 
 
 def _normal(cases: Sequence[Case]) -> list[Case]:

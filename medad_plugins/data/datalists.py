@@ -17,7 +17,7 @@ from typing import Any
 from medad_plugins.data.class_folders import SPLIT_NAMES, class_folder_rows, has_class_folders, scan_stem
 from medad_plugins.errors import InputError
 
-__all__ = ["Case", "find_datalist", "make_case_ids", "read_datalist", "same_keys"]
+__all__ = ["Case", "find_datalist", "make_case_ids", "read_datalist", "read_rows", "same_keys"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,21 @@ def read_datalist(path: str | Path, root: str | Path | None = None) -> list[Case
             is listed twice or a patient is in two splits.
     """
     path = Path(path)
+    cases = read_rows(path, root)
+    _refuse_repeated_files(cases, path)
+    _refuse_leaks(cases, path)
+    folder = path if path.is_dir() else path.parent
+    for case, case_id in zip(cases, make_case_ids([case["image"] for case in cases], root or folder), strict=True):
+        case["case_id"] = case_id
+    return cases
+
+
+def read_rows(path: Path, root: str | Path | None = None) -> list[Case]:
+    """The rows of a list as cases, without ids, whatever they say of files and patients: see `read_datalist`.
+
+    Raises:
+        InputError: the list cannot be parsed, a column is missing, a label is not 0 or 1, or a split is unknown.
+    """
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
         rows: Iterator[_Row] = ((str(path), row) for row in class_folder_rows(path))
@@ -105,10 +120,6 @@ def read_datalist(path: str | Path, root: str | Path | None = None) -> list[Case
     for key in dict.fromkeys(key for case in cases for key in case if key != "label"):
         for case in cases:
             case.setdefault(key, "")
-    _refuse_repeated_files(cases, path)
-    _refuse_leaks(cases, path)
-    for case, case_id in zip(cases, make_case_ids([case["image"] for case in cases], folders[-1]), strict=True):
-        case["case_id"] = case_id
     return cases
 
 
@@ -125,11 +136,15 @@ def make_case_ids(paths: Sequence[str | Path], folder: str | Path) -> list[str]:
     """Names for scans that are unique (also where case is ignored), safe as file names and independent of the order.
 
     ``<folder>/images/no/No12.jpg`` becomes ``images__no__No12``; the extension is kept where only it tells two apart.
+    Scans outside the folder are named from the deepest folder that holds all of them, not by their whole path.
     """
     folder = os.path.abspath(folder)
-    relative = [Path(os.path.relpath(os.path.abspath(path), folder)) for path in paths]
-    # a scan outside the folder is named by what differs, the folder itself (one DICOM series) by its name
-    parts = [[part for part in path.parts if part not in ("..", ".")] or [Path(folder).name] for path in relative]
+    scans = [os.path.abspath(path) for path in paths]
+    outside = {os.path.dirname(scan) for scan in scans if not _is_within(scan, folder)}
+    elsewhere = os.path.commonpath(outside) if outside else folder
+    relative = [Path(os.path.relpath(scan, folder if _is_within(scan, folder) else elsewhere)) for scan in scans]
+    # the folder itself, one DICOM series, is named by its name
+    parts = [[part for part in path.parts if part != "."] or [Path(folder).name] for path in relative]
     ids = [_safe_name([*names[:-1], scan_stem(names[-1])]) for names in parts]
     for spell in (_safe_name, lambda names: f"{_safe_name(names)}__{_digest('/'.join(names))}"):
         count = Counter(case_id.casefold() for case_id in ids)
@@ -138,6 +153,10 @@ def make_case_ids(paths: Sequence[str | Path], folder: str | Path) -> list[str]:
             for case_id, names in zip(ids, parts, strict=True)
         ]
     return ids
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 def _safe_name(names: Sequence[str]) -> str:

@@ -37,7 +37,7 @@ def score_cases(
         batches: collated cases with ``image`` ``(B, C, *spatial)`` and ``case_id``.
         inferer: how the network is called; None calls it plainly.
     """
-    device = next(network.parameters()).device
+    device = network.calibration.reference_scores.device  # a network may have no parameters
     inferer = SimpleInferer() if inferer is None else inferer
     was_training = network.training
     network.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.handlers.calibration import CalibrateAndSave, TestAtEnd
 from medad_plugins.handlers.evaluation import EvaluationReport
+from medad_plugins.handlers.metrics import Detection, Localization
 from medad_plugins.handlers.progress import InferenceProgress, TrainingProgress
 from medad_plugins.handlers.results import ResultsTable
 from medad_plugins.handlers.training import ClipGradients, ResumableCheckpoint
@@ -11,8 +12,10 @@ from medad_plugins.handlers.training import ClipGradients, ResumableCheckpoint
 __all__ = [
     "CalibrateAndSave",
     "ClipGradients",
+    "Detection",
     "EvaluationReport",
     "InferenceProgress",
+    "Localization",
     "ResultsTable",
     "ResumableCheckpoint",
     "TestAtEnd",

@@ -15,7 +15,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import Tensor
 
-from medad_plugins.data.loaders import FaultTolerantLoader
+from medad_plugins.data import Case, FaultTolerantLoader
 from medad_plugins.engines import save_model, score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder
@@ -112,6 +112,8 @@ class TestAtEnd:
         batch_size: cases a batch.
         num_workers: loading processes.
         alpha: share of normal scans that may be flagged.
+        name: of the data, for the report.
+        validation: labelled cases to choose an F1 threshold on, see `EvaluationReport`.
         pictures: draw overlays where there are no more cases than this.
     """
 
@@ -119,7 +121,7 @@ class TestAtEnd:
 
     def __init__(
         self,
-        cases: Sequence[dict[str, Any]],
+        cases: Sequence[Case],
         preprocessing: Compose,
         network: AnomalyNetwork,
         output_dir: str | Path,
@@ -128,12 +130,15 @@ class TestAtEnd:
         batch_size: int = 8,
         num_workers: int = 0,
         alpha: float = 0.05,
+        name: str = "test",
+        validation: Sequence[Case] = (),
         pictures: int = 300,
     ) -> None:
         self.cases = [case for case in cases if "label" in case]
         self.preprocessing, self.network, self.output_dir = preprocessing, network, Path(output_dir)
         self.device, self.inferer, self.alpha = device, inferer, alpha
         self.batch_size, self.num_workers, self.pictures = batch_size, num_workers, pictures
+        self.name, self.validation = name, validation
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, after `CalibrateAndSave`."""
@@ -144,13 +149,14 @@ class TestAtEnd:
             logger.info("there is no labelled test case, so nothing is reported.")
             return
         save = ("overlay",) if len(self.cases) <= self.pictures else ()
+        postprocessing = AnomalyPostprocessing(self.preprocessing, self.network, self.alpha, self.output_dir, save)
         evaluator = SupervisedEvaluator(
             device=torch.device(self.device),
             val_data_loader=FaultTolerantLoader(self.cases, self.preprocessing, self.batch_size, self.num_workers),
             network=self.network,
             inferer=self.inferer,  # type: ignore[arg-type]
-            postprocessing=AnomalyPostprocessing(self.preprocessing, self.network, self.alpha, self.output_dir, save),
-            val_handlers=[EvaluationReport(self.output_dir)],
+            postprocessing=postprocessing,
+            val_handlers=[EvaluationReport(self.output_dir, postprocessing, self.name, self.validation)],
         )
         evaluator.run()
         logger.info("pictures and figures in %s", self.output_dir)

@@ -4,113 +4,106 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ignite.engine import Engine, Events
-from monai.transforms import EnsureChannelFirst
 from numpy.typing import NDArray
 
+from medad_plugins.data import Case, FaultTolerantLoader, case_group
+from medad_plugins.engines import score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder, write_json
 from medad_plugins.handlers.results import case_label, merged_cases
-from medad_plugins.metrics import PixelCounts, describe_detection, detection_summary, dice
-from medad_plugins.reports.charts import contact_sheet, roc_chart, score_chart
-from medad_plugins.transforms.load_image import LoadImageScan
+from medad_plugins.handlers.run_facts import run_facts
+from medad_plugins.metrics import LocalizationMetric, describe_detection, detection_summary
+from medad_plugins.reports import (
+    Gallery,
+    RenderedCase,
+    colour_range,
+    contact_sheet,
+    roc_chart,
+    score_chart,
+    write_evaluation_page,
+)
+from medad_plugins.reports.page import decision_score
+from medad_plugins.transforms import AnomalyPostprocessing, RestoreScanGridd, fitted_calibration, read_mask
 
-__all__ = ["EvaluationReport", "read_mask"]
+__all__ = ["EvaluatedCase", "EvaluationReport"]
 
 logger = logging.getLogger(__name__)
 
 _EXAMPLES = 3  # per column of the contact sheet
+# Shares of the normal pixels whose thresholds make up the FROC curve.
+_FROC_ALPHAS = np.logspace(-1, -4, 13).tolist()
 
 
 @dataclass(frozen=True)
-class _Scored:
+class EvaluatedCase:
     """What is kept of a case: a few numbers, not its map."""
 
+    case_id: str
     label: int
     score: float
     p_value: float
     flagged: bool
-    overlay: str
-
-
-def read_mask(path: str | os.PathLike[str], shape: tuple[int, ...], case_id: str = "") -> NDArray[np.bool_]:
-    """The binary lesion mask of a case on its scan's own grid, ``(*spatial)`` in MONAI's axis order.
-
-    Whatever is not 0 is lesion; in a JPEG, whose edges ring, what is above half of its highest value.
-
-    Raises:
-        InputError: the file cannot be read as a mask, or its shape is not ``shape``.
-    """
-    values = _spatial_array(path, len(shape))
-    if values.shape != shape:
-        raise InputError(
-            "the mask does not lie on the scan's grid",
-            where=f"{path} of case {case_id}" if case_id else path,
-            expected=" x ".join(str(size) for size in shape),
-            found=" x ".join(str(size) for size in values.shape),
-            todo="list a mask of the scan's own size",
-        )
-    floor = float(values.max()) / 2 if Path(path).suffix.lower() in (".jpg", ".jpeg") else 0.0
-    return values > floor
-
-
-def _spatial_array(path: str | os.PathLike[str], spatial_dims: int) -> NDArray:
-    """The highest value over the colour channels of an image file, ``(*spatial)``; transparency is no value."""
-    channels = np.asarray(EnsureChannelFirst()(LoadImageScan(spatial_dims)(Path(path))))
-    if channels.shape[0] in (2, 4):
-        channels = channels[:-1]
-    return np.asarray(channels.max(axis=0))
+    group: str
+    class_name: str = ""
+    overlay: str = ""
 
 
 class EvaluationReport:
     """Compares decisions, scores and maps with the labels and masks of the cases, at the end of an evaluator's run.
 
-    Writes ``evaluation.json``, ``roc.png`` (with both classes), ``scores.png`` and, where overlays were written,
-    ``examples.png``; logs one line; puts the figures into ``engine.state.metrics``. The figures are those of
-    `detection_summary` and, where abnormal cases have masks:
-
-    - ``pixel_ap``: average precision over all pixels of the normal cases and of the abnormal cases with a mask,
-    - ``dice_case_mean``: Dice at the calibrated pixel threshold, averaged over the abnormal cases with a mask,
-    - ``best_dice_pooled``: the highest Dice of any threshold over the same pixels as ``pixel_ap``, chosen on the truth,
-      hence an upper bound and not a result,
-    - ``n_masked``: how many abnormal cases have a mask.
-
-    Cases without a label are left out. Memory does not grow with the size of the scans.
+    Writes ``report.html`` (one self-contained page), ``evaluation.json``, ``roc.png`` (with both classes),
+    ``scores.png`` and, where overlays were written, ``examples.png``; logs one line; puts the figures into
+    ``engine.state.metrics``. The figures are those of `detection_summary`, those of `LocalizationMetric` where
+    abnormal cases have masks, and under ``run`` those of `run_facts`. Cases without a label are left out of all of
+    them, abnormal cases without a mask of those on pixels and lesions. Memory does not grow with the size of the scans.
 
     Args:
         output_dir: folder to write to.
-        name: what is evaluated, for the log line.
+        postprocessing: of the evaluator: knows the network, its calibration and the preprocessing.
+        name: what is evaluated, for the log line and the page's title; of a path, the last part.
+        validation: normal and abnormal cases to choose an F1 threshold on, as the survey does; none is fine.
 
     Raises:
         InputError: the folder cannot be written; a mask cannot be read or is not of its scan's size; no case has a
             label.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], name: str = "test") -> None:
-        self.output_dir, self.name = Path(output_dir), name
-        self._reset()
-
-    def _reset(self) -> None:
-        self.cases: list[_Scored] = []
-        self.pixels = PixelCounts()
-        self.dices: list[float] = []
-        self.alpha = float("nan")
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        postprocessing: AnomalyPostprocessing,
+        name: str | os.PathLike[str] = "test",
+        validation: Sequence[Case] = (),
+    ) -> None:
+        self.output_dir, self.postprocessing, self.validation = Path(output_dir), postprocessing, list(validation)
+        self.name = Path(name).resolve().name if os.path.exists(name) else str(name) or "sample cohort"
+        self._restore = RestoreScanGridd("image", postprocessing.preprocessing, output_keys="scan")
+        self.cases: list[EvaluatedCase] = []
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator whose postprocessing is an `AnomalyPostprocessing`."""
+        """Register with an evaluator whose postprocessing is this one's."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, engine: Engine) -> None:
-        """Forget earlier runs."""
+        """Forget earlier runs, take over the calibrated thresholds."""
         output_folder(self.output_dir)
-        self._reset()
+        calibration = fitted_calibration(self.postprocessing.network)
+        threshold = calibration.pixel_threshold(self.postprocessing.alpha)
+        curve = sorted({calibration.pixel_threshold(alpha) for alpha in _FROC_ALPHAS})
+        self.cases = []
+        self.localization = LocalizationMetric(threshold, froc_thresholds=curve)
+        self.gallery = Gallery(colour_range(calibration), threshold)
 
     def update(self, engine: Engine) -> None:
         """Take in the cases of an iteration."""
@@ -118,49 +111,85 @@ class EvaluationReport:
             label = case_label(case)
             if label is None:
                 continue
-            self.alpha = case["alpha"]
-            overlay = case.get("overlay_file", "")
-            self.cases.append(_Scored(label, case["anomaly_score"], case["p_value"], case["is_anomalous"], overlay))
-            self._update_pixels(case, label)
+            evaluated = EvaluatedCase(
+                case["case_id"],
+                label,
+                case["anomaly_score"],
+                case["p_value"],
+                case["is_anomalous"],
+                case_group(case),
+                case.get("class", ""),
+                case.get("overlay_file", ""),
+            )
+            self.cases.append(evaluated)
+            truth = self._truth(case) if label else None
+            # an abnormal case with nothing outlined says nothing about where its lesion is
+            if label == 0 or truth is not None:
+                self.localization.update(case["anomaly_map"][0].numpy(), truth, evaluated.group)
+            self._offer(evaluated, case, truth)
 
-    def _update_pixels(self, case: dict[str, Any], label: int) -> None:
-        anomaly_map = case["anomaly_map"][0].numpy()
-        if label == 0:
-            self.pixels.update(anomaly_map, None)
-            return
+    def _truth(self, case: dict[str, Any]) -> NDArray[np.bool_] | None:
         if not case.get("mask"):
-            return
-        truth = read_mask(case["mask"], anomaly_map.shape, case["case_id"])
-        if truth.any():  # an abnormal case with nothing outlined says nothing about where its lesion is
-            self.pixels.update(anomaly_map, truth)
-            self.dices.append(dice(case["anomaly_mask"][0].numpy(), truth))
+            return None
+        truth = read_mask(case["mask"], tuple(case["anomaly_map"].shape[1:]), case["case_id"])
+        return truth if truth.any() else None
 
-    def summary(self) -> dict[str, Any]:
-        """The figures of the cases so far, None for what they cannot give."""
+    def _offer(self, evaluated: EvaluatedCase, case: dict[str, Any], truth: NDArray[np.bool_] | None) -> None:
+        def render() -> RenderedCase:
+            scan = self._restore({"image": case["image"]})["scan"]
+            return RenderedCase(
+                scan.numpy(),
+                case["anomaly_map"][0].numpy(),
+                case["anomaly_mask"][0].numpy(),
+                scan.affine.numpy(),
+                truth,
+            )
+
+        self.gallery.offer(
+            case_id=evaluated.case_id,
+            label=evaluated.label,
+            score=evaluated.score,
+            p_value=evaluated.p_value,
+            flagged=evaluated.flagged,
+            render=render,
+        )
+
+    def summary(self, validation: tuple[Sequence[float], Sequence[int]] | None = None) -> dict[str, Any]:
+        """The figures of the cases so far, None for what they cannot give.
+
+        Args:
+            validation: scores and labels of the validation cases.
+        """
         figures = detection_summary(
             [case.score for case in self.cases],
             [case.label for case in self.cases],
             [case.p_value for case in self.cases],
-            self.alpha,
+            self.postprocessing.alpha,
+            groups=[case.group for case in self.cases],
+            validation=validation,
         )
-        figures.update(
-            n_masked=len(self.dices),
-            pixel_ap=self.pixels.average_precision(),
-            dice_case_mean=float(np.mean(self.dices)) if self.dices else None,
-            best_dice_pooled=self.pixels.best_dice(),
-        )
-        return figures
+        return figures | self.localization.aggregate()
 
     def finish(self, engine: Engine) -> None:
-        """Write the figures and charts, log the line."""
+        """Write the figures, the page and the charts, log the line."""
         if not self.cases:
             todo = "give a list with a column label, or run inference instead"
             raise InputError("there is nothing to evaluate", expected="cases with a label", found="none", todo=todo)
-        figures = self.summary()
+        figures = self.summary(self._validation_scores(engine))
+        figures["run"] = run_facts(self.postprocessing.network)
         write_json(self.output_dir / "evaluation.json", figures)
-        self._draw(figures)
         engine.state.metrics.update({key: value for key, value in figures.items() if isinstance(value, (int, float))})
         logger.info("%s", self._line(figures))
+        self._draw(figures)
+        self._write_page(figures)
+
+    def _validation_scores(self, engine: Any) -> tuple[list[float], list[int]] | None:
+        if not self.validation:
+            return None
+        loader = FaultTolerantLoader(self.validation, self.postprocessing.preprocessing, batch_size=8)
+        scored = [(case.score, case.label) for case in score_cases(engine.network, loader, engine.inferer)]
+        labels = [label for _, label in scored]
+        return ([score for score, _ in scored], labels) if {0, 1} <= set(labels) else None
 
     def _line(self, figures: dict[str, Any]) -> str:
         parts = [describe_detection(figures)]
@@ -171,19 +200,33 @@ class EvaluationReport:
 
     def _draw(self, figures: dict[str, Any]) -> None:
         scores, labels = [case.score for case in self.cases], [case.label for case in self.cases]
+        alpha = self.postprocessing.alpha
         for name in ("roc.png", "examples.png"):  # an earlier run's must not pass for this one's
             (self.output_dir / name).unlink(missing_ok=True)
         if figures["auroc"] is not None:
-            decision = (figures["false_positive_rate"], figures["sensitivity"], self.alpha)
+            decision = (figures["false_positive_rate"], figures["sensitivity"], alpha)
             roc_chart(self.output_dir / "roc.png", scores, labels, decision)
-        score_chart(self.output_dir / "scores.png", scores, labels, self.alpha, self._decision_score())
+        score_chart(self.output_dir / "scores.png", scores, labels, alpha, decision_score(self.cases))
         contact_sheet(self.output_dir / "examples.png", self._examples())
 
-    def _decision_score(self) -> float | None:
-        """Score at which the decision changes; None where all cases were decided alike."""
-        flagged = [case.score for case in self.cases if case.flagged]
-        passed = [case.score for case in self.cases if not case.flagged]
-        return (min(flagged) + max(passed)) / 2 if flagged and passed else None
+    def _write_page(self, figures: dict[str, Any]) -> None:
+        facts = figures["run"]
+        calibration = fitted_calibration(self.postprocessing.network)
+        write_evaluation_page(
+            self.output_dir / "report.html",
+            title=f"{facts['network']} on {self.name}",
+            figures=figures,
+            cases=self.cases,
+            alpha=self.postprocessing.alpha,
+            examples=self.gallery.examples(),
+            details={
+                "network": f"{facts['network']}, {facts['parameters']:,} parameters",
+                "calibrated on": f"{calibration.reference_scores.numel()} held-out normal cases",
+                "versions": ", ".join(f"{name} {facts[name]}" for name in ("medad", "monai", "torch", "python")),
+                "computed on": f"{facts['device']}, {facts['threads']} threads, {facts['peak_memory_mib']} MiB at most",
+                **_command(),
+            },
+        )
 
     def _examples(self) -> dict[str, list[Path]]:
         """Overlays of the clearest case of each kind: a report on failures shows the worst ones."""
@@ -197,3 +240,9 @@ class EvaluationReport:
             drawn.sort(key=lambda case: case.score, reverse=flagged)
             groups[title] = [Path(case.overlay) for case in drawn[:_EXAMPLES]]
         return groups
+
+
+def _command() -> dict[str, str]:
+    """How this was run, where that was on the command line."""
+    run_by_monai = Path(sys.argv[0]).parts[-3:-1] == ("monai", "bundle")
+    return {"command": shlex.join(["python", "-m", "monai.bundle", *sys.argv[1:]])} if run_by_monai else {}

@@ -15,15 +15,26 @@ import numpy as np
 from monai.data.utils import affine_to_spacing, to_affine_nd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_dilation
 
 from medad_plugins.scorers import Calibration
 
-__all__ = ["Plane", "case_caption", "colour_range", "overlay_picture", "scan_planes"]
+__all__ = [
+    "Plane",
+    "axial_planes",
+    "case_caption",
+    "colour_range",
+    "colour_table",
+    "overlay_picture",
+    "plane_pictures",
+    "scan_planes",
+]
 
 PANEL = 256  # pixels, the longer side of a scan in the picture
 _GAP, _BAR, _BAR_TEXT, _LINE = 10, 12, 46, 30
 _BACKGROUND, _TEXT, _DIM = (16, 17, 20), (232, 234, 237), (150, 154, 160)
-_FLAGGED, _UNFLAGGED, _CONTOUR = (200, 48, 48), (62, 98, 122), (64, 224, 255)
+_FLAGGED, _UNFLAGGED = (200, 48, 48), (62, 98, 122)
+MASK_COLOUR, TRUTH_COLOUR = (64, 224, 255), (124, 252, 92)  # of the contours; neither is on the heat map's scale
 _COLOUR_MAP = "inferno"
 _OPACITY = 0.65  # of the heat map over the scan, where the map is at the top of its scale
 
@@ -37,6 +48,7 @@ class Plane:
         anomaly_map, mask: ``(rows, columns)``.
         aspect: height of a pixel over its width.
         left, name: what to write at the left edge and in the corner.
+        truth: ``(rows, columns)``, the lesion as it was outlined; None where nobody did.
     """
 
     scan: NDArray
@@ -45,6 +57,7 @@ class Plane:
     aspect: float = 1.0
     left: str = ""
     name: str = ""
+    truth: NDArray | None = None
 
 
 def colour_range(calibration: Calibration) -> tuple[float, float]:
@@ -53,6 +66,48 @@ def colour_range(calibration: Calibration) -> tuple[float, float]:
     middle = calibration.pixel_threshold(0.001)
     reach = abs(middle) or 1.0
     return middle - abs(middle), middle + reach
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """The arrays of a volume with the axes running to the patient's left, back and head, and the voxel sizes in mm."""
+
+    scan: NDArray
+    anomaly_map: NDArray
+    mask: NDArray
+    truth: NDArray | None
+    spacing: NDArray
+
+    def plane(self, axis: int, index: int, name: str) -> Plane:
+        """The slice ``index`` across ``axis`` the way radiologists look at it."""
+        across, down = (other for other in range(3) if other != axis)
+
+        def cut(volume: NDArray) -> NDArray:
+            rows = volume[(slice(None),) * axis + (index,)].T  # a view: np.take copies, slowly where axes are turned
+            return rows if axis == 2 else rows[::-1]  # rows run with the third axis, which points to the head
+
+        aspect = float(self.spacing[down] / self.spacing[across])
+        truth = None if self.truth is None else cut(self.truth)
+        side = "A" if axis == 0 else "R"
+        return Plane(cut(self.scan), cut(self.anomaly_map), cut(self.mask), aspect, side, name, truth)
+
+
+def _turned(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray, truth: NDArray | None) -> _Turned:
+    affine = to_affine_nd(3, affine)
+    to_lps = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
+    )
+    spacing = np.empty(3)
+    spacing[to_lps[:, 0].astype(int)] = affine_to_spacing(affine)
+    volumes = [nib.orientations.apply_orientation(array, to_lps) for array in (scan.mean(axis=0), anomaly_map, mask)]
+    outlined = None if truth is None else nib.orientations.apply_orientation(truth, to_lps)
+    return _Turned(volumes[0], volumes[1], volumes[2], outlined, spacing)
+
+
+def _picture_plane(scan: NDArray, anomaly_map: NDArray, mask: NDArray, truth: NDArray | None) -> Plane:
+    """A 2D scan ``(C, columns, rows)`` as it is; three channels are its colours, others are averaged."""
+    shown = scan.transpose(2, 1, 0) if scan.shape[0] == 3 else scan.mean(axis=0).T
+    return Plane(shown, anomaly_map.T, mask.T, truth=None if truth is None else truth.T)
 
 
 def scan_planes(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray) -> list[Plane]:
@@ -65,28 +120,40 @@ def scan_planes(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDAr
         anomaly_map, mask: ``(*spatial)``.
         affine: voxel to world (RAS, mm).
     """
-    channels = scan if scan.shape[0] == 3 and scan.ndim == 3 else scan.mean(axis=0, keepdims=True)
     if anomaly_map.ndim == 2:
-        picture = channels.transpose(2, 1, 0)
-        return [Plane(picture if picture.shape[2] == 3 else picture[..., 0], anomaly_map.T, mask.T)]
-    affine = to_affine_nd(3, affine)
-    to_lps = nib.orientations.ornt_transform(
-        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
-    )
-    volumes = [nib.orientations.apply_orientation(array, to_lps) for array in (channels[0], anomaly_map, mask)]
-    spacing = np.empty(3)
-    spacing[to_lps[:, 0].astype(int)] = affine_to_spacing(affine)
-    peak = np.unravel_index(int(np.argmax(volumes[1])), volumes[1].shape)
-    planes = []
-    for name, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0)):
-        across, down = (other for other in range(3) if other != axis)
-        slices = [np.take(volume, peak[axis], axis=axis).T for volume in volumes]
-        if axis != 2:  # rows run with the third axis, which points to the head
-            slices = [array[::-1] for array in slices]
-        left = "A" if axis == 0 else "R"
-        aspect = float(spacing[down] / spacing[across])
-        planes.append(Plane(slices[0], slices[1], slices[2], aspect, left, name))
-    return planes
+        return [_picture_plane(scan, anomaly_map, mask, None)]
+    turned = _turned(scan, anomaly_map, mask, affine, None)
+    peak = np.unravel_index(int(np.argmax(turned.anomaly_map)), turned.anomaly_map.shape)
+    return [turned.plane(axis, int(peak[axis]), name) for name, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0))]
+
+
+def axial_planes(
+    scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray, truth: NDArray | None = None, most: int = 32
+) -> tuple[list[Plane], int]:
+    """Axial slices of a volume from the feet to the head, and which of them holds the map's highest value.
+
+    Where there are more than ``most``, slices are left out evenly, but neither the one with the highest value nor the
+    one with most of the lesion. A 2D scan is one slice.
+
+    Args:
+        scan, anomaly_map, mask, affine: see `scan_planes`.
+        truth: ``(*spatial)``, the lesion as it was outlined.
+        most: how many slices at most.
+    """
+    if anomaly_map.ndim == 2:
+        return [_picture_plane(scan, anomaly_map, mask, truth)], 0
+    turned = _turned(scan, anomaly_map, mask, affine, truth)
+    count = turned.anomaly_map.shape[2]
+    peak = int(np.argmax(turned.anomaly_map.max(axis=(0, 1))))
+    kept = [peak]
+    if turned.truth is not None and turned.truth.any():
+        kept.append(int(np.argmax(np.count_nonzero(turned.truth, axis=(0, 1)))))
+    chosen = np.arange(count)
+    if count > most:
+        even = np.linspace(0, count - 1, max(0, most - len(kept))).round().astype(int)
+        chosen = np.unique([*even, *kept[:most]])
+    planes = [turned.plane(2, int(index), f"axial {index + 1} of {count}") for index in chosen]
+    return planes, int(np.flatnonzero(chosen == peak)[0])
 
 
 def case_caption(case: Mapping[Any, Any]) -> str:
@@ -96,8 +163,8 @@ def case_caption(case: Mapping[Any, Any]) -> str:
 
 
 @lru_cache
-def _colours() -> NDArray[np.uint8]:
-    """``(256, 3)`` colour table."""
+def colour_table() -> NDArray[np.uint8]:
+    """``(256, 3)`` colours of the heat map, from the lower end of its scale to the upper."""
     return (matplotlib.colormaps[_COLOUR_MAP](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
@@ -108,10 +175,10 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-def _panel_size(plane: Plane) -> tuple[int, int]:
-    """Width and height in the picture: the longer side is `PANEL`."""
+def _panel_size(plane: Plane, side: int) -> tuple[int, int]:
+    """Width and height in the picture: the longer one is ``side``."""
     width, height = plane.anomaly_map.shape[1], plane.anomaly_map.shape[0] * plane.aspect
-    scale = PANEL / max(width, height)
+    scale = side / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -123,7 +190,7 @@ def _resized(values: NDArray, size: tuple[int, int]) -> NDArray[np.float32]:
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
 
 
-def _contour(mask: NDArray, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _contour(mask: NDArray, size: tuple[int, int], line: int = 1) -> NDArray[np.bool_]:
     """``(rows, columns)``: the outline just outside the mask, so that it covers nothing of what it marks."""
     picture = Image.fromarray(np.ascontiguousarray(mask > 0, dtype=np.float32))
     shrinks = mask.shape[1] > size[0] or mask.shape[0] > size[1]
@@ -132,23 +199,33 @@ def _contour(mask: NDArray, size: tuple[int, int]) -> NDArray[np.bool_]:
     inside = enlarged > (0.0 if shrinks else 0.5)
     if mask.any() and not inside.any():
         inside = enlarged >= enlarged.max()
-    padded = np.pad(inside, 1)
-    grown = padded[2:, 1:-1] | padded[:-2, 1:-1] | padded[1:-1, 2:] | padded[1:-1, :-2]
-    return grown & ~inside
+    return np.asarray(binary_dilation(inside, iterations=line) & ~inside)
 
 
-def _panels(plane: Plane, limits: tuple[float, float]) -> list[Image.Image]:
-    """Scan, heat map, and both with the contour."""
-    size = _panel_size(plane)
+def plane_pictures(
+    plane: Plane, limits: tuple[float, float], side: int = PANEL, line: int = 1
+) -> tuple[Image.Image, Image.Image, Image.Image]:
+    """Scan, heat map, and the scan under the map with the contours of the mask and of the truth; RGB.
+
+    Args:
+        plane: the slice.
+        limits: map values at the ends of the colour scale.
+        side: pixels, the longer side of the pictures.
+        line: pixels, width of the contours.
+    """
+    size = _panel_size(plane, side)
     scan = np.clip(_resized(plane.scan, size), 0, 1) * 255
     if scan.ndim == 2:
         scan = np.repeat(scan[..., None], 3, axis=-1)
     share = np.clip((_resized(plane.anomaly_map, size) - limits[0]) / (limits[1] - limits[0]), 0, 1)
-    heat = _colours()[(share * 255).astype(np.uint8)]
+    heat = colour_table()[(share * 255).astype(np.uint8)]
     opacity = (_OPACITY * share)[..., None]
     both = scan * (1 - opacity) + heat * opacity
-    both[_contour(plane.mask, size)] = _CONTOUR
-    return [Image.fromarray(array.astype(np.uint8)) for array in (scan, heat, both)]
+    both[_contour(plane.mask, size, line)] = MASK_COLOUR
+    if plane.truth is not None:
+        both[_contour(plane.truth, size, line)] = TRUTH_COLOUR
+    pictures = [Image.fromarray(array.astype(np.uint8)) for array in (scan, heat, both)]
+    return pictures[0], pictures[1], pictures[2]
 
 
 def _number(value: float) -> str:
@@ -158,7 +235,7 @@ def _number(value: float) -> str:
 def _colour_bar(height: int, limits: tuple[float, float], threshold: float) -> Image.Image:
     """The scale with its ends and a tick at the mask's threshold, ``_BAR + _BAR_TEXT`` wide."""
     bar = Image.new("RGB", (_BAR + _BAR_TEXT, height), _BACKGROUND)
-    column = _colours()[np.linspace(255, 0, height).astype(int)]
+    column = colour_table()[np.linspace(255, 0, height).astype(int)]
     bar.paste(Image.fromarray(np.repeat(column[:, None], _BAR, axis=1)), (0, 0))
     draw, font = ImageDraw.Draw(bar), _font(11)
     draw.text((_BAR + 4, 0), _number(limits[1]), _DIM, font=font, anchor="lt")
@@ -166,9 +243,9 @@ def _colour_bar(height: int, limits: tuple[float, float], threshold: float) -> I
     share = (threshold - limits[0]) / (limits[1] - limits[0])
     if math.isfinite(share) and 0 <= share <= 1:
         row = round((1 - share) * (height - 1))
-        draw.line([(0, row), (_BAR + 2, row)], _CONTOUR, width=2)
+        draw.line([(0, row), (_BAR + 2, row)], MASK_COLOUR, width=2)
         # never on top of the ends' numbers
-        draw.text((_BAR + 4, min(max(row, 20), height - 21)), _number(threshold), _CONTOUR, font=font, anchor="lm")
+        draw.text((_BAR + 4, min(max(row, 20), height - 21)), _number(threshold), MASK_COLOUR, font=font, anchor="lm")
     return bar
 
 
@@ -201,7 +278,7 @@ def overlay_picture(
         caption: the line below.
         flagged: the decision, for the badge in front of the caption.
     """
-    panels = [_panels(plane, limits) for plane in planes]
+    panels = [plane_pictures(plane, limits) for plane in planes]
     width = PANEL * 3 + _GAP * 5 + _BAR + _BAR_TEXT
     heights = [row[0].height for row in panels]
     picture = Image.new("RGB", (width, sum(heights) + _GAP * (len(heights) + 1) + _LINE), _BACKGROUND)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
+from medad_plugins.transforms.load_mask import read_mask
 from medad_plugins.transforms.postprocessing import (
     AnomalyPostprocessing,
     RestoreScanGridd,
     ScoreAnomalyMapd,
     ThresholdAnomalyMapd,
+    fitted_calibration,
 )
 from medad_plugins.transforms.preprocessing import (
     AntiAliasd,
@@ -32,4 +34,6 @@ __all__ = [
     "ScanPreprocessing",
     "ScoreAnomalyMapd",
     "ThresholdAnomalyMapd",
+    "fitted_calibration",
+    "read_mask",
 ]

@@ -200,6 +200,7 @@ class AnomalyPostprocessing(Compose):
         if not wanted <= set(SAVEABLE):
             todo = "correct --save"
             raise InputError("unknown kind of output", expected=", ".join(SAVEABLE), found=sorted(wanted), todo=todo)
+        self.preprocessing, self.network = preprocessing, network
         self._score = ScoreAnomalyMapd(network, alpha)
         steps: list[Callable] = [
             self._score,

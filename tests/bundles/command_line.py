@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +41,12 @@ def succeed(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def interrupt(arguments: list[str], folder: Path, when: Callable[[str], bool], signal: int) -> tuple[int, str, str]:
+def _hear_interrupts() -> None:
+    # tests that run in the background of a shell inherit that Ctrl-C is ignored
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def interrupt(arguments: list[str], folder: Path, when: Callable[[str], bool], number: int) -> tuple[int, str, str]:
     """Start a command and send it a signal as soon as ``when`` is true of its output so far.
 
     Returns:
@@ -48,14 +54,16 @@ def interrupt(arguments: list[str], folder: Path, when: Callable[[str], bool], s
     """
     out, err = folder / "interrupted.out", folder / "interrupted.err"
     with out.open("w") as stdout, err.open("w") as stderr:
-        process = subprocess.Popen(arguments, cwd=folder, env=environment(), stdout=stdout, stderr=stderr)
+        process = subprocess.Popen(
+            arguments, cwd=folder, env=environment(), stdout=stdout, stderr=stderr, preexec_fn=_hear_interrupts
+        )
         try:
             limit = time.monotonic() + PATIENCE
             while not when(out.read_text()):
                 assert process.poll() is None, f"ended too early: {out.read_text()}{err.read_text()}"
                 assert time.monotonic() < limit, "nothing happened"
                 time.sleep(0.005)
-            process.send_signal(signal)
+            process.send_signal(number)
             status = process.wait(PATIENCE)
         finally:
             process.kill()

@@ -246,7 +246,7 @@ def test_case_ids_are_unique_and_safe(tmp_path: Path) -> None:
     ]
     ids = make_case_ids([tmp_path / name for name in names], tmp_path)
     assert len({case_id.casefold() for case_id in ids}) == len(names)
-    assert ids[1] == "a__b.jpg" and ids[5:7] == ["other__d_e", "1.2.840"]
+    assert ids[1] == "a__b.jpg" and ids[5:7] == ["d_e", "1.2.840"]
     assert all(len(case_id) < 140 and "/" not in case_id and " " not in case_id for case_id in ids)
     reverse = make_case_ids([tmp_path / name for name in reversed(names)], tmp_path)
     assert reverse == ids[::-1]
@@ -261,3 +261,11 @@ def test_find_datalist(tmp_path: Path) -> None:
         find_datalist(tmp_path / "none")
     with pytest.raises(InputError, match="datalist does not exist"):
         find_datalist(tmp_path, "none.csv")
+
+
+def test_ids_of_scans_outside_the_folder_do_not_tell_where_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "prepared"
+    scans = [tmp_path / "home" / "ward" / name for name in ("no/1.png", "yes/1.png")]
+    assert make_case_ids([*scans, folder / "made" / "2.png"], folder) == ["no__1", "yes__1", "made__2"]
+    assert make_case_ids(scans[:1], folder) == ["1"]
+    assert make_case_ids([tmp_path / "prepared2" / "x.png"], folder) == ["x"]

@@ -19,9 +19,8 @@ from torch import Tensor
 from medad_plugins.data.loaders import FaultTolerantLoader
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.handlers import EvaluationReport
-from medad_plugins.handlers.evaluation import read_mask
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing
+from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing, read_mask
 
 ROWS, COLUMNS = 20, 14
 LESION = (slice(3, 8), slice(6, 12))  # rows, columns
@@ -53,16 +52,21 @@ def _case(folder: Path, name: str, label: int, brightness: int, mask: bool = Tru
 
 
 def _report(
-    cases: list[dict[str, Any]], output: Path, size: tuple[int, int] = (COLUMNS, ROWS), save: tuple[str, ...] = ()
+    cases: list[dict[str, Any]],
+    output: Path,
+    size: tuple[int, int] = (COLUMNS, ROWS),
+    save: tuple[str, ...] = (),
+    **arguments: Any,
 ) -> EvaluationReport:
     preprocessing = ScanPreprocessing(2, image_size=size)
     network = BrightnessNetwork()
-    report = EvaluationReport(output)
+    postprocessing = AnomalyPostprocessing(preprocessing, network, output_dir=output, save=save)
+    report = EvaluationReport(output, postprocessing, **arguments)
     SupervisedEvaluator(
         torch.device("cpu"),
         FaultTolerantLoader(cases, preprocessing, batch_size=2),
         network,
-        postprocessing=AnomalyPostprocessing(preprocessing, network, output_dir=output, save=save),
+        postprocessing=postprocessing,
         val_handlers=[report],
     ).run()
     return report
@@ -82,6 +86,9 @@ def test_figures_and_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.INFO, "medad_plugins"):
         report = _report(cases, output, save=("overlay",))
     figures = json.loads((output / "evaluation.json").read_text())
+    facts = figures.pop("run")
+    assert (facts["network"], facts["parameters"], facts["gpu_memory_mib"]) == ("BrightnessNetwork", 0, None)
+    assert 50 < facts["peak_memory_mib"] < 100_000
     assert figures == report.summary()
     assert (figures["n_normal"], figures["n_abnormal"], figures["n_masked"]) == (3, 4, 3)
     assert figures["auroc"] == pytest.approx(11 / 12)  # only the faint lesion is below the bright normal
@@ -97,11 +104,35 @@ def test_figures_and_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert figures["pixel_ap"] == pytest.approx(average_precision_score(truth.ravel(), values.ravel()), abs=1e-3)
     assert figures["dice_case_mean"] <= figures["best_dice_pooled"] <= 1
 
-    assert [name for name in ("roc.png", "scores.png", "examples.png") if not (output / name).is_file()] == []
+    names = ("roc.png", "scores.png", "examples.png", "report.html")
+    assert [name for name in names if not (output / name).is_file()] == []
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "BrightnessNetwork on test" in page
+    assert "lesion_faint" in page  # the worst false negative
     (line,) = [message for message in caplog.messages if message.startswith("test: ")]
     assert line.startswith("test: AUROC 0.917, AP ")
     assert "accuracy 0.71 at alpha 0.05 (false-positive rate 0.33 [0.01, 0.91]), pixel AP " in line
     assert line.endswith(", Dice 0.67 (n = 3 normal, 4 abnormal)")
+
+
+def test_the_threshold_of_best_f1_on_validation_cases(tmp_path: Path) -> None:
+    cases = [_case(tmp_path, "n", 0, 100), _case(tmp_path, "bright", 0, 130), _case(tmp_path, "lesion", 1, 250)]
+    validation = [_case(tmp_path, "v_n", 0, 80), _case(tmp_path, "v_lesion", 1, 120), _case(tmp_path, "v_high", 1, 200)]
+    assert _report(cases, tmp_path / "none").summary()["validation_f1_accuracy"] is None
+    _report(cases, tmp_path / "both", validation=validation)
+    figures = json.loads((tmp_path / "both" / "evaluation.json").read_text())
+    # at or just below the lowest abnormal validation score: the bright normal case is above it
+    assert 80 / 255 < figures["validation_f1_threshold"] <= 120 / 255 + 1e-6
+    assert figures["validation_f1_accuracy"] == pytest.approx(2 / 3)
+    one_class = _report(cases, tmp_path / "one", validation=validation[1:])
+    assert one_class.summary()["validation_f1_threshold"] is None
+
+
+def test_a_path_gives_the_report_its_last_part_as_name(tmp_path: Path) -> None:
+    cases = [_case(tmp_path, "n", 0, 40), _case(tmp_path, "lesion", 1, 250)]
+    assert _report(cases, tmp_path / "out", name=tmp_path).name == tmp_path.name
+    assert _report(cases, tmp_path / "out", name="").name == "sample cohort"
+    assert _report(cases, tmp_path / "out", name="Br35H (mine.csv)").name == "Br35H (mine.csv)"
 
 
 def test_masks_on_the_scans_grid_are_compared_after_restoring(tmp_path: Path) -> None:

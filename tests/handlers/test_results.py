@@ -53,16 +53,17 @@ def _cases(folder: Path, count: int, broken: tuple[int, ...] = (), label: bool =
     return cases
 
 
-def _evaluate(cases: list[dict[str, Any]], output: Path, network: AnomalyNetwork, *extra: Any) -> ResultsTable:
+def _evaluate(cases: list[dict[str, Any]], output: Path, network: AnomalyNetwork, report: bool = False) -> ResultsTable:
     preprocessing = ScanPreprocessing(2, image_size=16)
     loader = FaultTolerantLoader(cases, preprocessing, batch_size=2)
     table = ResultsTable(output, loader)
+    postprocessing = AnomalyPostprocessing(preprocessing, network)
     SupervisedEvaluator(
         torch.device("cpu"),
         loader,
         network,
-        postprocessing=AnomalyPostprocessing(preprocessing, network),
-        val_handlers=[table, *extra],
+        postprocessing=postprocessing,
+        val_handlers=[table, EvaluationReport(output, postprocessing)] if report else [table],
     ).run()
     return table
 
@@ -132,6 +133,6 @@ def test_a_folder_that_cannot_be_written_fails_before_the_work(tmp_path: Path) -
 def test_evaluation_leaves_the_table_alone(tmp_path: Path) -> None:
     cases = _cases(tmp_path, 4)
     _evaluate(cases, tmp_path / "alone", BrightnessNetwork())
-    _evaluate(cases, tmp_path / "both", BrightnessNetwork(), EvaluationReport(tmp_path / "both"))
+    _evaluate(cases, tmp_path / "both", BrightnessNetwork(), report=True)
     assert _read(tmp_path / "alone") == _read(tmp_path / "both")
     assert (tmp_path / "both" / "evaluation.json").is_file()

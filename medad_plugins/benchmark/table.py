@@ -1,0 +1,184 @@
+"""The results of a benchmark as a CSV file and as a Markdown table."""
+
+from __future__ import annotations
+
+import csv
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medad_plugins.benchmark.plan import DataSet, Plan
+from medad_plugins.benchmark.survey import survey_figures
+from medad_plugins.errors import InputError
+from medad_plugins.files import atomic_path
+
+__all__ = ["columns", "describe_test_set", "insert_table", "markdown_table", "summary_rows", "write_csv"]
+
+Row = Mapping[str, Any]
+
+_FIRST = ("dataset", "bundle", "seed", "status", "error", "auroc", "auroc_low", "auroc_high")
+_LAST = ("command",)
+COLUMNS = (
+    "bundle",
+    "AUROC [95 %]",
+    "AP",
+    "accuracy, false-positive rate at alpha",
+    "accuracy at the validation-F1 threshold",
+    "pixel AP",
+    "AUPRO",
+    "Dice",
+    "best Dice (bound)",
+    "minutes",
+    "GiB",
+    "M parameters",
+)
+
+
+def columns(data: DataSet) -> list[str]:
+    """Headings of a data set's table."""
+    return [*COLUMNS, *([f"survey, {data.survey}: AUROC / accuracy"] if data.survey else [])]
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """All rows, each with every column that any has."""
+    seen = dict.fromkeys(key for row in rows for key in row)
+    middle = [key for key in seen if key not in _FIRST and key not in _LAST]
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*_FIRST, *middle, *_LAST])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary_rows(rows: Sequence[Row], data: DataSet) -> list[list[str]]:
+    """The table of a data set: a line a bundle, best AUROC first, then the trivial baselines."""
+    own = [row for row in rows if row["dataset"] == data.name]
+    groups: dict[str, list[Row]] = {}
+    for row in own:
+        if row["status"] == "done":
+            groups.setdefault(row["bundle"], []).append(row)
+    bundles = {name: group for name, group in groups.items() if group[0]["seed"] is not None}
+    baselines = {name: group for name, group in groups.items() if name not in bundles}
+    lines = [
+        _line(name, group, data)
+        for kind in (bundles, baselines)
+        for name, group in sorted(kind.items(), key=lambda item: -(_mean(item[1], "auroc") or 0))
+    ]
+    for row in own:
+        if row["status"] != "done":
+            seed = "" if row["seed"] is None else f", seed {row['seed']}"
+            lines.append([f"{row['bundle']}{seed}: failed, {row['error']}", *[""] * len(COLUMNS)])
+    return [line[: len(columns(data))] for line in lines]
+
+
+def markdown_table(plan: Plan, rows: Sequence[Row], remarks: Mapping[str, Sequence[str]]) -> str:
+    """One section a data set.
+
+    Args:
+        plan: what was run.
+        rows: of all cells and baselines.
+        remarks: sentences to write under a data set's table, e.g. what the audit found.
+    """
+    parts = []
+    for data in plan.datasets:
+        lines = summary_rows(rows, data)
+        if not lines:
+            continue
+        header = columns(data)
+        table = [header, ["---"] * len(header), *lines]
+        own = [row for row in rows if row["dataset"] == data.name]
+        about = ". ".join(text for text in (describe_test_set(own), data.about) if text)
+        parts.append(f"**{data.name}**: {about}." if about else f"**{data.name}**")
+        parts.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table))
+        parts += [f"{remark}" for remark in remarks.get(data.name, ())]
+    return "\n\n".join(parts) + "\n"
+
+
+def describe_test_set(rows: Sequence[Row]) -> str:
+    """What a data set's rows were tested on, in words; nothing where no row tells."""
+    for row in rows:
+        if row.get("n_normal") is not None:
+            masked = f" ({row['n_masked']} with a mask)" if row.get("n_masked") else ""
+            return f"test set of {row['n_normal']} normal and {row['n_abnormal']} abnormal cases{masked}"
+    return ""
+
+
+def insert_table(path: Path, name: str, table: str) -> None:
+    """Replace what stands between ``<!-- benchmark: NAME -->`` and ``<!-- end of benchmark -->`` in a document.
+
+    Raises:
+        InputError: the document is missing or has no such marks.
+    """
+    begin, end = f"<!-- benchmark: {name} -->", "<!-- end of benchmark -->"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("the document cannot be read", where=path, found=error.strerror) from error
+    pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
+    if not pattern.search(text):
+        todo = "write these two lines where the table belongs"
+        raise InputError(
+            "the document has no place for the table", where=path, expected=f"{begin} and {end}", todo=todo
+        )
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            pattern.sub(lambda match: f"{match[1]}\n{table.strip()}\n\n{match[2]}", text), encoding="utf-8"
+        )
+
+
+def _line(name: str, group: Sequence[Row], data: DataSet) -> list[str]:
+    seeds = f" ({len(group)} seeds)" if len(group) > 1 else ""
+    survey = survey_figures(name, data.survey) if data.survey else None
+    return [
+        f"{name}{seeds}",
+        _with_interval(group, "auroc"),
+        _spread(group, "average_precision", 3),
+        _decision(group),
+        _spread(group, "validation_f1_accuracy", 2),
+        _spread(group, "pixel_ap", 2),
+        _spread(group, "aupro", 2),
+        _spread(group, "dice_case_mean", 2),
+        _spread(group, "best_dice_pooled", 2),
+        _number(_mean(group, "seconds"), 1, 1 / 60),
+        _number(_mean(group, "peak_memory_mib"), 1, 1 / 1024),
+        _number(_mean(group, "parameters"), 1, 1e-6),
+        f"{survey[0]:.3f} / {survey[1]:.3f}" if survey else "",
+    ]
+
+
+def _values(group: Sequence[Row], key: str) -> list[float]:
+    return [float(row[key]) for row in group if row.get(key) is not None]
+
+
+def _mean(group: Sequence[Row], key: str) -> float | None:
+    values = _values(group, key)
+    return statistics.mean(values) if values else None
+
+
+def _number(value: float | None, digits: int, unit: float = 1.0) -> str:
+    return "" if value is None else f"{value * unit:.{digits}f}"
+
+
+def _spread(group: Sequence[Row], key: str, digits: int) -> str:
+    """Mean over seeds, with their standard deviation where there are several."""
+    values = _values(group, key)
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return _number(_mean(group, key), digits) + deviation
+
+
+def _interval(group: Sequence[Row], key: str, digits: int) -> str:
+    """The interval over cases; of several seeds, the mean of theirs."""
+    low, high = _mean(group, f"{key}_low"), _mean(group, f"{key}_high")
+    return "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _with_interval(group: Sequence[Row], key: str) -> str:
+    return _spread(group, key, 3) + _interval(group, key, 3)
+
+
+def _decision(group: Sequence[Row]) -> str:
+    if _mean(group, "accuracy") is None:
+        return ""
+    rate = _spread(group, "false_positive_rate", 2) + _interval(group, "false_positive_rate", 2)
+    return f"{_spread(group, 'accuracy', 2)}, {rate}"
