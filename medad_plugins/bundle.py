@@ -17,6 +17,8 @@ from monai.utils import set_determinism
 
 from medad_plugins.command_line import TRACEBACK_VARIABLE
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.manifest import MANIFEST, Manifest
+from medad_plugins.versions import require_bundle_fits
 
 __all__ = ["announce", "begin", "find_root", "inference_workflow"]
 
@@ -122,21 +124,34 @@ def _suggestion(prefix: str, key: str, known: Mapping[str, Any]) -> str | None:
     return f"did you mean {prefix}{close[0]}" if close else None
 
 
+def _tell_edited_configs(root: Path) -> None:
+    """Say which configurations of a packaged bundle are no longer what was packaged."""
+    manifest = Manifest.of_bundle(root)
+    edited = [] if manifest is None else manifest.edited("configs")
+    if edited:
+        # no error: to be edited is what a configuration is for, but hosts may read the twin of the file that was
+        listed = ", ".join(edited)
+        logger.warning("%s: not as packaged (%s). Change .yaml and .json alike: hosts read either.", listed, MANIFEST)
+
+
 def begin(*names: str, seed: int = 0) -> None:
-    """First step of a configuration: one-sentence errors on the command line, known keys only, a fixed seed.
+    """First step of a configuration: one-sentence errors, a fitting version, known keys only, a fixed seed.
 
     Args:
         names: the configuration's name, e.g. ``"train"``, and those whose keys it takes too.
         seed: of all random numbers.
 
     Raises:
-        InputError: for a key that the configuration does not have.
+        InputError: the bundle asks for another version of this package, or a key is none of the configuration's.
     """
     if Path(sys.argv[0]).parts[-3:-1] == ("monai", "bundle") and not os.environ.get(TRACEBACK_VARIABLE):
         sys.excepthook = _print_input_error
     workflow = _evaluating(ConfigWorkflow)
     if workflow is not None:
+        root = Path(workflow.config_root_path).parent
+        require_bundle_fits(root)
         _refuse_unknown_keys(workflow, names)
+        _tell_edited_configs(root)
         # found now, for hosts may later ask the parser alone, when no workflow is there to tell
         workflow.parser.get_parsed_content("bundle_root")
     set_determinism(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -17,9 +18,10 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
-from medad_plugins import bundle
+from medad_plugins import __version__, bundle
 from medad_plugins.bundle import announce, begin, find_root, inference_workflow
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.manifest import Manifest
 
 IMPORTS = """
 imports:
@@ -292,6 +294,37 @@ def test_inference_keeps_its_network_where_the_training_was_read_along(root: Pat
 
 def test_inference_without_a_workflow_that_asks(root: Path) -> None:
     assert inference_workflow(root).parser.get_parsed_content("described") == " test 8 0.05 3"
+
+
+def _requires(root: Path, version: str) -> None:
+    metadata = {"version": "0.1.0", "required_packages_version": {"medad-plugins": version}}
+    (root / "configs" / "metadata.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize("name", ["train", "inference", "evaluate"])
+def test_a_bundle_for_a_newer_package_is_refused_before_anything_else(root: Path, name: str) -> None:
+    _requires(root, "99.0.0")
+    path = root / "configs" / f"{name}.yaml"
+    # what it imports may not exist yet
+    path.write_text(path.read_text().replace("imports:", "imports:\n- $from medad_plugins import not_there_yet"))
+    text = _error(_workflow(root, name, no_such_key=1))
+    assert "the bundle needs a newer medad-plugins" in text and "pip install --upgrade 'medad-plugins>=99.0.0'" in text
+
+
+def test_a_bundle_for_this_package_runs(root: Path) -> None:
+    _requires(root, __version__)
+    _workflow(root, "train").initialize()
+
+
+def test_an_edited_configuration_of_a_packaged_bundle_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [root / "configs" / "train.yaml", root / "configs" / "metadata.json"]
+    Manifest.made(root, paths, bundle="toy").write()
+    _workflow(root, "train").initialize()
+    assert "not as packaged" not in caplog.text
+    paths[0].write_text(paths[0].read_text() + "# edited\n")
+    _workflow(root, "train").initialize()
+    (told,) = [message for message in caplog.messages if "not as packaged" in message]
+    assert told.startswith("configs/train.yaml: not as packaged (manifest.json).")
 
 
 @pytest.mark.parametrize(

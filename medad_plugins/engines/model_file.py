@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +15,23 @@ from torch import nn
 import medad_plugins
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, read_torch
+from medad_plugins.manifest import Manifest
+from medad_plugins.versions import require_bundle_fits, require_fits
 
-__all__ = ["ModelFile", "save_model"]
+__all__ = ["ModelFile", "save_model", "save_state_dict"]
 
 _REQUIRED = object()
+# under this name the rest of a model file's entries hang on its state dict, where that is all that the file may be
+_ATTRIBUTE = "medad"
+
+
+def _bundle_root(path: Path) -> Path:
+    """The folder of the bundle that a model file belongs to by its place, ``<root>/models/<name>``."""
+    return Path(os.path.abspath(path)).parent.parent
 
 
 def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapping[str, Any]) -> None:
-    """Write a model file atomically.
+    """Write a model file atomically; in a packaged bundle the manifest takes it over.
 
     Args:
         path: where; missing folders are made.
@@ -38,6 +49,25 @@ def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapp
             },
             temporary,
         )
+    manifest = Manifest.of_bundle(_bundle_root(Path(path)))
+    if manifest is not None:
+        manifest.record(Path(os.path.abspath(path)))
+
+
+def save_state_dict(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a model file that is a plain state dict to whoever asks no more, e.g. the Model Zoo's checks.
+
+    All else hangs on it as an attribute, as PyTorch's own module versions do, and `ModelFile` reads it like the other.
+
+    Args:
+        path: where.
+        content: of a `ModelFile`.
+    """
+    state = OrderedDict(content["model"])
+    setattr(state, _ATTRIBUTE, {name: value for name, value in content.items() if name != "model"})
+    # into an open file: PyTorch would write a path's name into it, and this one is a random one
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 class ModelFile:
@@ -48,7 +78,8 @@ class ModelFile:
         bundle: name of the bundle that asks for it.
 
     Raises:
-        InputError: when read, for a missing, truncated or foreign file, a file with code in it, or another bundle's.
+        InputError: when read, for a missing, truncated or foreign file, a file with code in it, another bundle's, one
+            that is not what the bundle's manifest lists, or one for another version of this package.
     """
 
     def __init__(self, path: str | Path, bundle: str) -> None:
@@ -64,7 +95,15 @@ class ModelFile:
                 where=self.path,
                 todo=f"train one with '{train}', or give --ckpt_path",
             )
+        root = _bundle_root(self.path)
+        # hosts that never run a configuration's first step come by here too
+        require_bundle_fits(root)
+        manifest = Manifest.of_bundle(root)
+        if manifest is not None:
+            manifest.verify(Path(os.path.abspath(self.path)))
         content = read_torch(self.path, "model file", "use a model.pt written by a MedAD bundle")
+        if hasattr(content, _ATTRIBUTE):
+            content = {"model": content, **getattr(content, _ATTRIBUTE)}
         keys = {"model", "bundle", "settings"}
         if not isinstance(content, dict) or not keys <= content.keys():
             raise InputError("the file is no MedAD model", where=self.path, expected=f"the entries {sorted(keys)}")
@@ -76,6 +115,7 @@ class ModelFile:
                 found=content["bundle"],
                 todo="give the --ckpt_path of this bundle",
             )
+        require_fits(content.get("medad_version"), "model", self.path)
         return content
 
     def setting(self, name: str, default: Any = _REQUIRED) -> Any:

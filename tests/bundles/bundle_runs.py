@@ -35,6 +35,8 @@ ABILITIES = {
     "spatial_dims_2": "work on images",
     "spatial_dims_3": "work on volumes",
     "ckpt_export": "become TorchScript",
+    "onnx_export": "become ONNX",
+    "torch_export": "be exported by torch.export",
     "localization": "say where: its map is constant",
     "seed": "differ by seed: nothing in it is random",
 }

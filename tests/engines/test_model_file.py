@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from pytest import LogCaptureFixture
 from torch import Tensor, nn
 
 from medad_plugins import __version__
 from medad_plugins.engines import ModelFile, save_model
+from medad_plugins.engines.model_file import save_state_dict
 from medad_plugins.errors import InputError
+from medad_plugins.manifest import Manifest
 from medad_plugins.networks import AnomalyNetwork
 
 
@@ -139,3 +143,96 @@ def test_a_file_that_does_not_fit_the_network(tmp_path: Path, changes: dict[str,
         InputError, match=rf"does not fit the network of this bundle: .*the state of Scaled.*found .*({text})"
     ):
         ModelFile(_saved(tmp_path), "ae").rebuild(Scaled, **changes)
+
+
+def _packaged(folder: Path) -> Path:
+    """A model in a bundle with a manifest."""
+    (folder / "models").mkdir()
+    path = _saved(folder / "models")
+    Manifest.made(folder, [path], bundle="ae", version="0.1.0").write()
+    return path
+
+
+def test_a_listed_model_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: LogCaptureFixture) -> None:
+    path = _packaged(tmp_path)
+    assert ModelFile(path, "ae").setting("width") == 4
+    monkeypatch.chdir(tmp_path / "models")
+    assert ModelFile("model.pt", "ae").setting("width") == 4
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("kind", ["exchanged", "damaged"])
+def test_a_model_that_is_not_the_listed_one_is_refused_before_it_is_read(tmp_path: Path, kind: str) -> None:
+    path = _packaged(tmp_path)
+    if kind == "exchanged":
+        # a good model, but another one
+        content = torch.load(path, weights_only=True)
+        torch.save({**content, "settings": {"network": {}, "image_size": 5}}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:-100] + b"0" * 100)
+    with pytest.raises(
+        InputError, match=r"not the one that was packaged: .*model\.pt \(expected SHA-256 .*unpack the bundle again"
+    ):
+        ModelFile(path, "ae").setting("image_size")
+
+
+def test_a_model_made_anew_by_training_is_taken_over_by_the_manifest(tmp_path: Path) -> None:
+    path = _packaged(tmp_path)
+    save_model(path, Scaled(5), "ae", {"network": {"width": 5}})
+    assert ModelFile(path, "ae").setting("width") == 5
+
+
+def test_a_model_that_the_manifest_does_not_list_is_told(tmp_path: Path, caplog: LogCaptureFixture) -> None:
+    other = _packaged(tmp_path).rename(tmp_path / "models" / "other.pt")
+    ModelFile(other, "ae").setting("width")
+    assert "other.pt is not listed in the bundle's manifest.json" in caplog.text
+
+
+def test_a_plain_state_dict_is_the_same_model(tmp_path: Path) -> None:
+    model = ModelFile(_saved(tmp_path), "ae")
+    save_state_dict(tmp_path / "plain.pt", model.content)
+    state = torch.load(tmp_path / "plain.pt", weights_only=True)
+    assert state.keys() == model.content["model"].keys()
+    network = Scaled(4)
+    network.load_state_dict(state, strict=True)
+    assert network.weight.tolist() == [0.5] * 4
+    plain = ModelFile(tmp_path / "plain.pt", "ae")
+    assert plain.setting("image_size") == [64, 32] and plain.content["medad_version"] == __version__
+    assert torch.equal(plain.rebuild(Scaled)(torch.ones(1, 1, 2, 2)), model.rebuild(Scaled)(torch.ones(1, 1, 2, 2)))
+    with pytest.raises(InputError, match="belongs to another bundle"):
+        ModelFile(tmp_path / "plain.pt", "edc").setting("image_size")
+
+
+def test_code_hanging_on_a_state_dict_does_not_run(tmp_path: Path) -> None:
+    trace = tmp_path / "code_has_run"
+    save_state_dict(
+        tmp_path / "model.pt", {"model": {}, "bundle": "ae", "settings": WritesFile(trace), "medad_version": "0.1.0"}
+    )
+    with pytest.raises(InputError, match="which could run code"):
+        ModelFile(tmp_path / "model.pt", "ae").rebuild(Scaled)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        ("99.0.0", "the model needs a newer medad-plugins: .*model.pt .*pip install --upgrade 'medad-plugins>=99.0.0'"),
+        ("0.0.9", "the model was made for an older medad-plugins.*pip install 'medad-plugins==0.0.9'"),
+        (None, "the model does not say which medad-plugins"),
+    ],
+)
+def test_a_model_of_another_version(tmp_path: Path, version: str | None, text: str) -> None:
+    content = torch.load(_saved(tmp_path), weights_only=True)
+    torch.save({**content, "medad_version": version}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=text):
+        ModelFile(tmp_path / "model.pt", "ae").setting("width")
+
+
+def test_a_bundle_of_another_version_is_refused_also_where_only_its_model_is_asked_for(tmp_path: Path) -> None:
+    """As by hosts that never run a configuration's first step."""
+    path = _packaged(tmp_path)
+    (tmp_path / "configs").mkdir()
+    metadata = {"required_packages_version": {"medad-plugins": "99.0"}}
+    (tmp_path / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(InputError, match=r"the bundle needs a newer medad-plugins: .*metadata\.json"):
+        ModelFile(path, "ae").setting("width")

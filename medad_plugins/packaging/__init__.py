@@ -1,0 +1,9 @@
+"""Packaging: a trained bundle as one zip that other places can trust and use."""
+
+from __future__ import annotations
+
+from medad_plugins.packaging.json_twins import write_json_twins
+from medad_plugins.packaging.model_metadata import describe_model
+from medad_plugins.packaging.package import package_bundle
+
+__all__ = ["describe_model", "package_bundle", "write_json_twins"]

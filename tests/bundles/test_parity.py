@@ -1,0 +1,223 @@
+"""One scan, one answer: whichever way a bundle is called, its map, score, p-value and decision are the same.
+
+Asked here of the ways that need no host; MONAI Label and MONAI Deploy are asked in ``tests/hosts``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bundle_runs import (
+    BUNDLES,
+    Trained,
+    cannot,
+    copy_bundle,
+    only_if_able,
+    open_config,
+    read_map,
+    read_table,
+    run_config,
+    small_values,
+    write_cohort,
+    write_scans,
+)
+from monai.bundle import create_workflow
+from monai.bundle.scripts import ckpt_export, onnx_export
+from monai.transforms import LoadImage
+from monai.utils import set_determinism
+from torch import Tensor
+
+from medad_plugins.transforms import AnomalyPostprocessing
+
+TOLERANCE = 1e-4
+ALPHA = 0.5  # of four reference scores p-values are 0.2 to 1: both decisions can be had
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*dynamic_axes:UserWarning"),  # the only spelling that MONAI passes on
+    pytest.mark.filterwarnings("ignore:.*dynamic_axes:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # PyTorch about itself
+    pytest.mark.filterwarnings("ignore:NvImgCodec:UserWarning"),
+]
+ASKED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3) if not cannot(bundle, f"spatial_dims_{dims}")]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a reader gets to see of a scan: map on the scan's own grid ``(*scan)``, score, p-value, decision."""
+
+    anomaly_map: Tensor
+    score: float
+    p_value: float
+    is_anomalous: bool
+
+    @classmethod
+    def of(cls, case: Mapping[Any, Any]) -> Answer:
+        """What postprocessing found."""
+        values = torch.as_tensor(case["anomaly_map"])[0]
+        return cls(values, case["anomaly_score"], case["p_value"], case["is_anomalous"])
+
+
+@dataclass(frozen=True)
+class Question:
+    """A trained bundle, a scan with a geometry of its own, and the answer of the network that training left."""
+
+    trained: Trained
+    scan: Path
+    answer: Answer
+    inference: Any
+
+    @property
+    def image(self) -> Tensor:
+        """The scan as the network takes it ``(1, C, *spatial)``."""
+        image: Tensor = self.inference.preprocessing({"image": str(self.scan)})["image"].as_tensor()
+        return image[None]
+
+    def decided(self, network: Callable[[Tensor], Tensor]) -> Answer:
+        """The answer where the map comes from an exported network and the rest from the bundle."""
+        case = self.inference.preprocessing({"image": str(self.scan), "case_id": "scan"})
+        with torch.no_grad():
+            case["pred"] = network(case["image"].as_tensor()[None])[0]
+        return Answer.of(self.inference.postprocessing(case))
+
+    def export_arguments(self) -> dict[str, Any]:
+        """What MONAI's export commands are given."""
+        configs = self.trained.root / "configs"
+        return {
+            "net_id": "network_def",
+            "ckpt_file": str(self.trained.model),
+            "meta_file": str(configs / "metadata.json"),
+            "config_file": str(configs / "inference.yaml"),
+            "key_in_ckpt": "model",
+            "ckpt_path": str(self.trained.model),
+            "device": "cpu",
+        }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_settings() -> Iterator[None]:
+    """One thread, for small tensors gain nothing from more; what the bundles set for the process is put back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    set_determinism(None)
+
+
+@pytest.fixture(scope="module", params=ASKED, ids=[f"{bundle}-{dims}d" for bundle, dims in ASKED])
+def question(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Question]:
+    bundle, dims = request.param
+    folder = tmp_path_factory.mktemp(bundle)
+    root, cohort = copy_bundle(bundle, folder), write_cohort(folder / "cohort", dims)
+    scan = write_scans(folder / "scans", dims) / ("slice.nii.gz" if dims == 2 else "volume.nii.gz")
+    workflow = run_config(root, "train", dataset_dir=str(cohort), **small_values(bundle, spatial_dims=dims))
+    trained = Trained(bundle, dims, root, cohort, workflow)
+    inference = open_config(root, "inference", device="cpu", output_dir="", alpha=ALPHA)
+    case = inference.preprocessing({"image": str(scan), "case_id": "scan"})
+    with torch.no_grad():
+        case["pred"] = trained.network(case["image"].as_tensor()[None])[0]
+    answer = Answer.of(AnomalyPostprocessing(inference.preprocessing, trained.network, ALPHA)(case))
+    reference = trained.network.calibration.reference_scores
+    assert float((reference - answer.score).abs().min()) > TOLERANCE * answer.score, "a tie would make p-values differ"
+    yield Question(trained, scan, answer, inference)
+    shutil.rmtree(folder)
+
+
+def _assert_same(answer: Answer, expected: Answer) -> None:
+    """Equal to 1e-4, and where the map's values are small, to 1e-4 of its maximum."""
+    allowed = TOLERANCE * min(1.0, float(expected.anomaly_map.max()))
+    torch.testing.assert_close(answer.anomaly_map, expected.anomaly_map, rtol=0, atol=allowed)
+    assert answer.score == pytest.approx(expected.score, rel=0, abs=TOLERANCE * min(1.0, expected.score))
+    assert answer.p_value == pytest.approx(expected.p_value, abs=1e-12)
+    assert answer.is_anomalous == expected.is_anomalous
+
+
+def test_inference_writes_the_answer(question: Question, tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    shutil.copy(question.scan, scans)
+    question.trained.run("inference", tmp_path / "output", dataset_dir=str(scans), alpha=ALPHA, save=["map"])
+    (row,) = read_table(tmp_path / "output")
+    written = torch.from_numpy(read_map(tmp_path / "output", row["case_id"]).get_fdata(dtype="float32"))
+    expected = question.answer.anomaly_map
+    answer = Answer(
+        written.reshape(expected.shape),
+        float(row["anomaly_score"]),
+        float(row["p_value"]),
+        row["is_anomalous"] == "True",
+    )
+    _assert_same(answer, question.answer)
+
+
+def test_workflow_in_memory_gives_the_answer(question: Question, tmp_path: Path) -> None:
+    """As an application does that has MONAI's workflow and a scan in memory, and no file.
+
+    The intensities must come as they were stored: 8 bits are scaled otherwise than measured values.
+    """
+    workflow: Any = create_workflow(
+        config_file=str(question.trained.root / "configs" / "inference.yaml"),
+        workflow_type="infer",
+        logging_file=False,
+        device="cpu",
+        output_dir=str(tmp_path),
+        alpha=ALPHA,
+        save=[],
+    )
+    workflow.dataset_data = [{"image": LoadImage(dtype=None)(question.scan), "case_id": "scan"}]
+    workflow.initialize()
+    workflow.run()
+    (found,) = workflow.evaluator.state.output
+    _assert_same(Answer.of(found), question.answer)
+
+
+def test_torchscript_gives_the_answer(question: Question, tmp_path: Path) -> None:
+    with only_if_able(question.trained.bundle, "ckpt_export"):
+        ckpt_export(filepath=str(tmp_path / "model.ts"), **question.export_arguments())
+        exported: Any = torch.jit.load(str(tmp_path / "model.ts"))
+        _assert_same(question.decided(exported), question.answer)
+        # all that a decision needs came along
+        with torch.no_grad():
+            score = float(exported.pool(exported(question.image)))
+        assert score == pytest.approx(question.answer.score, rel=TOLERANCE)
+        reference = question.trained.network.calibration.reference_scores
+        assert torch.equal(exported.calibration.reference_scores, reference)
+
+
+def test_onnx_gives_the_answer(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package, reason=f"{package} is not installed; it comes with medad-plugins[export]")
+    runtime = pytest.importorskip("onnxruntime", reason="it comes with medad-plugins[export]")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # the exporter leaves weights in the temporary folder
+    with only_if_able(question.trained.bundle, "onnx_export"):
+        path = tmp_path / "model.onnx"
+        any_batch = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": {"image": {0: "batch"}}}
+        # traced with two cases: of one, the exporter would take the batch for fixed
+        shape = [2, *question.image.shape[1:]]
+        onnx_export(filepath=str(path), input_shape=shape, converter_kwargs=any_batch, **question.export_arguments())
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+        def exported(image: Tensor) -> Tensor:
+            (anomaly_map,) = session.run(["pred"], {"image": image.numpy()})
+            return torch.from_numpy(anomaly_map)
+
+        _assert_same(question.decided(exported), question.answer)
+        three = question.image.repeat(3, *[1] * (question.image.dim() - 1))
+        assert exported(three).shape == three.shape
+
+
+def test_torch_export_gives_the_answer(question: Question, tmp_path: Path) -> None:
+    with only_if_able(question.trained.bundle, "torch_export"):
+        image = question.image
+        two = image.repeat(2, *[1] * (image.dim() - 1))
+        batch = torch.export.Dim("batch", min=1)
+        program = torch.export.export(question.inference.network_def, (two,), dynamic_shapes=({0: batch},))
+        torch.export.save(program, tmp_path / "model.pt2")
+        loaded = torch.export.load(tmp_path / "model.pt2")
+        _assert_same(question.decided(loaded.module()), question.answer)
+        reference = question.trained.network.calibration.reference_scores
+        assert torch.equal(loaded.state_dict["calibration.reference_scores"], reference)
