@@ -53,7 +53,8 @@ def find_root() -> str:
     """Absolute path of the bundle whose configuration is being evaluated, from whatever folder it is run.
 
     Known by the workflow that reads the configuration; for MONAI's other commands by ``--config_file`` on the command
-    line, else by the working folder. Hosts set the key ``bundle_root`` themselves.
+    line, else by the working folder, else by the first folder of Python's search path. Hosts set the key
+    ``bundle_root`` themselves.
 
     Raises:
         InputError: if none of them tells.
@@ -67,8 +68,10 @@ def find_root() -> str:
             folder = Path(attached or value).resolve().parent.parent
             if _is_bundle(folder):
                 return str(folder)
-    if _is_bundle(Path.cwd()):
-        return str(Path.cwd())
+    # MONAI Deploy's operator tells its folder to Python's search path alone
+    for folder in (Path.cwd(), *map(Path, sys.path[:1])):
+        if _is_bundle(folder):
+            return str(folder.resolve())
     raise InputError("the bundle's folder cannot be told from here", todo="give it as --bundle_root")
 
 

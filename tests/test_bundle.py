@@ -144,6 +144,13 @@ def test_root_by_the_working_folder(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert find_root() == str(root)
 
 
+def test_root_by_the_first_folder_of_the_search_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setattr(sys, "argv", ["application"])
+    monkeypatch.setattr(sys, "path", [str(root), *sys.path])
+    assert find_root() == str(root)
+
+
 def test_root_unknown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     monkeypatch.setattr(sys, "argv", ["monai", "run", "--config_file", "no/bundle/train.yaml"])

@@ -46,7 +46,7 @@ def fitted_calibration(network: nn.Module) -> Calibration:
     return calibration
 
 
-class ScoreAnomalyMapd(Transform):
+class ScoreAnomalyMapd(MapTransform):
     """Adds ``anomaly_score`` (float), ``p_value`` (0..1), ``alpha`` and ``is_anomalous`` (``p_value <= alpha``).
 
     Args:
@@ -59,6 +59,7 @@ class ScoreAnomalyMapd(Transform):
     """
 
     def __init__(self, network: nn.Module, alpha: float | str = 0.05, key: str = "pred") -> None:
+        super().__init__(key)  # MONAI Deploy takes a chain for a dictionary's only by its first transform's type
         self.network, self.key = network, key
         self.alpha = alpha
         self._warned_alpha: float | None = None

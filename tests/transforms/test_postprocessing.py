@@ -16,6 +16,7 @@ from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
     LoadImaged,
+    MapTransform,
     Orientationd,
     Resized,
     SaveImaged,
@@ -274,3 +275,8 @@ def test_a_real_dicom_series_gets_nifti_results_on_its_own_grid(
         stored = _read(tmp_path / kind / "scan.nii.gz")
         assert stored.shape == read.shape
         np.testing.assert_allclose(stored.affine, read.affine, atol=1e-4)
+
+
+def test_hosts_see_at_the_first_step_that_it_takes_dictionaries() -> None:
+    postprocessing = AnomalyPostprocessing(_scan_preprocessing(2), AnomalyNetwork())
+    assert isinstance(postprocessing.transforms[0], MapTransform)

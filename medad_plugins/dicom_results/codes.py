@@ -1,0 +1,32 @@
+"""Coded terms of MedAD that no public coding scheme has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom.sr.coding import Code
+
+from medad_plugins.dicom_results.highdicom_package import highdicom
+
+__all__ = ["ALPHA", "ANOMALY_SCORE", "DECISION", "FLAGGED", "NOT_FLAGGED", "P_VALUE", "code_item", "coding_scheme_item"]
+
+_SCHEME = "99MEDAD"  # 99 marks a private scheme
+
+P_VALUE = Code("C44185", "NCIt", "P-Value")
+ANOMALY_SCORE = Code("anomaly_score", _SCHEME, "Anomaly score")
+ALPHA = Code("alpha", _SCHEME, "Share of normal scans that may be flagged")
+DECISION = Code("decision", _SCHEME, "Decision")
+FLAGGED = Code("flagged", _SCHEME, "Flagged as anomalous")
+NOT_FLAGGED = Code("not_flagged", _SCHEME, "Not flagged")
+
+
+def code_item(code: Code) -> Any:
+    """The term as highdicom's CodedConcept."""
+    return highdicom().sr.CodedConcept.from_code(code)
+
+
+def coding_scheme_item() -> Any:
+    """What an object that uses these terms says of their scheme."""
+    return highdicom().coding_schemes.CodingSchemeIdentificationItem(
+        designator=_SCHEME, name="MedAD", responsible_organization="MedAD"
+    )

@@ -1,0 +1,164 @@
+"""The DICOM images that a scan was read from: what a result must refer to, and where its frames lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DA, TM
+
+from medad_plugins.data.dicom_file import Plane, damaged, plane_of
+from medad_plugins.data.dicom_series import dicom_files
+from medad_plugins.dicom_results.highdicom_package import silent_about_headers
+from medad_plugins.errors import InputError
+
+__all__ = ["SourceSeries"]
+
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+# DICOM lets these be empty but not absent, and a result takes them over
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+# How far (mm) an image may lie from the slice it became: the reader of series lets them drift by half a millimetre.
+_TOLERANCE = 0.6
+_RAS = np.array([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """The headers, without pixels, of the images of a series, and the slice of the scan that every frame became.
+
+    Patients' data stay in these headers and in the DICOM objects made from them, as DICOM demands.
+
+    Attributes:
+        images: one for each slice, or the one multi-frame image.
+        slices: for every frame of ``images``, its index along the scan's last axis; ``(0,)`` for a 2D scan.
+    """
+
+    images: tuple[Dataset, ...]
+    slices: tuple[int, ...]
+
+    @classmethod
+    def read(cls, path: str | Path | Sequence[Path], affine: NDArray, shape: Sequence[int]) -> SourceSeries:
+        """Read the headers of the files that a scan was read from.
+
+        Args:
+            path: a DICOM file, a folder that is one series, or the files of a series.
+            affine: ``(4, 4)`` of the scan, mm, RAS.
+            shape: ``(columns, rows[, slices])`` of the scan.
+
+        Raises:
+            InputError: no DICOM, no identifiers to refer to, or another grid than the scan's.
+        """
+        images = [_read_header(file) for file in _files(path)]
+        if not images:
+            raise InputError("the scan is no DICOM file", where=path, todo="give a DICOM series")
+        identifiers = [str(image.SOPInstanceUID) for image in images]
+        if len(set(identifiers)) < len(identifiers):
+            todo = "copy the series again from its source"
+            raise InputError("several DICOM files bear the same identifier", where=_place(path), todo=todo)
+        # a radiograph has neither; a position in no frame of reference is of no use
+        has_position = len(shape) == 3 or "ImagePositionPatient" in images[0]
+        if has_position and not all(image.get("FrameOfReferenceUID") for image in images):
+            raise InputError(
+                "the DICOM series has no frame of reference, so that no result could be laid over it",
+                where=_place(path),
+                todo="export it again from the PACS",
+            )
+        if len(shape) == 2:
+            return cls(tuple(images[:1]), (0,))
+        return cls(tuple(images), tuple(_slices(images, np.asarray(affine, dtype=float), shape[2], _place(path))))
+
+    @property
+    def is_multi_frame(self) -> bool:
+        """Whether all frames are in one image."""
+        return len(self.slices) > len(self.images)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the images say where in the patient they lie, as radiographs do not."""
+        image = self.images[0]
+        return bool(image.get("FrameOfReferenceUID")) and (self.is_multi_frame or "ImagePositionPatient" in image)
+
+    def frames(self, values: NDArray) -> NDArray:
+        """``(1, columns, rows[, slices])`` of the scan as ``(frames, rows, columns)`` in the order of ``images``."""
+        volume = values[0][..., None] if values.ndim == 3 else values[0]
+        return np.ascontiguousarray(volume.transpose(2, 1, 0)[list(self.slices)])
+
+
+def _place(path: str | Path | Sequence[Path]) -> object:
+    return path if isinstance(path, (str, Path)) else path[0].parent
+
+
+def _files(path: str | Path | Sequence[Path]) -> list[Path]:
+    if not isinstance(path, (str, Path)):
+        return list(path)
+    return dicom_files(Path(path)) if Path(path).is_dir() else [Path(path)]
+
+
+def _read_header(path: Path) -> Dataset:
+    with silent_about_headers():
+        try:
+            image = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            missing = [keyword for keyword in _NEEDED if not image.get(keyword)]
+        except Exception as error:  # damaged bytes provoke whatever they happen to mean
+            raise damaged(path) from error
+        if missing:
+            raise InputError(
+                "a DICOM result cannot refer to this file",
+                where=path,
+                expected=", ".join(_NEEDED),
+                found=f"no {', '.join(missing)}",
+                todo="export it again from the PACS",
+            )
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in image or not _is_meaningful(image, keyword):
+                setattr(image, keyword, None)
+        return image
+
+
+def _is_meaningful(image: Dataset, keyword: str) -> bool:
+    """Whether a date is a date and a time a time; highdicom takes over no others."""
+    kind: Any = DA if keyword.endswith("Date") else TM if keyword.endswith("Time") else str
+    try:
+        kind(str(image.get(keyword) or ""))
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _slices(images: Sequence[Dataset], affine: NDArray, count: int, where: object) -> list[int]:
+    """Index along the scan's last axis of every frame; each slice is one frame's."""
+    planes = _frame_planes(images[0]) if len(images) == 1 else [plane_of(one, one, one) for one in images]
+    into_scan = np.linalg.inv(affine)
+    slices = []
+    for plane in planes:
+        position = np.full(3, np.nan) if plane is None else plane.position * _RAS
+        height = (into_scan @ [*position, 1.0])[2]
+        index = -1 if np.isnan(height) else round(float(height))
+        if not np.linalg.norm((affine @ [0.0, 0.0, index, 1.0])[:3] - position) < _TOLERANCE:
+            raise InputError("the scan is not on the grid of the DICOM series", where=where, todo="give its own series")
+        slices.append(index)
+    if sorted(slices) != list(range(count)):
+        found = f"{count} slices and {len(slices)} images"
+        raise InputError("the scan is not the DICOM series", where=where, found=found, todo="give its own series")
+    return slices
+
+
+def _frame_planes(image: Dataset) -> list[Plane | None]:
+    shared: Any = image.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    planes = []
+    for frame in image.get("PerFrameFunctionalGroupsSequence") or []:
+        groups = []
+        for keyword in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
+            found = frame.get(keyword) or shared[0].get(keyword) or [Dataset()]
+            groups.append(found[0])
+        planes.append(plane_of(groups[0], groups[1], groups[2]))
+    return planes
