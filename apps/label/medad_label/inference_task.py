@@ -1,0 +1,124 @@
+"""A bundle's inference as MONAI Label's task: the bundle's own answer, whole."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from monailabel.tasks.infer.bundle import BundleInferTask
+from torch import nn
+
+from medad_label.request_values import plain_value, refusals
+from medad_plugins.data.scan_files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
+from medad_plugins.errors import InputError
+
+__all__ = ["AnomalyInferTask"]
+
+_LABEL_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd")
+_ANSWERS = ("anomaly_score", "p_value", "alpha", "is_anomalous", "pixel_threshold")
+
+
+class AnomalyInferTask(BundleInferTask):
+    """Mask of a scan in the scan's geometry, and what the bundle decides about it.
+
+    ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``pixel_threshold``, ``bundle`` and ``bundle_version``
+    stand among the response's parameters. Otherwise this is MONAI Label's task with these differences: network and
+    calibration come from one file, that of the request's ``model_filename``; they are read again only when this file,
+    the device or an option changed; a request's options cannot carry code; what the user can mend is told in a sentence
+    (status 422); a DICOM series needs no ``result_extension``; any affine is kept; the mask of a 2D scan is a picture
+    or a volume of one slice.
+
+    Args:
+        path: the bundle's folder.
+        conf: the app's configuration.
+    """
+
+    def __init__(self, path: str, conf: dict[str, str]) -> None:
+        self.displayable_configs: dict[str, Any] = {}
+        self._settings: tuple[Any, ...] | None = None
+        self._one_at_a_time = threading.Lock()  # batches run on several threads, the configuration is one
+        super().__init__(path, conf, type=InferType.SEGMENTATION)
+        if self.is_valid():
+            self.dimension = int(self.bundle_config.get_parsed_content("spatial_dims"))
+            self.network = None  # the configuration holds it
+
+    def __call__(self, request: dict[str, Any], callbacks: Any = None) -> Any:
+        request = {"result_extension": _label_suffix(request.get("image"), self.dimension), **request}
+        with self._one_at_a_time, refusals():
+            return super().__call__(request, callbacks)
+
+    def pre_transforms(self, data: dict[str, Any] | None = None) -> Sequence[Callable]:
+        self._configure(data or {})
+        return list(self.bundle_config.get_parsed_content("preprocessing").transforms)
+
+    def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[Any, Any]:
+        mask, suffix = data["anomaly_mask"][0], data["result_extension"]
+        answers: dict[str, Any] = {name: _for_json(data[name]) for name in _ANSWERS}
+        answers |= {"bundle": Path(self.bundle_path).name, "bundle_version": self.version}
+        if suffix in NIFTI_SUFFIXES:
+            return _write_nifti(mask, suffix), answers
+        data[self.output_label_key], data[self.output_json_key] = mask, answers
+        return super().writer(data, extension, dtype)
+
+    def _get_network(self, device: str, data: dict[str, Any] | None) -> nn.Module:
+        network: nn.Module = self.bundle_config.get_parsed_content("network_def")
+        return network.to(torch.device(device))
+
+    def _configure(self, data: dict[str, Any]) -> None:
+        """Read the configuration anew if it is asked for with other settings than last time."""
+        model = self._model_file(data.get("model_filename"))
+        options = {name: plain_value(name, data[name]) for name in self.displayable_configs if name in data}
+        settings = (model, model.stat().st_mtime_ns, data.get("device"), options)
+        if settings == self._settings:
+            return
+        self._settings = None  # until all of them are in place
+        self.bundle_config["ckpt_path"] = str(model)
+        self.bundle_config["displayable_configs"] = {**self.displayable_configs, **options}
+        if data.get("device"):
+            self.bundle_config["device"] = plain_value("device", data["device"])
+        self.bundle_config.parse()
+        self._settings = settings
+
+    def _model_file(self, name: str | Sequence[str] | None) -> Path:
+        """The model file of this name, by default model.pt, in the bundle's folder ``models`` and nowhere else."""
+        if name is not None and not isinstance(name, str):
+            name = name[0]  # as MONAI Label does with a list of choices
+        models = sorted(Path(self.bundle_path, "models").glob("*.pt"))
+        for model in models:
+            if model.name == (name or self.const.model_pytorch()):
+                return model
+        expected = f"one of {', '.join(model.name for model in models)}"
+        raise InputError("the bundle has no such model", where="model_filename", expected=expected, found=name)
+
+
+def _label_suffix(image: Any, dimension: int) -> str:
+    """Suffix of the answer's file: the scan's own, if labels are written so."""
+    name = image.lower() if isinstance(image, str) else ""
+    if dimension == 2 and name.endswith(PICTURE_SUFFIXES):
+        return ".png"  # without loss, whatever the scan is
+    return next((suffix for suffix in _LABEL_SUFFIXES if name.endswith(suffix)), ".nii.gz")
+
+
+def _write_nifti(mask: MetaTensor, suffix: str) -> str:
+    """Write the mask with its own affine whatever that is; MONAI Label's writer, by ITK, needs one of right angles."""
+    file, path = tempfile.mkstemp(suffix)
+    os.close(file)
+    values = mask.numpy().reshape(mask.shape + (1,) * (3 - mask.ndim))
+    image = nib.Nifti1Image(values, to_affine_nd(3, mask.affine.numpy()))
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+    return path
+
+
+def _for_json(value: float | bool) -> float | bool | None:
+    return value if math.isfinite(value) else None
