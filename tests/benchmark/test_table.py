@@ -26,7 +26,7 @@ ROWS = [
     _row("thumbnail nearest neighbour", None, 0.98),
     _row("ae", 0, 0.80, n_normal=5, n_abnormal=7, n_masked=6, accuracy=0.5, false_positive_rate=0.1),
     _row("ae", 1, 0.82, seconds=90.0, accuracy=0.6, false_positive_rate=0.2),
-    _row("edc", 0, 0.95, parameters=2_500_000),
+    _row("edc", 0, 0.95, parameters=2_500_000, dice_pooled=0.25, best_dice_pooled=0.5),
     {"dataset": "Heads", "bundle": "edc", "seed": 1, "status": "failed", "error": "no | memory", "command": "python"},
 ]
 
@@ -51,6 +51,7 @@ def test_markdown() -> None:
     assert by_name["ae (2 seeds)"]["accuracy, false-positive rate at alpha"] == "0.55 ± 0.07, 0.15 ± 0.07"
     assert by_name["ae (2 seeds)"]["minutes"] == "1.5"
     assert by_name["edc"]["M parameters"] == "2.5"
+    assert by_name["edc"]["Dice, pooled (bound)"] == "0.25 (0.50)"
     assert by_name["edc"]["survey, Br35H: AUROC / accuracy"] == "0.999 / 0.994"
     assert by_name["thumbnail nearest neighbour"]["survey, Br35H: AUROC / accuracy"] == ""
     assert lines[-1] == "80 % of them leak."
