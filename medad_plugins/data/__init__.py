@@ -6,6 +6,7 @@ from medad_plugins.data.cohort import Cohort, case_group, find_cases, hold_out, 
 from medad_plugins.data.datalists import Case, read_datalist
 from medad_plugins.data.dicom_series import read_series
 from medad_plugins.data.loaders import FaultTolerantLoader, IterationLoader, IterationSampler, cached_dataset
+from medad_plugins.data.pass_loader import PassLoader
 from medad_plugins.data.sample_cohort import generate_case, sample_cohort
 from medad_plugins.data.scan import Scan
 from medad_plugins.data.scan_files import find_scans, read_scan
@@ -16,6 +17,7 @@ __all__ = [
     "FaultTolerantLoader",
     "IterationLoader",
     "IterationSampler",
+    "PassLoader",
     "Scan",
     "cached_dataset",
     "case_group",

@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
 import torch
-from monai.data import CacheDataset, DataLoader, Dataset, MetaTensor
+from monai.data import CacheDataset, DataLoader
 from monai.data.utils import list_data_collate
-from monai.transforms import Compose, OneOf, Randomizable, RandomizableTrait, RandomOrder, SomeOf, Transform
+from monai.transforms import Compose, OneOf, RandomizableTrait, RandomOrder, SomeOf, Transform
 from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import get_worker_info
 from torch.utils.data.distributed import DistributedSampler
 
+from medad_plugins.data.case_items import (
+    Failure,
+    GuardedCases,
+    SeededItems,
+    as_it_is,
+    collate_unless_failed,
+    refuse_failure,
+)
 from medad_plugins.data.datalists import Case
 from medad_plugins.errors import InputError, find_input_error
 
@@ -42,7 +47,8 @@ def cached_dataset(
     Args:
         data: the cases.
         transform: transforms of a case; compositions in it may hold both deterministic and random ones.
-        memory_limit_gib: limit of the cache in GiB, estimated from the first case; the rest is read on the fly.
+        memory_limit_gib: limit of the cache in GiB, estimated from the first case; the rest is read on the fly. The
+            processes of a machine share it: each draws from all cases and keeps a cache of its own.
         num_workers: threads that fill the cache.
         progress: whether to show a progress bar; None shows one on a terminal.
 
@@ -54,6 +60,7 @@ def cached_dataset(
     transform = Compose(_steps(transform))
     try:
         size = _cached_bytes(transform, data[0])
+        memory_limit_gib /= idist.get_nproc_per_node()
         count = min(len(data), int(memory_limit_gib * GIB / max(size, 1)))
         logger.info(
             "caching %d of %d cases, about %.2f GiB (%.2f MiB a case, limit %g GiB).",
@@ -112,7 +119,8 @@ class IterationSampler(DistributedSampler):
     """Which case comes at which place of an epoch, and a seed for its random transforms: ``(index, seed)``.
 
     Without replacement the cases come in one shuffle after the other, across epochs, so that each is seen equally
-    often. What an epoch draws depends on ``seed`` and the epoch's number only; ranks take disjoint places. Being a
+    often. What an epoch draws depends on ``seed`` and the epoch's number only; ranks take places by turns, so that
+    together they draw the very batches, random transforms included, that one process would. Being a
     `DistributedSampler`, MONAI's trainers tell it the epoch, also after resuming; without them it counts by itself.
 
     Args:
@@ -128,68 +136,35 @@ class IterationSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
-        seeds = _random_state(self.seed, 1, epoch, self.rank).randint(2**32, size=self.draws, dtype=np.uint32)
-        return zip(self._indices(epoch).tolist(), seeds.tolist(), strict=True)
-
-    def _indices(self, epoch: int) -> np.ndarray:
         per_epoch = self.draws * self.num_replicas
+        # a place has one seed, whichever rank takes it
+        seeds = _random_state(self.seed, 1, epoch, 0).randint(2**32, size=per_epoch, dtype=np.uint32)
+        own = slice(self.rank, None, self.num_replicas)
+        return zip(self._indices(epoch, per_epoch)[own].tolist(), seeds[own].tolist(), strict=True)
+
+    def _indices(self, epoch: int, per_epoch: int) -> np.ndarray:
         if self.replacement:
-            drawn = _random_state(self.seed, 2, epoch).randint(self.length, size=per_epoch)
-            return drawn[self.rank :: self.num_replicas]
+            return _random_state(self.seed, 2, epoch).randint(self.length, size=per_epoch)
         first, last = epoch * per_epoch, (epoch + 1) * per_epoch
         shuffles = range(first // self.length, (last - 1) // self.length + 1)
         drawn = np.concatenate([_random_state(self.seed, 3, number).permutation(self.length) for number in shuffles])
         start = first - shuffles[0] * self.length
-        return drawn[start : start + per_epoch][self.rank :: self.num_replicas]
+        return drawn[start : start + per_epoch]
 
     def __len__(self) -> int:
         return self.draws
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A case that could not be prepared, as a worker process sends it."""
-
-    index: int
-    sentence: str
-
-
-def _sendable(item: Any) -> Any:
-    """The item, in a worker process with meta data and trace of its own.
-
-    MONAI's Orientation traces a NumPy view of the affine. Sending a tensor moves its memory, and such a view would be
-    sent as whatever lies there by then: maps would be restored with a wrong orientation.
-    """
-    if get_worker_info() is None:
-        return item
-    for part in item if isinstance(item, list) else [item]:
-        for image in part.values():
-            if isinstance(image, MetaTensor):
-                image.meta, image.applied_operations = deepcopy(image.meta), deepcopy(image.applied_operations)
-    return item
-
-
-class _SeededItems(TorchDataset):
-    """Items of a dataset by ``(index, seed)``: the seed sets the random transforms, whichever process runs them."""
-
-    def __init__(self, dataset: TorchDataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, place: tuple[int, int]) -> Any:
-        index, seed = place
-        transform = getattr(self.dataset, "transform", None)
-        if isinstance(transform, Randomizable):
-            transform.set_random_state(seed=seed)
-        try:
-            return _sendable(self.dataset[index])
-        except Exception as error:
-            found = find_input_error(error)
-            if found is None:
-                raise
-            return _Failure(index, str(found))
+def _rank_share(batch_size: int) -> int:
+    """Cases that each rank takes of a batch."""
+    ranks = idist.get_world_size()
+    if batch_size % ranks:
+        expected = f"a multiple of the {ranks} processes"
+        todo = f"give --batch_size {-(-batch_size // ranks) * ranks}"
+        raise InputError(
+            "the batch cannot be shared", where="batch_size", expected=expected, found=batch_size, todo=todo
+        )
+    return batch_size // ranks
 
 
 class IterationLoader(DataLoader):
@@ -200,14 +175,16 @@ class IterationLoader(DataLoader):
 
     Args:
         dataset: MONAI dataset (its ``transform`` is seeded item by item), e.g. of `cached_dataset`.
-        batch_size: cases a batch, may exceed the number of cases.
+        batch_size: cases a batch of all ranks together, each of which takes an equal share; may exceed the number of
+            cases.
         epoch_length: batches an epoch; None takes as many as show every case once.
         seed: not negative.
         num_workers: loading processes, 0 to load in the training process.
         replacement: draw cases independently instead of in successive shuffles.
 
     Raises:
-        InputError: the dataset is empty or a number is too small; while iterating, a scan that cannot be used.
+        InputError: the dataset is empty, a number is too small or the ranks cannot share a batch equally; while
+            iterating, a scan that cannot be used.
     """
 
     def __init__(
@@ -227,13 +204,14 @@ class IterationLoader(DataLoader):
         for name, value, least in (("batch_size", batch_size, 1), ("epoch_length", epoch_length, 1), ("seed", seed, 0)):
             if value < least:
                 raise InputError("a number is too small", where=name, expected=f"at least {least}", found=value)
+        share = _rank_share(batch_size)
         super().__init__(
-            _SeededItems(dataset),
+            SeededItems(dataset),
             num_workers=num_workers,
-            batch_size=batch_size,
-            sampler=IterationSampler(length, batch_size * epoch_length, seed, replacement),
+            batch_size=share,
+            sampler=IterationSampler(length, share * epoch_length, seed, replacement),
             drop_last=True,
-            collate_fn=_collate_unless_failed,
+            collate_fn=collate_unless_failed,
             persistent_workers=num_workers > 0,
         )
 
@@ -245,66 +223,33 @@ class IterationLoader(DataLoader):
         # a generator, so that workers draw nothing before the trainer has told the epoch
         failure = None
         for batch in super().__iter__():
-            if isinstance(batch, _Failure):
+            if isinstance(batch, Failure):
                 failure = batch
                 break
             yield batch
         if failure is not None:
             self._iterator = None  # ends persistent workers now, not whenever the traceback is collected
-            raise InputError(failure.sentence.removesuffix("."))
-
-
-def _collate_unless_failed(items: list[Any]) -> Any:
-    failures = [item for item in items if isinstance(item, _Failure)]
-    return failures[0] if failures else list_data_collate(items)
-
-
-class _GuardedCases(TorchDataset):
-    """Prepared cases, or the `_Failure` of those that cannot be prepared."""
-
-    def __init__(self, data: Sequence[Case], transform: Callable[..., Any]) -> None:
-        self.dataset = Dataset(data, transform)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return _sendable(self.dataset[index])
-        except Exception as error:  # whatever a damaged file provokes, the other cases go on
-            return _Failure(index, _sentence(error, self.dataset.data[index]))
-
-
-def _sentence(error: BaseException, case: Case) -> str:
-    """What to tell the user; the text of an unforeseen exception may hold header values and is not repeated."""
-    found = find_input_error(error)
-    if found is not None:
-        return str(found)
-    while error.__cause__ is not None:
-        error = error.__cause__
-    todo = "look at the file with another program"
-    return str(InputError("the scan cannot be prepared", where=case["image"], found=type(error).__name__, todo=todo))
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
+            refuse_failure(failure)
 
 
 class FaultTolerantLoader:
     """Inference loader that leaves out the cases that cannot be prepared and goes on.
 
     Yields collated batches of ``batch_size`` good cases (the last one may be smaller) in the order of ``data``. How
-    many there are is known only afterwards, so it has no length, which Ignite's engines accept.
+    many there are is known only afterwards, so it has no length, which Ignite's engines accept. Of several ranks each
+    takes its share of the cases, by turns, and none takes another's.
 
     Args:
-        data: the cases, of equal keys.
+        data: the cases of all ranks, of equal keys.
         transform: the preprocessing of a case.
-        batch_size: cases a batch.
+        batch_size: cases a batch, on each rank.
         num_workers: loading processes, 0 to load in this process.
 
     Attributes:
-        total: number of cases, good or not.
-        failures: ``(case, sentence)`` of those left out in the current or last iteration.
+        cases: the cases of all ranks.
+        data: this rank's cases.
+        total: number of cases of all ranks, good or not.
+        failures: ``(case, sentence)`` of those left out in the current or last iteration, on this rank.
     """
 
     def __init__(
@@ -312,20 +257,21 @@ class FaultTolerantLoader:
     ) -> None:
         if batch_size < 1:
             raise InputError("a number is too small", where="batch_size", expected="at least 1", found=batch_size)
-        self.data = list(data)
+        self.cases = list(data)
+        self.data = self.cases[idist.get_rank() :: idist.get_world_size()]
         self.batch_size = batch_size
-        self.total = len(self.data)
+        self.total = len(self.cases)
         self.failures: list[tuple[Case, str]] = []
         # single cases: batches are made here, where it is known which of them are good
         self._items = TorchDataLoader(
-            _GuardedCases(self.data, transform), batch_size=None, num_workers=num_workers, collate_fn=_as_it_is
+            GuardedCases(self.data, transform), batch_size=None, num_workers=num_workers, collate_fn=as_it_is
         )
 
     def __iter__(self) -> Iterator[Any]:
         self.failures = []
         waiting: list[Any] = []
         for item in self._items:
-            if isinstance(item, _Failure):
+            if isinstance(item, Failure):
                 case = self.data[item.index]
                 self.failures.append((case, item.sentence))
                 logger.warning("left out %s: %s", case["case_id"], item.sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medad_plugins.engines.distributed import gather_list, join_ranks, shared_network
 from medad_plugins.engines.fitting import FittingTrainer
 from medad_plugins.engines.model_file import ModelFile, save_model
 from medad_plugins.engines.schedule import epoch_length, image_as_target
@@ -12,7 +13,10 @@ __all__ = [
     "ModelFile",
     "ScoredCase",
     "epoch_length",
+    "gather_list",
     "image_as_target",
+    "join_ranks",
     "save_model",
     "score_cases",
+    "shared_network",
 ]

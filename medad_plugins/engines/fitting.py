@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.trainer import SupervisedTrainer
 from monai.engines.utils import IterationEvents, default_prepare_batch
 from monai.utils.enums import CommonKeys
+
+from medad_plugins.engines.distributed import additive_buffers, gather_images, sum_over_ranks
 
 __all__ = ["FittingTrainer"]
 
@@ -19,9 +22,14 @@ class FittingTrainer(SupervisedTrainer):
 
     A `SupervisedTrainer`, as federated clients and MONAI's handlers expect, without optimiser and loss.
 
+    Several processes fit what one would: each collects its share of every batch and the sums that `FittedModule` names
+    as additive are added up before ``fit()``; a network without such sums is shown the whole batch on every rank, so
+    that only the reading of scans is shared.
+
     Args:
         device: where to run.
-        train_data_loader: batches of normal cases.
+        train_data_loader: batches of normal cases, e.g. of `medad_plugins.data.PassLoader`; on a rank that has no case
+            left for the last one, that batch is empty.
         network: module with ``collect(image)`` and ``fit()``, e.g. `medad_plugins.networks.PaDiM`.
         max_epochs: passes over the data.
         epoch_length: iterations of a pass; None takes the loader's length.
@@ -53,19 +61,31 @@ class FittingTrainer(SupervisedTrainer):
             prepare_batch=prepare_batch,
             train_handlers=train_handlers,
         )
+        self._adds_up = bool(additive_buffers(network))
         # the last epoch ends before any handler of COMPLETED runs, so calibration always sees the fitted network
         self.add_event_handler(Events.EPOCH_COMPLETED, self._fit_after_last_epoch)
 
     def _fit_after_last_epoch(self, engine: Engine) -> None:
         if engine.state.epoch == engine.state.max_epochs:
+            sum_over_ranks(self.network)
             self.network.fit()  # type: ignore[operator]
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
-        image = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)[0]
-        image = image.as_tensor() if hasattr(image, "as_tensor") else image
+        image = self._images(engine, batchdata) if batchdata else None
         engine.network.train()
-        engine.network.collect(image)
+        if idist.get_world_size() > 1 and not self._adds_up:
+            engine.network.collect(gather_images(image))
+        elif image is not None:
+            engine.network.collect(image)
+        if image is None:
+            return {}
         engine.state.output = {CommonKeys.IMAGE: image}
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         output: dict[str, Any] = engine.state.output
         return output
+
+    @staticmethod
+    def _images(engine: Any, batchdata: Any) -> torch.Tensor:
+        image = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)[0]
+        images: torch.Tensor = image.as_tensor() if hasattr(image, "as_tensor") else image
+        return images

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.evaluator import SupervisedEvaluator
@@ -16,7 +18,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from medad_plugins.data import Case, FaultTolerantLoader
-from medad_plugins.engines import save_model, score_cases
+from medad_plugins.engines import gather_list, save_model, score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder
 from medad_plugins.handlers.evaluation import EvaluationReport
@@ -41,11 +43,12 @@ class CalibrateAndSave:
     """At the end of training, scores the held-out normal cases, keeps their scores in the network, and saves it.
 
     A handler and not a step of the configuration, so that hosts that only run the trainer get a calibrated model too.
+    Of several ranks each scores its share, all take over the scores of all, and the first saves.
 
     Args:
         path: the model file.
-        network: the trained network.
-        loader: batches of held-out normal cases.
+        network: the trained network, equal on all ranks.
+        loader: batches of held-out normal cases, each on one rank, e.g. of `medad_plugins.data.FaultTolerantLoader`.
         bundle: the bundle's name.
         settings: what to rebuild the network from, see `medad_plugins.engines.save_model`.
         inferer: how the network is called.
@@ -77,11 +80,12 @@ class CalibrateAndSave:
         scores, pixels = [], []
         for case in score_cases(self.network, self.loader, self.inferer):
             scores.append(case.score)
-            pixels.append(_spread(case.anomaly_map.flatten()).cpu())
+            pixels.append(_spread(case.anomaly_map.flatten()).cpu().numpy())
+        scores, pixels = gather_list(scores), gather_list(pixels)
         if not scores:
             raise InputError("no held-out normal case could be read, so there is nothing to calibrate on")
         try:
-            self.network.calibration.fit(torch.tensor(scores), torch.cat(pixels))
+            self.network.calibration.fit(torch.tensor(scores), torch.from_numpy(np.concatenate(pixels)))
         except ValueError as error:
             raise InputError(
                 "the network cannot be calibrated, so it was not saved",
@@ -93,8 +97,9 @@ class CalibrateAndSave:
         if calibration.smallest_alpha > self.alpha:
             needed = math.ceil(1 / self.alpha - 1e-9) - 1
             logger.warning("to flag anything at alpha %g, at least %d are needed.", self.alpha, needed)
-        save_model(self.path, self.network, self.bundle, self.settings)
-        logger.info("saved %s", self.path)
+        if idist.get_rank() == 0:
+            save_model(self.path, self.network, self.bundle, self.settings)
+            logger.info("saved %s", self.path)
 
 
 class TestAtEnd:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from medad_plugins.data import Case, FaultTolerantLoader, case_group
-from medad_plugins.engines import score_cases
+from medad_plugins.engines import gather_list, score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder, write_json
-from medad_plugins.handlers.results import case_label, merged_cases
+from medad_plugins.handlers.results import case_label, in_list_order, merged_cases
 from medad_plugins.handlers.run_facts import run_facts
 from medad_plugins.metrics import LocalizationMetric, describe_detection, detection_summary
 from medad_plugins.reports import (
@@ -65,6 +66,7 @@ class EvaluationReport:
     ``engine.state.metrics``. The figures are those of `detection_summary`, those of `LocalizationMetric` where
     abnormal cases have masks, and under ``run`` those of `run_facts`. Cases without a label are left out of all of
     them, abnormal cases without a mask of those on pixels and lesions. Memory does not grow with the size of the scans.
+    Of several ranks each takes in the cases of its own; the figures are those of all, and the first rank writes.
 
     Args:
         output_dir: folder to write to.
@@ -172,22 +174,34 @@ class EvaluationReport:
 
     def finish(self, engine: Engine) -> None:
         """Write the figures, the page and the charts, log the line."""
+        self._gather(engine)
         if not self.cases:
             todo = "give a list with a column label, or run inference instead"
             raise InputError("there is nothing to evaluate", expected="cases with a label", found="none", todo=todo)
         figures = self.summary(self._validation_scores(engine))
+        engine.state.metrics.update({key: value for key, value in figures.items() if isinstance(value, (int, float))})
+        if idist.get_rank() > 0:
+            return
         figures["run"] = run_facts(self.postprocessing.network)
         write_json(self.output_dir / "evaluation.json", figures)
-        engine.state.metrics.update({key: value for key, value in figures.items() if isinstance(value, (int, float))})
         logger.info("%s", self._line(figures))
         self._draw(figures)
         self._write_page(figures)
+
+    def _gather(self, engine: Any) -> None:
+        """Take in the cases and pictures of the other ranks; the pixels are added up by their metric."""
+        cases = gather_list(self.cases)
+        self.cases = in_list_order(cases, [case.case_id for case in cases], engine.state.dataloader)
+        for rank, gallery in enumerate(gather_list([self.gallery])):
+            if rank != idist.get_rank():
+                self.gallery.absorb(gallery)
 
     def _validation_scores(self, engine: Any) -> tuple[list[float], list[int]] | None:
         if not self.validation:
             return None
         loader = FaultTolerantLoader(self.validation, self.postprocessing.preprocessing, batch_size=8)
-        scored = [(case.score, case.label) for case in score_cases(engine.network, loader, engine.inferer)]
+        own = [(case.score, case.label) for case in score_cases(engine.network, loader, engine.inferer)]
+        scored = gather_list(own)
         labels = [label for _, label in scored]
         return ([score for score, _ in scored], labels) if {0, 1} <= set(labels) else None
 

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys
 from tqdm import tqdm
@@ -36,7 +37,9 @@ class _Progress(ABC):
         self._bar: tqdm[Any] | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Register with an engine."""
+        """Register with an engine; of several ranks the first speaks for all."""
+        if idist.get_rank() > 0:
+            return
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
         engine.add_event_handler(Events.COMPLETED, self.finish)
@@ -145,4 +148,5 @@ class InferenceProgress(_Progress):
     def update(self, engine: Engine) -> None:
         """Show the cases of one more batch."""
         batch: Any = engine.state.batch
-        self._advance(len(batch))
+        # as if the other ranks kept pace
+        self._advance(min(len(batch) * idist.get_world_size(), self.total - self.done))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
+from medad_plugins.engines import gather_list
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder, write_json
+from medad_plugins.files import atomic_path, output_folder, write_json
 
-__all__ = ["ResultsTable", "case_label", "merged_cases"]
+__all__ = ["ResultsTable", "case_label", "case_row", "in_list_order", "merged_cases", "write_results"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +40,25 @@ def case_label(case: dict[str, Any]) -> int | None:
     return None if label is None or label == "" else int(label)
 
 
+def in_list_order(rows: Sequence[Any], case_ids: Sequence[str], loader: Any) -> list[Any]:
+    """Rows of all ranks in the order in which one process would have computed them.
+
+    Args:
+        rows: one for each case.
+        case_ids: theirs.
+        loader: has all ranks' ``cases``; a plain loader has none, and the rows stay as they are.
+    """
+    places = {case["case_id"]: place for place, case in enumerate(getattr(loader, "cases", ()))}
+    order = sorted(range(len(rows)), key=lambda index: places.get(case_ids[index], -1))
+    return [rows[index] for index in order]
+
+
 class ResultsTable:
     """Writes ``results.csv``, a row per case as soon as it is computed, and ``results.json`` with the same at the end.
 
     Columns: case_id, image (path), anomaly_score, p_value, is_anomalous, alpha, label (empty where unknown), error (the
-    reason where a case could not be read; its figures are empty then).
+    reason where a case could not be read; its figures are empty then). Of several ranks the first writes the cases of
+    all in the end; until then rank 1 keeps its own in ``results.rank1.csv``, and so on.
 
     Args:
         output_dir: folder to write to.
@@ -64,8 +80,9 @@ class ResultsTable:
 
     @property
     def path(self) -> Path:
-        """The table that is being written."""
-        return self.output_dir / "results.csv"
+        """The table that is being written, of this rank's cases until the end."""
+        rank = idist.get_rank()
+        return self.output_dir / (f"results.rank{rank}.csv" if rank else "results.csv")
 
     def start(self, engine: Engine) -> None:
         """Begin a new table."""
@@ -76,33 +93,51 @@ class ResultsTable:
 
     def append(self, engine: Engine) -> None:
         """Add the cases of an iteration."""
-        self._write([_row(case) for case in merged_cases(engine)])
-
-    def finish(self, engine: Engine) -> None:
-        """Add the cases that could not be read, write the JSON, say what was found."""
-        done = len(self.rows)
-        failures = list(getattr(self.loader, "failures", ()))
-        self._write([{**_row(case), "error": reason} for case, reason in failures])
-        write_json(self.output_dir / "results.json", self.rows)
-        if failures and not done:
-            todo = "see its column error"
-            what = f"none of the {len(failures)} cases could be read, the first because: {failures[0][1].rstrip('.')}"
-            raise InputError(what, where=self.path, todo=todo)
-        flagged = sum(1 for row in self.rows if row["is_anomalous"])
-        alpha = f" at alpha {self.rows[0]['alpha']:g}" if done else ""
-        unread = f", {len(failures)} could not be read" if failures else ""
-        logger.info("%d cases: %d anomalous%s%s; results in %s", done, flagged, alpha, unread, self.path)
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+        rows = [case_row(case) for case in merged_cases(engine)]
         # opened anew each time: what is computed is on the disk even when the process is killed
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerows(rows)
         self.rows += rows
 
+    def finish(self, engine: Engine) -> None:
+        """Put the cases of all ranks and those that could not be read into one table, say what was found."""
+        failed = [case_row(case, reason) for case, reason in getattr(self.loader, "failures", ())]
+        good, failed = (
+            in_list_order(rows, [row["case_id"] for row in rows], self.loader)
+            for rows in (gather_list(self.rows), gather_list(failed))
+        )
+        self.rows = good + failed
+        path = self.output_dir / "results.csv"
+        if idist.get_rank() == 0:
+            write_results(self.output_dir, self.rows)
+            for part in self.output_dir.glob("results.rank*.csv"):
+                part.unlink()
+        if failed and not good:
+            todo = "see its column error"
+            what = f"none of the {len(failed)} cases could be read, the first because: {failed[0]['error'].rstrip('.')}"
+            raise InputError(what, where=path, todo=todo)
+        flagged = sum(1 for row in good if row["is_anomalous"])
+        alpha = f" at alpha {good[0]['alpha']:g}" if good else ""
+        unread = f", {len(failed)} could not be read" if failed else ""
+        logger.info("%d cases: %d anomalous%s%s; results in %s", len(good), flagged, alpha, unread, path)
 
-def _row(case: dict[str, Any]) -> dict[str, Any]:
+
+def write_results(output_dir: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write ``results.csv`` and ``results.json``, each complete or not at all."""
+    with (
+        atomic_path(output_dir / "results.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    write_json(output_dir / "results.json", list(rows))
+
+
+def case_row(case: dict[str, Any], error: str | None = None) -> dict[str, Any]:
+    """The columns of a case, with the reason where it could not be read."""
     image = case["image"]
     path = image.meta.get("filename_or_obj", "") if isinstance(image, MetaTensor) else image
     row = {column: case.get(column) for column in COLUMNS}
-    row.update(image=str(path), label=case_label(case), error=None)
+    row.update(image=str(path), label=case_label(case), error=error)
     return row

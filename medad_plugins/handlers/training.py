@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from medad_plugins.engines import gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder, read_torch
 
@@ -45,10 +47,10 @@ class ResumableCheckpoint:
     """Saves the whole training state between epochs, and goes on from it when asked to.
 
     A resumed training draws the batches that it would have drawn and ends at the same weights. The file is removed when
-    the training has ended.
+    the training has ended. Of several ranks the first writes, and all read.
 
     Args:
-        path: the checkpoint file.
+        path: the checkpoint file, on a disk that all ranks see.
         network: what is trained.
         optimizer: its optimiser; None for methods without one.
         resume: go on from ``path`` where it exists.
@@ -83,8 +85,15 @@ class ResumableCheckpoint:
 
     def _save_when_due(self, engine: Engine) -> None:
         state: Any = engine.state
-        if time.monotonic() - self._saved_at < self.seconds or state.epoch == state.max_epochs:
+        is_due = time.monotonic() - self._saved_at >= self.seconds and state.epoch < state.max_epochs
+        if not idist.broadcast(float(is_due)):  # the clock of the first rank
             return
+        random_states = torch.stack(gather_list([torch.get_rng_state()]))
+        self._saved_at = time.monotonic()
+        if idist.get_rank() == 0:
+            self._save(state, random_states)
+
+    def _save(self, state: Any, random_states: torch.Tensor) -> None:
         with atomic_path(self.path) as temporary:
             torch.save(
                 {
@@ -92,15 +101,18 @@ class ResumableCheckpoint:
                     "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
                     "epoch": state.epoch,
                     "epoch_length": state.epoch_length,
-                    "random_state": torch.get_rng_state(),
+                    "random_state": random_states,
                 },
                 temporary,
             )
-        self._saved_at = time.monotonic()
 
     def _load(self, engine: Engine) -> None:
         state: Any = engine.state
-        if not self.path.is_file():
+        found = gather_list([self.path.is_file()])
+        if any(found) and not all(found):
+            todo = "put the bundle on a disk that all machines share"
+            raise InputError("not every process sees the stopped training", where=self.path, todo=todo)
+        if not found[0]:
             logger.warning("there is no stopped training at %s: starting from the beginning.", self.path)
             return
         saved = read_torch(self.path, "file of the stopped training", "leave out --resume")
@@ -125,9 +137,13 @@ class ResumableCheckpoint:
             ) from error
         if self.optimizer is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["random_state"])
+        # started with another number of processes, a rank may take the noise of another
+        random_states = torch.atleast_2d(saved["random_state"])
+        # a copy: PyTorch takes the start of the memory and not of the row for the state
+        torch.set_rng_state(random_states[idist.get_rank() % len(random_states)].clone())
         state.epoch, state.iteration = saved["epoch"], saved["epoch"] * saved["epoch_length"]
         logger.info("going on after iteration %d.", state.iteration)
 
     def _remove(self, engine: Engine) -> None:
-        self.path.unlink(missing_ok=True)
+        if idist.get_rank() == 0:
+            self.path.unlink(missing_ok=True)

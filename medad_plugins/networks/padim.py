@@ -35,6 +35,9 @@ class PatchGaussians(FittedModule):
         self.mean: Tensor = nn.Buffer(torch.empty(0))
         self.whitening: Tensor = nn.Buffer(torch.empty(0))
 
+    def additive_buffers(self) -> tuple[str, ...]:
+        return ("count", "moment_1", "moment_2")
+
     def collect(self, patches: Tensor) -> None:
         """Add the embeddings ``(B, P, D)`` of a batch to the running moments."""
         by_location = patches.detach().double().transpose(0, 1)

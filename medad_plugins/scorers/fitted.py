@@ -17,6 +17,10 @@ class FittedModule(nn.Module):
     fitted; with this base a strict ``load_state_dict`` works all the same.
     """
 
+    def additive_buffers(self) -> tuple[str, ...]:
+        """Names of the buffers that hold sums over the cases collected: of two halves of the data, they add up."""
+        return ()
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name, buffer in self.named_buffers(recurse=False):
             saved = state_dict.get(prefix + name)

@@ -18,6 +18,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.transforms import Compose, Invertd, MapTransform, OneOf, RandomizableTransform, RandShiftIntensityd
 from PIL import Image
 
+from medad_plugins.data import PassLoader
 from medad_plugins.data.loaders import FaultTolerantLoader, IterationLoader, IterationSampler, cached_dataset
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.transforms.preprocessing import ScanPreprocessing
@@ -145,16 +146,89 @@ def test_an_epoch_depends_on_its_number_only(replacement: bool) -> None:
     assert images(loader(seed=6)) != epochs[0]
 
 
+def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, ranks: int) -> None:
+    """Let this process pass for one of several."""
+    monkeypatch.setattr(idist, "get_rank", lambda: rank)
+    monkeypatch.setattr(idist, "get_world_size", lambda: ranks)
+
+
 def test_ranks_take_disjoint_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idist, "get_world_size", lambda: 2)
     drawn, seeds = [], []
     for rank in range(2):
-        monkeypatch.setattr(idist, "get_rank", lambda rank=rank: rank)
+        as_rank(monkeypatch, rank, 2)
         places = list(IterationSampler(length=8, draws=4))
         drawn += [index for index, _ in places]
         seeds += [seed for _, seed in places]
     assert sorted(drawn) == list(range(8))
     assert len(set(seeds)) == 8
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_ranks_together_see_the_batches_of_one_process(replacement: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def epochs() -> list[list[float]]:
+        dataset = Dataset(numbers(*range(5)), lenient(AddRandomd()))
+        loader = IterationLoader(dataset, batch_size=6, epoch_length=2, seed=4, replacement=replacement)
+        return [batch for _ in range(2) for batch in images(loader)]
+
+    alone = epochs()
+    shares = []
+    for rank in range(3):
+        as_rank(monkeypatch, rank, 3)
+        shares.append(epochs())
+    assert [len(batch) for batch in shares[0]] == [2] * 4
+    for batch, *parts in zip(alone, *shares, strict=True):
+        assert [value for turn in zip(*parts, strict=True) for value in turn] == batch
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_rank(monkeypatch, 0, 4)
+    with pytest.raises(InputError, match=r"multiple of the 4 processes, found 6\); give --batch_size 8"):
+        IterationLoader(Dataset(numbers(0), lenient()), batch_size=6)
+
+
+def test_ranks_share_the_memory_of_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idist, "get_nproc_per_node", lambda: 2)
+    limit = 4 * 8 * 8 * 4 / 2**30
+    assert cached_dataset(numbers(*range(4)), lenient(), memory_limit_gib=limit, progress=False).cache_num == 2
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_pass_shows_every_case_once_and_in_order(ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    for rank in range(ranks):
+        as_rank(monkeypatch, rank, ranks)
+        loader = PassLoader(Dataset(numbers(*range(5)), lenient()), batch_size=4)
+        assert len(loader) == 2
+        shares.append([batch["image"][:, 0, 0, 0].tolist() if batch else [] for batch in loader])
+    assert [len(share) for share in shares] == [2] * ranks
+    first = [share[0] for share in shares]
+    assert sorted(value for part in first for value in part) == [0, 1, 2, 3]
+    assert first[0] == list(range(0, 4, ranks))
+    assert [share[1] for share in shares] == [[4], *[[]] * (ranks - 1)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_pass_repeats_its_randomness_and_refuses_a_bad_scan(num_workers: int) -> None:
+    loader = PassLoader(Dataset(numbers(0, 1), lenient(AddRandomd())), 2, seed=1, num_workers=num_workers)
+    assert images(loader) == images(loader) and images(loader)[0][0] > 0
+    with pytest.raises(InputError) as caught:
+        images(PassLoader(Dataset(numbers(0, 3), ReadNumberd()), 2, num_workers=num_workers))
+    assert str(caught.value) == SENTENCE
+    for values, size, sentence in (((), 1, "no case"), ((0,), 0, "too small")):
+        with pytest.raises(InputError, match=sentence):
+            PassLoader(Dataset(numbers(*values), lenient()), size)
+
+
+def test_ranks_infer_every_case_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, failed = [], []
+    for rank in range(3):
+        as_rank(monkeypatch, rank, 3)
+        loader = FaultTolerantLoader(numbers(0, 3, 1, 2, 4, 5, 6), Compose([ReadNumberd()]), 2)
+        assert loader.total == 7
+        seen += [name for batch in loader for name in batch["case_id"]]
+        failed += [case["case_id"] for case, _ in loader.failures]
+    assert sorted(seen) == ["case0", "case1", "case2", "case5", "case6"]
+    assert sorted(failed) == ["case3", "case4"]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

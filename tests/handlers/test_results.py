@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from medad_plugins.data.loaders import FaultTolerantLoader
 from medad_plugins.errors import InputError
 from medad_plugins.handlers import EvaluationReport, ResultsTable
+from medad_plugins.handlers.results import in_list_order
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing
 
@@ -136,3 +138,36 @@ def test_evaluation_leaves_the_table_alone(tmp_path: Path) -> None:
     _evaluate(cases, tmp_path / "both", BrightnessNetwork(), report=True)
     assert _read(tmp_path / "alone") == _read(tmp_path / "both")
     assert (tmp_path / "both" / "evaluation.json").is_file()
+
+
+def _infer_as_rank(rank: int, folder: str) -> None:
+    cases = _cases(Path(folder), 5, broken=(1, 2))  # the same on both ranks
+    idist.barrier()
+    table = _evaluate(cases, Path(folder) / "out", BrightnessNetwork(), report=True)
+    everyone = [*range(5)]
+    assert sorted(int(row["case_id"][-1]) for row in table.rows) == everyone
+    idist.barrier()
+
+
+def test_two_ranks_write_one_table_and_one_report(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one").mkdir()
+    meeting = f"file://{tmp_path}/meeting"  # the port that Ignite takes may be another run's
+    idist.spawn("gloo", _infer_as_rank, (str(tmp_path / "two"),), nproc_per_node=2, init_method=meeting)
+    _infer_as_rank(0, str(tmp_path / "one"))
+    one, two = tmp_path / "one" / "out", tmp_path / "two" / "out"
+    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
+    for name in ("results.csv", "results.json"):
+        assert (two / name).read_text() == (one / name).read_text().replace(
+            str(tmp_path / "one"), str(tmp_path / "two")
+        )
+    figures = [json.loads((out / "evaluation.json").read_text()) for out in (one, two)]
+    assert figures[0]["n_normal"] == 2
+    for name in figures[0].keys() - {"run"}:
+        assert figures[1][name] == figures[0][name], name
+    pictures = [(out / "report.html").read_text().count("data:image") for out in (one, two)]
+    assert pictures[0] == pictures[1] > 0
+
+
+def test_a_plain_loader_leaves_the_order_of_rows() -> None:
+    assert in_list_order(["b", "a"], ["1", "0"], iter(())) == ["b", "a"]

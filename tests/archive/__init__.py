@@ -1,0 +1,1 @@
+"""Tests of what applies a bundle to an archive."""
