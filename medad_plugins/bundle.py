@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 _Evaluating = TypeVar("_Evaluating", ConfigWorkflow, ConfigParser)
 
-
 # what MONAI adds to a configuration for ``--tracking``
 TRACKING_KEYS = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
 

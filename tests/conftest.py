@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from monai.utils import set_determinism
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -16,3 +19,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared/data with real scans is not here")
     return folder
+
+
+@pytest.fixture(scope="module")
+def process_settings() -> Iterator[None]:
+    """One thread, for small tensors gain nothing from more; what the bundles set for the process is put back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    set_determinism(None)

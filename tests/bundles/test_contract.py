@@ -31,11 +31,12 @@ from bundle_runs import (
     write_scans,
 )
 from monai.bundle.scripts import ckpt_export, verify_net_in_out
-from monai.utils import set_determinism
 from PIL import Image
 from torch import Tensor
 
 from medad_plugins.transforms import LoadImageScan
+
+pytestmark = pytest.mark.usefixtures("process_settings")
 
 FILES = {"results.csv", "results.json", "maps", "masks", "overlays"}
 ASKED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3)]
@@ -43,16 +44,6 @@ ASKED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3)]
 
 def _name(asked: tuple[str, int]) -> str:
     return f"{asked[0]}-{asked[1]}d"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_settings() -> Iterator[None]:
-    """One thread, for small tensors gain nothing from more; what the bundles set for the process is put back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    set_determinism(None)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,6 @@ from bundle_runs import (
 from monai.bundle import create_workflow
 from monai.bundle.scripts import ckpt_export, onnx_export
 from monai.transforms import LoadImage
-from monai.utils import set_determinism
 from torch import Tensor
 
 from medad_plugins.transforms import AnomalyPostprocessing
@@ -39,6 +38,7 @@ from medad_plugins.transforms import AnomalyPostprocessing
 TOLERANCE = 1e-4
 ALPHA = 0.5  # of four reference scores p-values are 0.2 to 1: both decisions can be had
 pytestmark = [
+    pytest.mark.usefixtures("process_settings"),
     pytest.mark.filterwarnings("ignore:.*dynamic_axes:UserWarning"),  # the only spelling that MONAI passes on
     pytest.mark.filterwarnings("ignore:.*dynamic_axes:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # PyTorch about itself
@@ -97,16 +97,6 @@ class Question:
             "ckpt_path": str(self.trained.model),
             "device": "cpu",
         }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_settings() -> Iterator[None]:
-    """One thread, for small tensors gain nothing from more; what the bundles set for the process is put back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    set_determinism(None)
 
 
 @pytest.fixture(scope="module", params=ASKED, ids=[f"{bundle}-{dims}d" for bundle, dims in ASKED])

@@ -30,10 +30,11 @@ from bundle_runs import (
 )
 from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, load, verify_metadata, verify_net_in_out
 from monai.bundle.scripts import ckpt_export, download_large_files
-from monai.utils import set_determinism
 
 from medad_plugins.errors import InputError
 from medad_plugins.packaging import package_bundle
+
+pytestmark = pytest.mark.usefixtures("process_settings")
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCHEMA = PROJECT / "tests" / "bundles" / "metadata.schema.json"
@@ -53,16 +54,6 @@ class Packaged:
     trained: Trained
     zip: Path
     root: Path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_settings() -> Iterator[None]:
-    """One thread, for small tensors gain nothing from more; what the bundles set for the process is put back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    set_determinism(None)
 
 
 @pytest.fixture(scope="module", params=ASKED)
