@@ -1,0 +1,88 @@
+"""Published ways to make anomalies, as recipes."""
+
+from __future__ import annotations
+
+from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
+from medad_plugins.synthesis.contents import IntensityJitter
+from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Logistic
+from medad_plugins.synthesis.recipe import Recipe
+from medad_plugins.synthesis.regions import NoiseRegion, PlacedRegion, SoftRegion
+from medad_plugins.synthesis.shapes import AreaCuboid, Ball, Cuboid, EllipsoidUnion, Scar, Sheared
+from medad_plugins.synthesis.sizes import Geometric, ShiftedGamma, Uniform
+from medad_plugins.synthesis.sources import ForeignElsewhere, ForeignHere, SameElsewhere
+
+__all__ = ["anatpaste", "circle", "cutpaste", "fpi", "many_tasks", "noise_blend", "nsa", "pii"]
+
+
+def fpi(core: float = 0.8) -> Recipe:
+    """Foreign patch interpolation: a cube of another scan, mixed in by a random factor (Tan et al., MELBA 2022).
+
+    Args:
+        core: share of each side in which the centre lies; the paper's 0.5 for brain MR, 0.8 for abdominal CT.
+    """
+    region = PlacedRegion(Cuboid(Uniform(0.1, 0.4)), core=core, overlap=0)
+    return Recipe("fpi", region, Mix(), ForeignHere(), labeller=Factor())
+
+
+def pii(core: float = 0.8) -> Recipe:
+    """Poisson image interpolation: the same without a seam (Tan et al., MICCAI 2021)."""
+    region = PlacedRegion(Cuboid(Uniform(0.1, 0.4)), core=core, overlap=0)
+    return Recipe("pii", region, PoissonBlend("weighted"), ForeignHere(), labeller=Factor())
+
+
+def cutpaste(kind: str = "box") -> Recipe:
+    """CutPaste: a piece of the same scan, slightly changed, pasted elsewhere (Li et al., CVPR 2021).
+
+    Args:
+        kind: ``"box"`` or ``"scar"``.
+    """
+    if kind not in ("box", "scar"):
+        raise ValueError(f"kind must be 'box' or 'scar', got {kind!r}.")
+    shape = AreaCuboid() if kind == "box" else Scar()
+    region = PlacedRegion(shape, whole=True, overlap=0)
+    return Recipe(f"cutpaste_{kind}", region, Paste(), SameElsewhere(), (IntensityJitter(0.1),))
+
+
+def anatpaste() -> Recipe:
+    """AnatPaste: CutPaste with a soft edge, inside the body alone (Sato et al., iScience 2023)."""
+    region = SoftRegion(PlacedRegion(AreaCuboid(), centre="body", overlap=0), Uniform(0.5, 7), Uniform(0.59, 1))
+    return Recipe("anatpaste", region, Paste(), SameElsewhere(), (IntensityJitter(0.1),))
+
+
+def nsa(overlap: float = 0.7) -> Recipe:
+    """Natural synthetic anomalies: scaled pieces of another scan put in without a seam (Schlueter et al., ECCV 2022).
+
+    Args:
+        overlap: least share of a piece that must be body, in both scans.
+    """
+    half = ShiftedGamma(2, 0.03, 0.05, 0.03, 0.4)
+    region = PlacedRegion(EllipsoidUnion(half), overlap=overlap)
+    source = ForeignElsewhere(Uniform(0.7, 1.3), overlap=overlap)
+    return Recipe("nsa", region, PoissonBlend("mixed"), source, labeller=Logistic(), count=Geometric(3))
+
+
+def circle() -> Recipe:
+    """Balls of another scan put in without a seam, after CIRCLE (Mueller et al., UNSURE 2023)."""
+    region = PlacedRegion(Ball(), centre="normal", spread=0.2, overlap=0.5)
+    return Recipe("circle", region, PoissonBlend("weighted"), ForeignElsewhere(Uniform(1, 1)), labeller=Factor())
+
+
+def many_tasks() -> list[Recipe]:
+    """The tasks of Baugh et al. (MICCAI 2023) that need one data set: blend, sink, source, smooth intensity."""
+    region, label, count = PlacedRegion(Sheared(), overlap=0.5), FlippedGaussian(0.2), Geometric(4)
+    source = ForeignElsewhere(Uniform(0.8, 1.25), degrees=45)
+    return [
+        Recipe("blend", region, PoissonBlend("mixed"), source, labeller=label, count=count),
+        Recipe("sink", region, Deform("sink"), labeller=label, count=count),
+        Recipe("source", region, Deform("source"), labeller=label, count=count),
+        Recipe("intensity", region, SmoothIntensity(), labeller=label, count=count),
+    ]
+
+
+def noise_blend(opacity: tuple[float, float] = (0.2, 1.0)) -> Recipe:
+    """Another scan seen through Perlin noise, after DRAEM (Zavrtanik et al., ICCV 2021), without texture photographs.
+
+    Args:
+        opacity: lowest and highest share of what is foreign.
+    """
+    return Recipe("noise_blend", NoiseRegion(), Mix(Uniform(*opacity)), ForeignElsewhere(), labeller=Binary())
