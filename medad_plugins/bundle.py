@@ -194,7 +194,7 @@ def inference_workflow(bundle_root: str | Path, name: str = "evaluate") -> Confi
     for key in ("imports", "initialize", "run", "bundle_root"):
         shared.pop(key, None)
     # what the asking configuration takes from this very workflow
-    shared = {key: value for key, value in shared.items() if not str(value).startswith("$@inference.")}
+    shared = {key: value for key, value in shared.items() if "@inference." not in str(value)}
     if asking is not None:
         # how the training was set up, where train.yaml was read along, is no wish about the inference
         asked = ConfigParser.load_config_file(path.with_name(f"{name}.yaml"))

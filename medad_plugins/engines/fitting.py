@@ -35,6 +35,9 @@ class FittingTrainer(SupervisedTrainer):
         epoch_length: iterations of a pass; None takes the loader's length.
         prepare_batch: as in MONAI; its first result is collected.
         train_handlers: as in MONAI; at the trainer's end the network is fitted.
+
+    Attributes:
+        fits_at_end: False leaves the network as it was collected, for whoever solves what several trainers collected.
     """
 
     def __init__(
@@ -61,12 +64,13 @@ class FittingTrainer(SupervisedTrainer):
             prepare_batch=prepare_batch,
             train_handlers=train_handlers,
         )
+        self.fits_at_end = True
         self._adds_up = bool(additive_buffers(network))
         # the last epoch ends before any handler of COMPLETED runs, so calibration always sees the fitted network
         self.add_event_handler(Events.EPOCH_COMPLETED, self._fit_after_last_epoch)
 
     def _fit_after_last_epoch(self, engine: Engine) -> None:
-        if engine.state.epoch == engine.state.max_epochs:
+        if self.fits_at_end and engine.state.epoch == engine.state.max_epochs:
             sum_over_ranks(self.network)
             self.network.fit()  # type: ignore[operator]
 

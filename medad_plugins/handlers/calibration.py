@@ -77,6 +77,11 @@ class CalibrateAndSave:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        self.calibrate()
+        self.save()
+
+    def calibrate(self) -> None:
+        """Score the held-out cases and keep their scores in the network."""
         scores, pixels = [], []
         for case in score_cases(self.network, self.loader, self.inferer):
             scores.append(case.score)
@@ -92,12 +97,15 @@ class CalibrateAndSave:
                 found=str(error).rstrip("."),
                 todo="lower the learning rate or use --precision float32",
             ) from error
-        calibration = self.network.calibration
         logger.info("calibrated on %d held-out normal cases.", len(scores))
-        if calibration.smallest_alpha > self.alpha:
+
+    def save(self) -> None:
+        """Write the model file of the calibrated network; the first rank does."""
+        if self.network.calibration.smallest_alpha > self.alpha:
             needed = math.ceil(1 / self.alpha - 1e-9) - 1
             logger.warning("to flag anything at alpha %g, at least %d are needed.", self.alpha, needed)
         if idist.get_rank() == 0:
+            output_folder(self.path.parent)
             save_model(self.path, self.network, self.bundle, self.settings)
             logger.info("saved %s", self.path)
 

@@ -97,6 +97,11 @@ class EvaluationReport:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
+    def watch(self, evaluator: Engine) -> Engine:
+        """Register with an evaluator and give it back, for hosts that run a bundle's evaluator themselves."""
+        self.attach(evaluator)
+        return evaluator
+
     def start(self, engine: Engine) -> None:
         """Forget earlier runs, take over the calibrated thresholds."""
         output_folder(self.output_dir)

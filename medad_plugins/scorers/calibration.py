@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +52,22 @@ class Calibration(FittedModule):
         ranks = ((1 - PIXEL_ALPHAS) * (ranked.numel() - 1)).round().long()
         self.pixel_quantiles = ranked[ranks.to(ranked.device)].to(device)
 
+    def merge_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The calibration on the held-out cases of several sites, from those that each made of the same network.
+
+        The reference scores are those of all, exactly as if all cases had been at one place. The pixel quantiles come
+        from the sites' quantiles, each weighted by its number of cases (maps are equally large): a share of pixels
+        between ``alpha`` and 1.025 ``alpha`` exceeds the threshold of ``alpha``.
+        """
+        fitted = [state for state in states if state["reference_scores"].numel()]
+        if not fitted:
+            return {}
+        cases = [state["reference_scores"].numel() for state in fitted]
+        return {
+            "reference_scores": torch.cat([state["reference_scores"] for state in fitted]).sort().values,
+            "pixel_quantiles": _merged_quantiles([state["pixel_quantiles"] for state in fitted], cases),
+        }
+
     @property
     def is_fitted(self) -> bool:
         """Whether held-out normal cases have been seen."""
@@ -76,3 +94,17 @@ class Calibration(FittedModule):
     def _require_fit(self) -> None:
         if not self.is_fitted:
             raise RuntimeError("the network is not calibrated: no held-out normal case has been scored yet.")
+
+
+def _merged_quantiles(quantiles: Sequence[Tensor], weights: Sequence[int]) -> Tensor:
+    """Quantiles ``(801,)`` of the mixture of distributions of which the quantiles are known."""
+    # each distribution as points: a quantile stands for the pixels from it up to the next one
+    shares = PIXEL_ALPHAS - torch.cat([PIXEL_ALPHAS[1:], torch.zeros(1, dtype=torch.float64)])
+    values = torch.cat(list(quantiles)).cpu()
+    masses = torch.cat([shares * weight / sum(weights) for weight in weights])
+    order = values.sort(stable=True).indices
+    # share of the pixels that are not below each point, falling from 1
+    tails = masses[order].flip(0).cumsum(0).flip(0)
+    # the highest point that so many pixels reach; the tolerance is for sums of rounded shares
+    places = (tails.unsqueeze(0) >= PIXEL_ALPHAS.unsqueeze(1) * (1 - 1e-9)).sum(1) - 1
+    return values[order][places.clamp(min=0)].to(quantiles[0].device)

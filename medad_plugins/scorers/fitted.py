@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["FittedModule"]
 
@@ -20,6 +22,31 @@ class FittedModule(nn.Module):
     def additive_buffers(self) -> tuple[str, ...]:
         """Names of the buffers that hold sums over the cases collected: of two halves of the data, they add up."""
         return ()
+
+    def united_buffers(self) -> tuple[str, ...]:
+        """Names of the buffers that are banks, an entry in each row: those of two halves of the data lie together."""
+        return ()
+
+    def merge_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """One for all of what this module's buffers are at several sites.
+
+        By default `additive_buffers` are added up and `united_buffers` laid together; a module with another way
+        overrides this. Buffers that are left out are averaged, see `medad_plugins.federated.merge_replies`.
+
+        Args:
+            states: the buffers of each site by name; sums and banks of a site without cases are empty.
+        """
+        merged = {}
+        for name in self.additive_buffers():
+            sums = [state[name] for state in states if state[name].numel()]
+            merged[name] = functools.reduce(torch.add, sums) if sums else states[0][name]
+        for name in self.united_buffers():
+            banks = [state[name] for state in states if state[name].numel()]
+            merged[name] = torch.cat(banks) if banks else states[0][name]
+        return merged
+
+    def after_merge(self) -> None:
+        """Called once the module has taken over merged buffers, e.g. to select from a bank that is too large now."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name, buffer in self.named_buffers(recurse=False):
