@@ -5,29 +5,13 @@ python tools/synthesis_gallery.py [--dataset_dir DATA] [--spatial_dims 3] [--out
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from scipy import ndimage
-
 from medad_plugins.command_line import run_tool
 from medad_plugins.data import Cohort, cached_dataset
 from medad_plugins.reports.synthesis_page import write_synthesis_page
-from medad_plugins.synthesis import published
+from medad_plugins.synthesis import FindBodyd, published
 from medad_plugins.transforms import ScanPreprocessing
 
 __all__ = ["gallery"]
-
-
-class _AddBody:
-    """Adds the mask ``body``: the largest bright piece, its holes filled."""
-
-    def __call__(self, case: dict[Any, Any]) -> dict[Any, Any]:
-        image = np.asarray(case["image"]).mean(0)
-        pieces, count = ndimage.label(image > 0.1 * image.max())
-        sizes = np.bincount(pieces.ravel())[1:]
-        body = ndimage.binary_fill_holes(pieces == 1 + int(np.argmax(sizes))) if count else np.zeros_like(image)
-        return {**case, "body": body[None].astype(np.float32)}
 
 
 def gallery(
@@ -56,7 +40,7 @@ def gallery(
     """
     size = image_size or (256 if spatial_dims == 2 else 64)
     cohort = Cohort(dataset_dir=dataset_dir, datalist=datalist, spatial_dims=spatial_dims, seed=seed)
-    dataset = cached_dataset(cohort.train[:cases], [ScanPreprocessing(spatial_dims, size), _AddBody()])
+    dataset = cached_dataset(cohort.train[:cases], [ScanPreprocessing(spatial_dims, size), FindBodyd()])
     many = published.many_tasks()
     recipes = [
         published.fpi(),

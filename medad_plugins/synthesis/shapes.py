@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,6 +10,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from medad_plugins.synthesis.host import Host
+from medad_plugins.synthesis.rotation import random_rotation
 from medad_plugins.synthesis.sizes import FoldedNormal, LogUniform, Sampler, ShiftedGamma, Uniform
 
 __all__ = ["AreaCuboid", "Ball", "Cuboid", "EllipsoidUnion", "Scar", "Shape", "Sheared"]
@@ -71,18 +71,6 @@ def _drawn(
     inside = inclusion(np.linalg.solve(matrix, grid)).reshape([len(axis) for axis in axes])
     inside[tuple(h for h in half)] = True  # a shape smaller than a voxel is one voxel
     return inside.astype(np.float32)
-
-
-def _rotation(rng: RandomState, dims: int, degrees: float) -> NDArray[np.float64]:
-    """Product of rotations by uniform angles in all planes of two axes."""
-    matrix = np.eye(dims)
-    for first, second in itertools.combinations(range(dims), 2):
-        angle = np.deg2rad(rng.uniform(-degrees, degrees))
-        plane = np.eye(dims)
-        plane[[first, second], [first, second]] = np.cos(angle)
-        plane[first, second], plane[second, first] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ plane
-    return matrix
 
 
 class Cuboid:
@@ -147,7 +135,7 @@ class Scar:
         dims = host.spatial_dims
         shortest = min(edge * step for edge, step in zip(host.shape, host.spacing))
         halves = np.array([self.width(rng) for _ in range(dims - 1)] + [self.length(rng)]) * shortest / 2
-        matrix = _rotation(rng, dims, self.degrees) @ np.diag(halves[rng.permutation(dims)])
+        matrix = random_rotation(rng, dims, self.degrees) @ np.diag(halves[rng.permutation(dims)])
         return _drawn(_in_cuboid, matrix, host.spacing, host.shape)
 
 
@@ -204,7 +192,7 @@ class Sheared:
         for axis in range(dims):
             other = (axis + 1 + rng.randint(dims - 1)) % dims
             shear[axis, other] = rng.normal(0, self.shear)
-        matrix = _rotation(rng, dims, self.degrees) @ shear @ np.diag(halves)
+        matrix = random_rotation(rng, dims, self.degrees) @ shear @ np.diag(halves)
         reach = np.abs(matrix).sum(1)
         matrix *= min(1.0, float((self.largest * lengths / 2 / reach).min()))
         return _drawn(inclusion, matrix, host.spacing, host.shape)
@@ -234,7 +222,7 @@ class EllipsoidUnion:
         for _ in range(self.count):
             halves = rng.uniform(0.15, 0.5, dims) * lengths
             centre = rng.uniform(-0.25, 0.25, dims) * lengths
-            matrix = _rotation(rng, dims, 90.0) @ np.diag(np.maximum(halves, np.asarray(host.spacing) / 2))
+            matrix = random_rotation(rng, dims, 90.0) @ np.diag(np.maximum(halves, np.asarray(host.spacing) / 2))
             inside = _in_ellipsoid(np.linalg.solve(matrix, grid - centre[:, None]))
             box[inside.reshape(box.shape)] = 1
         return box

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis.host import Host, Region
+from medad_plugins.synthesis.rotation import random_rotation
 from medad_plugins.synthesis.sizes import Sampler, Uniform
 
 __all__ = [
@@ -91,15 +92,7 @@ def _cut(
         start = np.clip(np.round(middle - (size - 1) / 2), 0, edges - size).astype(int)
         box = tuple(slice(int(a), int(a + n)) for a, n in zip(start, size))
         return image[(slice(None), *box)].copy()
-    matrix = np.eye(dims)
-    for first in range(dims):
-        for second in range(first + 1, dims):
-            angle = np.deg2rad(rng.uniform(-degrees, degrees))
-            plane = np.eye(dims)
-            plane[[first, second], [first, second]] = np.cos(angle)
-            plane[first, second], plane[second, first] = -np.sin(angle), np.sin(angle)
-            matrix = matrix @ plane
-    matrix /= scale
+    matrix = random_rotation(rng, dims, degrees) / scale
     offset = middle - matrix @ ((size - 1) / 2)
     shape = region.alpha.shape
     cut = [ndimage.affine_transform(c, matrix, offset, shape, order=1, mode="nearest") for c in image]
