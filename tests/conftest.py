@@ -9,6 +9,9 @@ import pytest
 import torch
 from monai.utils import set_determinism
 
+# the bundles' suites share what they train; a second conftest.py would be a second module of this name
+pytest_plugins = ["trained_bundles"]
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 

@@ -7,11 +7,13 @@ from medad_plugins.engines.fitting import FittingTrainer
 from medad_plugins.engines.model_file import ModelFile, save_model
 from medad_plugins.engines.schedule import epoch_length, image_as_target
 from medad_plugins.engines.scoring import ScoredCase, score_cases
+from medad_plugins.engines.slices import SliceBatch
 
 __all__ = [
     "FittingTrainer",
     "ModelFile",
     "ScoredCase",
+    "SliceBatch",
     "epoch_length",
     "gather_list",
     "image_as_target",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
+from medad_plugins.errors import InputError
 from medad_plugins.networks.weights import find_weights, load_pretrained
 
 __all__ = ["BACKBONES", "ResNetTaps", "ScanToBackbone"]
@@ -20,6 +22,7 @@ class WideBottleneck(ResNetBottleneck):
     """Bottleneck with an inner width of twice its planes, the block of Wide ResNet-50-2."""
 
     expansion = 4
+    inner_width = 2
 
     def __init__(self, in_planes: int, planes: int, spatial_dims: int = 3, stride: int = 1, **kwargs: Any) -> None:
         super().__init__(in_planes, 2 * planes, spatial_dims=spatial_dims, stride=stride, **kwargs)
@@ -36,6 +39,29 @@ BACKBONES: dict[str, tuple[type[ResNetBlock | ResNetBottleneck], tuple[int, int,
     "wide_resnet50_2": (WideBottleneck, (3, 4, 6, 3)),
 }
 STAGE_PLANES = (64, 128, 256, 512)
+
+
+def tap_channels(architecture: str) -> list[int]:
+    """Channels of the four stages of a backbone."""
+    return [planes * BACKBONES[architecture][0].expansion for planes in STAGE_PLANES]
+
+
+def require_stages(layers: Sequence[int]) -> list[int]:
+    """Stages of a backbone as a method's key names them, finest first.
+
+    Raises:
+        InputError: there is no such stage, or they are not in order.
+    """
+    found = [int(layer) for layer in layers]
+    if not found or found != sorted(set(found)) or found[0] < 1 or found[-1] > len(STAGE_PLANES):
+        expected = f"stages of a backbone, 1 to {len(STAGE_PLANES)}, finest first, e.g. [2, 3]"
+        raise InputError("the backbone has no such layers", where="layers", expected=expected, found=list(layers))
+    return found
+
+
+def inner_width(architecture: str) -> int:
+    """How many times its planes a bottleneck of this backbone is wide inside."""
+    return int(getattr(BACKBONES[architecture][0], "inner_width", 1))
 
 
 class ScanToBackbone(nn.Module):
@@ -84,6 +110,7 @@ class ResNetTaps(nn.Module):
         weights: path, known name, or ``"none"`` for random initialisation, see `find_weights`.
         optional_stages: stages that a weights file may lack, e.g. ``("layer4",)``.
         norm_momentum: momentum of the batch norms' running statistics.
+        frozen: nothing in it learns: no gradients, batch norms in eval mode whatever mode the rest is in.
 
     Shape:
         ``(B, in_channels, *spatial)``, intensities 0..1, to a list of ``(B, C_k, *spatial / stride_k)``.
@@ -98,8 +125,10 @@ class ResNetTaps(nn.Module):
         weights: str = "none",
         optional_stages: tuple[str, ...] = (),
         norm_momentum: float = 0.1,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
+        self.frozen = frozen
         if architecture not in BACKBONES:
             raise ValueError(f"backbone must be one of {sorted(BACKBONES)}, got {architecture!r}.")
         if spatial_dims not in (2, 3) or not 1 <= stages <= 4:
@@ -122,13 +151,22 @@ class ResNetTaps(nn.Module):
         self.layer3 = resnet.layer3 if stages > 2 else nn.Identity()
         self.layer4 = resnet.layer4 if stages > 3 else nn.Identity()
         self.stages = stages
-        self.channels = [planes * block.expansion for planes in STAGE_PLANES[:stages]]
+        self.channels = tap_channels(architecture)[:stages]
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = norm_momentum
         path = find_weights(weights, architecture)
         # stages that the weights lack: they have no statistics to keep and much to learn
         self.fresh_stages = () if path is None else load_pretrained(self, path, optional_stages)
+        self.requires_grad_(not frozen)
+        if frozen and spatial_dims == 2:
+            # whatever learns on it keeps its own layout; processors compute these convolutions a quarter faster so
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> ResNetTaps:
+        super().train(mode and not self.frozen)
+        return self
 
     def is_fresh(self, name: str) -> bool:
         """Whether a parameter or module, by its name, belongs to a stage that the pretrained weights lack."""
@@ -140,7 +178,19 @@ class ResNetTaps(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and not self.is_fresh(name):
                 module.eval()
 
+    def _require_size(self, image: Tensor) -> None:
+        stride = 2 ** (self.stages + 1)
+        if max(image.shape[2:]) < stride:
+            raise InputError(
+                "the image is smaller than one step of the backbone's deepest features",
+                expected=f"at least {stride} pixels along an edge",
+                found=" x ".join(str(int(edge)) for edge in image.shape[2:]),
+                todo="raise --image_size",
+            )
+
     def forward(self, image: Tensor) -> list[Tensor]:
+        if not torch.jit.is_scripting():
+            self._require_size(image)
         x = self.maxpool(self.act(self.bn1(self.conv1(self.adapter(image)))))
         taps = [self.layer1(x)]
         if self.stages > 1:

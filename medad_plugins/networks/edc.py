@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.fine_tuned import FineTunedNetwork
 from medad_plugins.networks.residual_decoder import ResidualDecoder
 from medad_plugins.scorers import CosineMapFusion
 
 __all__ = ["EDC"]
 
 
-class EDC(AnomalyNetwork):
+class EDC(FineTunedNetwork):
     """EDC: a pretrained encoder and a mirrored decoder that rebuilds its features, trained together.
 
     Trained with `medad_plugins.losses.GlobalCosineLoss`, which stops the gradient at the encoder's three taps: the
@@ -45,36 +44,9 @@ class EDC(AnomalyNetwork):
         norm_momentum: float = 0.01,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(reduction)
-        if encoder_norm not in ("train", "eval"):
-            raise ValueError(f"encoder_norm must be 'train' or 'eval', got {encoder_norm!r}.")
-        self.encoder_norm = encoder_norm
-        self.encoder = ResNetTaps(
-            backbone,
-            spatial_dims,
-            in_channels,
-            stages=4,
-            weights=weights,
-            optional_stages=("layer4",),
-            norm_momentum=norm_momentum,
-        )
+        super().__init__(spatial_dims, in_channels, backbone, weights, 4, encoder_norm, norm_momentum, reduction)
         self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
         self.fusion = CosineMapFusion(spatial_dims, self.pool)
-
-    def train(self, mode: bool = True) -> EDC:
-        super().train(mode)
-        if mode and self.encoder_norm == "eval":
-            self.encoder.keep_pretrained_statistics()
-        return self
-
-    def pretrained_parameters(self) -> list[nn.Parameter]:
-        """What is fine-tuned with the encoder's low learning rate."""
-        return [parameter for name, parameter in self.encoder.named_parameters() if not self.encoder.is_fresh(name)]
-
-    def fresh_parameters(self) -> list[nn.Parameter]:
-        """What learns from scratch: the decoder, and stages of the encoder that its weights lack."""
-        stages = [parameter for name, parameter in self.encoder.named_parameters() if self.encoder.is_fresh(name)]
-        return [*stages, *self.decoder.parameters()]
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         encoded = self.encoder(image)

@@ -2,86 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import ResNetTaps
-from medad_plugins.scorers import GaussianSmoothing
-from medad_plugins.scorers.fitted import FittedModule
+from medad_plugins.networks.gaussians import PatchGaussians
+from medad_plugins.networks.patch_embedding import PatchEmbedding
+from medad_plugins.scorers import MapToImage
 
-__all__ = ["PaDiM", "PatchGaussians"]
+__all__ = ["PaDiM"]
 
 
-class PatchGaussians(FittedModule):
-    """One Gaussian for each location of a grid, fitted by running moments: memory does not grow with the scans.
+class ChosenChannels(nn.Module):
+    """Some of the channels of a tap: ``(B, C, *grid)`` to ``(B, n, *grid)``, n may be 0."""
 
-    Args:
-        regularisation: added to the diagonal of every covariance.
-
-    Buffers:
-        count: scans seen. moment_1 ``(P, D)``, moment_2 ``(P, D, D)``: float64 sums while collecting, empty after
-        `fit`. mean ``(P, D)``; whitening ``(P, D, D)``: inverse Cholesky factors, so that
-        ``|whitening @ (x - mean)|`` is the Mahalanobis distance.
-    """
-
-    def __init__(self, regularisation: float = 0.01) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.regularisation = regularisation
-        self.count: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
-        self.moment_1: Tensor = nn.Buffer(torch.empty(0, dtype=torch.float64))
-        self.moment_2: Tensor = nn.Buffer(torch.empty(0, dtype=torch.float64))
-        self.mean: Tensor = nn.Buffer(torch.empty(0))
-        self.whitening: Tensor = nn.Buffer(torch.empty(0))
+        self.places: Tensor = nn.Buffer(torch.empty(0, dtype=torch.long), persistent=False)
 
-    def additive_buffers(self) -> tuple[str, ...]:
-        return ("count", "moment_1", "moment_2")
-
-    def collect(self, patches: Tensor) -> None:
-        """Add the embeddings ``(B, P, D)`` of a batch to the running moments."""
-        by_location = patches.detach().double().transpose(0, 1)
-        if self.moment_1.numel() == 0:
-            locations, _, dimensions = by_location.shape
-            self.count = torch.zeros_like(self.count)
-            self.moment_1 = by_location.new_zeros(locations, dimensions)
-            self.moment_2 = by_location.new_zeros(locations, dimensions, dimensions)
-        self.count += by_location.shape[1]
-        self.moment_1 += by_location.sum(1)
-        self.moment_2.baddbmm_(by_location.transpose(1, 2), by_location)
-
-    def fit(self) -> None:
-        """Turn the moments into means and whitening matrices, and drop them.
-
-        Raises:
-            RuntimeError: with fewer than two scans.
-        """
-        n = int(self.count)
-        if n < 2 or self.moment_1.numel() == 0:
-            raise RuntimeError(f"a covariance needs at least two normal scans, got {n}.")
-        mean = self.moment_1 / n
-        self.mean = mean.float()
-        identity = torch.eye(mean.shape[1], dtype=torch.float64, device=mean.device)
-        whitening = torch.empty(self.moment_2.shape, dtype=torch.float32, device=mean.device)
-        # in blocks, so that the solve needs little beside the moments themselves
-        for block in torch.arange(len(mean), device=mean.device).split(256):
-            scatter = self.moment_2[block] - n * mean[block].unsqueeze(2) * mean[block].unsqueeze(1)
-            factor = torch.linalg.cholesky(scatter / (n - 1) + self.regularisation * identity)
-            inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
-            whitening[block] = inverse.float()
-        self.whitening = whitening
-        self.moment_1 = self.moment_1.new_empty(0)
-        self.moment_2 = self.moment_2.new_empty(0)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """Mahalanobis distances ``(B, P)`` of embeddings ``(B, P, D)``."""
-        if self.whitening.numel() == 0:
-            raise RuntimeError("PaDiM has not been fitted.")
-        if patches.shape[1] != self.mean.shape[0]:
-            raise RuntimeError("PaDiM was fitted on another image size.")
-        difference = (patches.float() - self.mean).transpose(0, 1)
-        whitened = torch.bmm(difference, self.whitening.transpose(1, 2))
-        return torch.linalg.vector_norm(whitened, dim=2).transpose(0, 1)
+    def forward(self, tap: Tensor) -> Tensor:
+        return tap.index_select(1, self.places)
 
 
 class PaDiM(AnomalyNetwork):
@@ -121,31 +64,38 @@ class PaDiM(AnomalyNetwork):
         super().__init__(reduction)
         if finest_stage not in (1, 2, 3):
             raise ValueError(f"finest_stage must be 1, 2 or 3, got {finest_stage}.")
-        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         self.finest = finest_stage - 1
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights)
-        self.features.requires_grad_(False)
-        available = sum(self.features.channels[self.finest :])
+        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
+        # nearest: every location takes the deeper features of the cell that it lies in
+        channels = self.features.channels[self.finest :]
+        self.embedding = PatchEmbedding(channels, spatial_dims)
+        available = self.embedding.out_channels
         if not 1 <= dimensions <= available:
             raise ValueError(f"dimensions must lie between 1 and {available} for {backbone}, got {dimensions}.")
         generator = torch.Generator().manual_seed(feature_seed)
         self.selection: Tensor = nn.Buffer(torch.randperm(available, generator=generator)[:dimensions].sort().values)
+        # the selection by taps, so that only what is kept is brought to the finest grid; it follows a loaded selection
+        self.chosen = nn.ModuleList(ChosenChannels() for _ in channels)
+        self._choose()
+        self.register_load_state_dict_post_hook(_choose_again)
         self.gaussians = PatchGaussians()
-        self.smoothing = GaussianSmoothing(spatial_dims, sigma)
+        self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="none")
 
-    def train(self, mode: bool = True) -> PaDiM:
-        super().train(mode)
-        self.features.eval()
-        return self
+    def _choose(self) -> None:
+        start = 0
+        for chosen, count in zip(self.chosen, self.features.channels[self.finest :]):
+            inside = (self.selection >= start) & (self.selection < start + count)
+            chosen.places = self.selection[inside] - start
+            start += count
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[int]]:
         """Embeddings ``(B, P, dimensions)`` and the grid whose locations, in row-major order, they belong to."""
-        taps = self.features(image)
-        taps = taps[self.finest :]
-        grid = list(taps[0].shape[2:])
-        # nearest: every location takes the deeper features of the cell that it lies in
-        stacked = torch.cat([functional.interpolate(tap, grid, mode="nearest") for tap in taps], 1)
-        return stacked.index_select(1, self.selection).flatten(2).transpose(1, 2), grid
+        taps = self.features(image)[self.finest :]
+        parts: list[Tensor] = []
+        for index, choose in enumerate(self.chosen):
+            parts.append(choose(taps[index]))
+        embedded = self.embedding(parts)
+        return embedded.flatten(2).transpose(1, 2), list(embedded.shape[2:])
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal scans ``(B, C, *spatial)`` to the running moments."""
@@ -160,5 +110,8 @@ class PaDiM(AnomalyNetwork):
         """Mahalanobis distance at every location, interpolated to the image grid and smoothed, not negative."""
         patches, grid = self.embed(image)
         distances = self.gaussians(patches).reshape([-1, 1] + grid)
-        resized = functional.interpolate(distances, image.shape[2:], mode=self.mode, align_corners=False)
-        return self.smoothing(resized)
+        return self.to_image(distances, image.shape[2:])
+
+
+def _choose_again(network: PaDiM, _: Any) -> None:
+    network._choose()

@@ -132,6 +132,14 @@ def load_pretrained(backbone: nn.Module, path: Path, optional: tuple[str, ...] =
     # a backbone that ends earlier has no use for the deeper stages of a complete file
     stages = {name.split(".")[0] for name in target}
     unknown = sorted(n for n in tensors if n not in target and (n.split(".")[0] in stages or missing))
+    lacking = {name.split(".")[0] for name in missing} - {name.split(".")[0] for name in tensors}
+    if lacking and not unknown and all(name.startswith("layer") for name in lacking):
+        raise InputError(
+            "the weights lack a stage that this method taps",
+            where=path,
+            expected=", ".join(sorted(lacking)),
+            todo="give --weights of a whole backbone, or tap earlier stages only",
+        )
     if missing or unknown:
         raise InputError(
             "the weights do not fit this backbone",

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from medad_plugins.scorers.calibration import Calibration
 from medad_plugins.scorers.cosine import CosineMapFusion
+from medad_plugins.scorers.image_grid import MapToImage
 from medad_plugins.scorers.pooling import MapPool
 from medad_plugins.scorers.residual import RESIDUALS, residual_map
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 
-__all__ = ["RESIDUALS", "Calibration", "CosineMapFusion", "GaussianSmoothing", "MapPool", "residual_map"]
+__all__ = [
+    "RESIDUALS",
+    "Calibration",
+    "CosineMapFusion",
+    "GaussianSmoothing",
+    "MapPool",
+    "MapToImage",
+    "residual_map",
+]

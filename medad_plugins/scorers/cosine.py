@@ -6,38 +6,78 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medad_plugins.scorers.image_grid import MapToImage
 from medad_plugins.scorers.pooling import MapPool
 
 __all__ = ["CosineMapFusion"]
 
+COMBINATIONS = ("mean", "sum", "product")
+
 
 class CosineMapFusion(nn.Module):
-    """One map from feature pairs: ``1 - cosine`` at every location, averaged over scales on the finest pair's grid.
+    """One map from feature pairs: ``1 - cosine`` at every location of every scale, brought to one grid and combined.
 
-    The fused map is interpolated to the image grid and then rescaled, per case, so that its pooled score is exactly
-    that of the map before interpolation: papers score the feature grid, pictures want the image grid.
+    The defaults are those of encoder-decoder contrast: the mean over scales on the finest pair's grid, whose pooled
+    score the image-sized map keeps exactly. Those of reverse distillation are ``combine="sum", on_image_grid=True,
+    align_corners=True, sigma=4``.
 
     Args:
         spatial_dims: 2 or 3.
-        pool: the reduction whose value the interpolation must keep.
+        pool: the reduction whose value is the score.
+        combine: ``"mean"``, ``"sum"`` or ``"product"`` over the scales.
+        on_image_grid: the scales meet, and are scored, on the image grid instead of the finest pair's.
+        interpolation: ``"linear"`` or ``"nearest"``, of the scales to the grid where they meet.
+        align_corners: of all linear interpolation.
+        sigma: Gaussian smoothing of the map in pixels of the image; on the image grid the score is taken after it.
+        keep_score: see `MapToImage`; None is ``"none"`` on the image grid and ``"scale"`` on the finest pair's.
 
     Shape:
-        two lists of ``(B, C_k, *grid_k)``, finest first, to ``(B, 1, *spatial)``, values 0..2, 0..1 for ReLU features.
+        two lists of ``(B, C_k, *grid_k)``, finest first, and the image's size to ``(B, 1, *size)``, not negative; for
+        ReLU features each scale is at most 1.
     """
 
-    def __init__(self, spatial_dims: int, pool: MapPool) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        pool: MapPool,
+        combine: str = "mean",
+        on_image_grid: bool = False,
+        interpolation: str = "linear",
+        align_corners: bool = False,
+        sigma: float = 0.0,
+        keep_score: str | None = None,
+    ) -> None:
         super().__init__()
-        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
-        self.pool = pool
+        if combine not in COMBINATIONS or interpolation not in ("linear", "nearest"):
+            raise ValueError(
+                f"combine must be one of {COMBINATIONS} and interpolation 'linear' or 'nearest', got {combine!r} and "
+                f"{interpolation!r}."
+            )
+        self.linear = "bilinear" if spatial_dims == 2 else "trilinear"
+        self.nearest = interpolation == "nearest"
+        self.combine, self.on_image_grid, self.align_corners = combine, on_image_grid, align_corners
+        if keep_score is None:
+            keep_score = "none" if on_image_grid else "scale"
+        self.to_image = MapToImage(spatial_dims, pool, sigma, align_corners, keep_score)
 
-    def forward(self, decoded: list[Tensor], encoded: list[Tensor], size: list[int]) -> Tensor:
-        grid = list(encoded[0].shape[2:])
-        fused = torch.zeros([encoded[0].shape[0], 1] + grid, device=encoded[0].device)
+    def _resize(self, distance: Tensor, size: list[int]) -> Tensor:
+        if self.nearest:
+            return functional.interpolate(distance, size, mode="nearest")
+        return functional.interpolate(distance, size, mode=self.linear, align_corners=self.align_corners)
+
+    def fuse(self, decoded: list[Tensor], encoded: list[Tensor], grid: list[int]) -> Tensor:
+        """The scales combined on a grid ``(B, 1, *grid)``, for methods that go on from there to `to_image`."""
+        start = 1.0 if self.combine == "product" else 0.0
+        fused = torch.full([encoded[0].shape[0], 1] + grid, start, device=encoded[0].device)
         for reconstruction, feature in zip(decoded, encoded):
             # float32: a cosine near 1 loses the digits that matter in half precision
             distance = 1 - functional.cosine_similarity(reconstruction.float(), feature.float(), dim=1)
-            fused = fused + functional.interpolate(distance.unsqueeze(1), grid, mode=self.mode, align_corners=False)
-        fused = fused / len(encoded)
-        resized = functional.interpolate(fused, size, mode=self.mode, align_corners=False)
-        scale = self.pool(fused) / self.pool(resized).clamp_min(1e-12)
-        return resized * scale.reshape([-1] + [1] * (resized.dim() - 1))
+            resized = self._resize(distance.unsqueeze(1), grid)
+            fused = fused * resized if self.combine == "product" else fused + resized
+        if self.combine == "mean":
+            fused = fused / len(encoded)
+        return fused
+
+    def forward(self, decoded: list[Tensor], encoded: list[Tensor], size: list[int]) -> Tensor:
+        grid = list(size) if self.on_image_grid else list(encoded[0].shape[2:])
+        return self.to_image(self.fuse(decoded, encoded, grid), size)

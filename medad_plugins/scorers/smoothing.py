@@ -34,6 +34,16 @@ class GaussianSmoothing(nn.Module):
         self.kernel: Tensor = nn.Buffer((kernel / kernel.sum()).float(), persistent=False)
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants its test alone
+            if torch.is_autocast_enabled(anomaly_map.device.type):
+                # a map is float32 whatever the network computes in: rounded to bfloat16, scores would tie
+                with torch.autocast(anomaly_map.device.type, enabled=False):
+                    return self._smooth(anomaly_map.float())
+        return self._smooth(anomaly_map)
+
+    def _smooth(self, anomaly_map: Tensor) -> Tensor:
+        if self.radius == 0:
+            return anomaly_map
         for axis in range(self.spatial_dims):
             shape = [1, 1] + [1] * self.spatial_dims
             shape[2 + axis] = -1
@@ -41,7 +51,7 @@ class GaussianSmoothing(nn.Module):
             padding[2 * (self.spatial_dims - 1 - axis)] = self.radius
             padding[2 * (self.spatial_dims - 1 - axis) + 1] = self.radius
             padded = functional.pad(anomaly_map, padding, mode="replicate")
-            kernel = self.kernel.reshape(shape)
+            kernel = self.kernel.to(anomaly_map.dtype).reshape(shape)
             if self.spatial_dims == 2:
                 anomaly_map = functional.conv2d(padded, kernel)
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,8 @@ from bundle_runs import (
     refusal,
     run_config,
     small_values,
-    write_cohort,
-    write_scans,
 )
-from monai.bundle.scripts import ckpt_export, verify_net_in_out
+from monai.bundle.scripts import verify_net_in_out
 from PIL import Image
 from torch import Tensor
 
@@ -39,37 +36,7 @@ from medad_plugins.transforms import LoadImageScan
 pytestmark = pytest.mark.usefixtures("process_settings")
 
 FILES = {"results.csv", "results.json", "maps", "masks", "overlays"}
-ASKED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3)]
-
-
-def _name(asked: tuple[str, int]) -> str:
-    return f"{asked[0]}-{asked[1]}d"
-
-
-@pytest.fixture(scope="session")
-def cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    folder = tmp_path_factory.mktemp("cohorts")
-    return {dims: write_cohort(folder / f"{dims}d", dims) for dims in (2, 3)}
-
-
-@pytest.fixture(scope="session")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    folder = tmp_path_factory.mktemp("scans")
-    return {dims: write_scans(folder / f"{dims}d", dims) for dims in (2, 3)}
-
-
-@pytest.fixture(
-    scope="module", params=[asked for asked in ASKED if not cannot(asked[0], f"spatial_dims_{asked[1]}")], ids=_name
-)
-def trained(
-    request: pytest.FixtureRequest, cohorts: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Trained]:
-    bundle, dims = request.param
-    folder = tmp_path_factory.mktemp(bundle)
-    root = copy_bundle(bundle, folder)
-    workflow = run_config(root, "train", dataset_dir=str(cohorts[dims]), **small_values(bundle, spatial_dims=dims))
-    yield Trained(bundle, dims, root, cohorts[dims], workflow)
-    shutil.rmtree(folder)
+UNABLE = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3) if cannot(bundle, f"spatial_dims_{dims}")]
 
 
 @dataclass
@@ -158,11 +125,10 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(trained: Train
     assert _equal(first, states[1]) == cannot(trained.bundle, "seed")
 
 
-@pytest.mark.parametrize("asked", [a for a in ASKED if cannot(a[0], f"spatial_dims_{a[1]}")], ids=_name)
+@pytest.mark.parametrize(("bundle", "dims"), UNABLE)
 def test_refuses_the_dimension_that_it_declares_it_cannot(
-    asked: tuple[str, int], cohorts: dict[int, Path], tmp_path: Path
+    bundle: str, dims: int, cohorts: dict[int, Path], tmp_path: Path
 ) -> None:
-    bundle, dims = asked
     values = small_values(bundle, spatial_dims=dims, dataset_dir=str(cohorts[dims]))
     assert "spatial_dims" in refusal(copy_bundle(bundle, tmp_path), "train", **values)
 
@@ -207,22 +173,6 @@ def test_map_does_not_depend_on_the_batch_mates(trained: Trained, images: Tensor
 def test_map_says_where(trained: Trained, images: Tensor) -> None:
     with only_if_able(trained.bundle, "localization"):
         assert bool((trained.network(images).flatten(1).std(1) > 0).all())
-
-
-@torch.no_grad()
-def test_export_to_torchscript_gives_the_same_map(trained: Trained, images: Tensor, tmp_path: Path) -> None:
-    exported = tmp_path / "model.ts"
-    with only_if_able(trained.bundle, "ckpt_export"):
-        ckpt_export(
-            filepath=str(exported),
-            ckpt_file=str(trained.model),
-            meta_file=str(trained.root / "configs" / "metadata.json"),
-            config_file=str(trained.root / "configs" / "inference.yaml"),
-            key_in_ckpt="model",
-            ckpt_path=str(trained.model),
-            device="cpu",
-        )
-        torch.testing.assert_close(torch.jit.load(str(exported))(images), trained.network(images), rtol=1e-4, atol=1e-4)
 
 
 # inference

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,11 @@ from typing import Any
 import pytest
 import torch
 from bundle_runs import (
-    BUNDLES,
     Trained,
-    cannot,
-    copy_bundle,
     only_if_able,
     open_config,
     read_map,
     read_table,
-    run_config,
-    small_values,
-    write_cohort,
-    write_scans,
 )
 from monai.bundle import create_workflow
 from monai.bundle.scripts import ckpt_export, onnx_export
@@ -44,7 +37,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # PyTorch about itself
     pytest.mark.filterwarnings("ignore:NvImgCodec:UserWarning"),
 ]
-ASKED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3) if not cannot(bundle, f"spatial_dims_{dims}")]
 
 
 @dataclass(frozen=True)
@@ -99,23 +91,17 @@ class Question:
         }
 
 
-@pytest.fixture(scope="module", params=ASKED, ids=[f"{bundle}-{dims}d" for bundle, dims in ASKED])
-def question(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Question]:
-    bundle, dims = request.param
-    folder = tmp_path_factory.mktemp(bundle)
-    root, cohort = copy_bundle(bundle, folder), write_cohort(folder / "cohort", dims)
-    scan = write_scans(folder / "scans", dims) / ("slice.nii.gz" if dims == 2 else "volume.nii.gz")
-    workflow = run_config(root, "train", dataset_dir=str(cohort), **small_values(bundle, spatial_dims=dims))
-    trained = Trained(bundle, dims, root, cohort, workflow)
-    inference = open_config(root, "inference", device="cpu", output_dir="", alpha=ALPHA)
+@pytest.fixture(scope="module")
+def question(trained: Trained, scans: dict[int, Path]) -> Question:
+    scan = scans[trained.spatial_dims] / ("slice.nii.gz" if trained.spatial_dims == 2 else "volume.nii.gz")
+    inference = open_config(trained.root, "inference", device="cpu", output_dir="", alpha=ALPHA)
     case = inference.preprocessing({"image": str(scan), "case_id": "scan"})
     with torch.no_grad():
         case["pred"] = trained.network(case["image"].as_tensor()[None])[0]
     answer = Answer.of(AnomalyPostprocessing(inference.preprocessing, trained.network, ALPHA)(case))
     reference = trained.network.calibration.reference_scores
     assert float((reference - answer.score).abs().min()) > TOLERANCE * answer.score, "a tie would make p-values differ"
-    yield Question(trained, scan, answer, inference)
-    shutil.rmtree(folder)
+    return Question(trained, scan, answer, inference)
 
 
 def _assert_same(answer: Answer, expected: Answer) -> None:
@@ -178,6 +164,7 @@ def test_torchscript_gives_the_answer(question: Question, tmp_path: Path) -> Non
         assert torch.equal(exported.calibration.reference_scores, reference)
 
 
+@pytest.mark.slow_in_3d
 def test_onnx_gives_the_answer(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package, reason=f"{package} is not installed; it comes with medad-plugins[export]")
@@ -200,6 +187,7 @@ def test_onnx_gives_the_answer(question: Question, tmp_path: Path, monkeypatch: 
         assert exported(three).shape == three.shape
 
 
+@pytest.mark.slow_in_3d
 def test_torch_export_gives_the_answer(question: Question, tmp_path: Path) -> None:
     with only_if_able(question.trained.bundle, "torch_export"):
         image = question.image

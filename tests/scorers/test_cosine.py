@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
@@ -77,3 +78,42 @@ def test_scripted_it_gives_the_same_map() -> None:
     fusion = CosineMapFusion(3, MapPool(0.1))
     arguments = (_features(3, 0), _features(3, 1), SIZES[3])
     torch.testing.assert_close(torch.jit.script(fusion)(*arguments), fusion(*arguments))
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("combine", ["mean", "sum", "product"])
+@pytest.mark.parametrize("sigma", [0.0, 1.0])
+def test_on_the_image_grid_the_scales_meet_there_and_are_scored_there(
+    spatial_dims: int, combine: str, sigma: float
+) -> None:
+    decoded, encoded, size = _features(spatial_dims, 0), _features(spatial_dims, 1), SIZES[spatial_dims]
+    fusion = CosineMapFusion(spatial_dims, MapPool("max"), combine, on_image_grid=True, align_corners=True, sigma=sigma)
+    mode = "bilinear" if spatial_dims == 2 else "trilinear"
+    scales = torch.stack(
+        [
+            functional.interpolate(1 - (d * e).sum(1, True) / (d.norm(dim=1) * e.norm(dim=1)).unsqueeze(1), size,
+                                   mode=mode, align_corners=True)
+            for d, e in zip(decoded, encoded, strict=True)
+        ]
+    )  # fmt: skip
+    expected = {"mean": scales.mean(0), "sum": scales.sum(0), "product": scales.prod(0)}[combine].numpy()
+    if sigma:
+        expected = np.stack([gaussian_filter(case[0], sigma, mode="nearest")[None] for case in expected])
+    torch.testing.assert_close(fusion(decoded, encoded, size), torch.from_numpy(expected), rtol=1e-3, atol=1e-5)
+
+
+def test_nearest_scales_are_blocks() -> None:
+    encoded = [torch.ones(1, 2, 4, 4), torch.ones(1, 2, 2, 2)]
+    turned = torch.ones(1, 2, 2, 2)
+    turned[0, 1, 0, 1] = -1  # at a right angle in one cell of the coarse scale
+    fusion = CosineMapFusion(2, MapPool("max"), combine="sum", interpolation="nearest")
+    found = fusion([encoded[0], turned], encoded, [4, 4])
+    expected = torch.zeros(1, 1, 4, 4)
+    expected[..., :2, 2:] = 1
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"combine": "max"}, {"interpolation": "cubic"}])
+def test_unknown_options_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong.values()))):
+        CosineMapFusion(2, MapPool("max"), **wrong)  # type: ignore[arg-type]

@@ -48,3 +48,13 @@ def test_it_is_no_part_of_the_state() -> None:
 def test_negative_sigma() -> None:
     with pytest.raises(ValueError, match="sigma must not be negative, got -1"):
         GaussianSmoothing(2, -1)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_maps_stay_float32_where_the_network_computes_in_half_precision(spatial_dims: int) -> None:
+    values = torch.rand(2, 1, *[9] * spatial_dims)
+    smoothing = GaussianSmoothing(spatial_dims, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        smoothed = smoothing(values)
+    assert smoothed.dtype == torch.float32
+    torch.testing.assert_close(smoothed, smoothing(values), rtol=1e-6, atol=1e-7)

@@ -1,0 +1,56 @@
+"""Every bundle learns: after a short training it tells the lesions of the sample cohort better than before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundle_runs import BUNDLES, copy_bundle, declared, open_config, read_config
+from monai.bundle import ConfigWorkflow
+from monai.utils import set_determinism
+from sklearn.metrics import roc_auc_score
+
+from medad_plugins.engines import score_cases
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_settings")]
+QUICK = {"image_size": 64, "batch_size": 8, "backbone": "resnet10", "weights": "none", "device": "cpu"}
+
+
+def _quick_values(bundle: str) -> dict[str, Any]:
+    """Keys for a training of seconds, those that the bundle's metadata names under ``medad.learning`` first."""
+    keys = read_config(bundle, "train")
+    return {**{key: value for key, value in QUICK.items() if key in keys}, **declared(bundle).get("learning", {})}
+
+
+def _no_pictures(bundle: str) -> dict[str, Any]:
+    handlers = read_config(bundle, "train")["train"]["handlers"]
+    (index,) = [i for i, handler in enumerate(handlers) if handler["_target_"].endswith("TestAtEnd")]
+    return {f"train::handlers::{index}::pictures": 0}
+
+
+def _auroc(workflow: ConfigWorkflow) -> float:
+    """AUROC of the network as it stands, on the test set of the sample cohort."""
+    (report,) = [h for h in workflow.parser.get_parsed_content("train::handlers") if type(h).__name__ == "TestAtEnd"]
+    loader = type(workflow.parser.get_parsed_content("validate::dataloader"))(
+        report.cases, report.preprocessing, batch_size=20
+    )
+    scored = list(score_cases(workflow.network_def, loader, report.inferer))
+    assert len(scored) == 120
+    return float(roc_auc_score([case.label for case in scored], [case.score for case in scored]))
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_trained_beats_untrained(bundle: str, tmp_path: Path) -> None:
+    workflow = open_config(copy_bundle(bundle, tmp_path), "train", **_quick_values(bundle), **_no_pictures(bundle))
+    try:
+        before = _auroc(workflow)
+    except RuntimeError:  # nothing can be scored before it has been fitted
+        before = 0.5
+    try:
+        workflow.run()
+        after = _auroc(workflow)
+    finally:
+        set_determinism(None)
+    print(f"{bundle}: AUROC {before:.3f} before, {after:.3f} after")
+    assert after >= max(0.75, before + 0.1)

@@ -1,0 +1,63 @@
+"""Batches of volumes become batches of slices."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from medad_plugins.engines import SliceBatch
+from medad_plugins.engines.slices import cut_slices
+
+VOLUMES = torch.arange(2 * 1 * 3 * 4 * 5, dtype=torch.float32).reshape(2, 1, 3, 4, 5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_all_slices_in_order_volume_by_volume(axis: int) -> None:
+    found = cut_slices(VOLUMES, axis)
+    expected = [volume.select(1 + axis, i) for volume in VOLUMES for i in range(VOLUMES.shape[2 + axis])]
+    assert torch.equal(found, torch.stack(expected))
+
+
+def test_drawn_slices_are_different_ones_of_their_volume() -> None:
+    torch.manual_seed(0)
+    for _ in range(5):
+        found = cut_slices(VOLUMES, 2, 4)
+        assert found.shape == (8, 1, 3, 4)
+        for volume, own in zip(VOLUMES, found.reshape(2, 4, 1, 3, 4), strict=True):
+            places = [int(one[0, 0, 0] - volume[0, 0, 0, 0]) for one in own]
+            assert len(set(places)) == 4 and set(places) <= set(range(5))
+            assert all(torch.equal(one, volume[..., place]) for one, place in zip(own, places, strict=True))
+
+
+def test_more_slices_than_there_are_repeat_evenly_and_the_seed_decides() -> None:
+    torch.manual_seed(4)
+    first = cut_slices(VOLUMES, 0, 7)
+    counts = torch.stack([(first[:7] == VOLUMES[0, :, i]).flatten(1).all(1).sum() for i in range(3)])
+    assert sorted(counts.tolist()) == [2, 2, 3]
+    torch.manual_seed(4)
+    assert torch.equal(cut_slices(VOLUMES, 0, 7), first)
+    assert not torch.equal(cut_slices(VOLUMES, 0, 7), first)
+
+
+def test_a_batch_is_cut_or_left_as_it_is() -> None:
+    batch = {"image": MetaTensor(VOLUMES), "label": torch.zeros(2)}
+    image, label = SliceBatch()(batch)
+    assert type(image) is torch.Tensor and torch.equal(image, VOLUMES) and torch.equal(label, torch.zeros(2))
+    assert SliceBatch(1)(batch)[0].shape == (8, 1, 3, 5)
+    assert SliceBatch(1, 2)({"image": VOLUMES})[0].shape == (4, 1, 3, 5)
+
+
+def test_targets_are_cut_where_their_images_are() -> None:
+    batch = {"image": VOLUMES, "target": MetaTensor(torch.cat([-VOLUMES, VOLUMES + 1], 1)), "label": torch.zeros(2)}
+    torch.manual_seed(0)
+    for axis, count in ((0, None), (2, 3)):
+        image, target = SliceBatch(axis, count, "target")(batch)
+        assert image.shape[1:2] == (1,) and torch.equal(target, torch.cat([-image, image + 1], 1))
+    image, target = SliceBatch(target_key="target")(batch)
+    assert torch.equal(image, VOLUMES) and target.shape == (2, 2, 3, 4, 5)
+
+
+def test_no_slices_at_all_are_refused() -> None:
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        SliceBatch(0, 0)
