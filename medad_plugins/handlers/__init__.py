@@ -7,6 +7,7 @@ from medad_plugins.handlers.evaluation import EvaluationReport
 from medad_plugins.handlers.metrics import Detection, Localization
 from medad_plugins.handlers.progress import InferenceProgress, TrainingProgress
 from medad_plugins.handlers.results import ResultsTable
+from medad_plugins.handlers.selection import KeepBest
 from medad_plugins.handlers.training import ClipGradients, ResumableCheckpoint
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Detection",
     "EvaluationReport",
     "InferenceProgress",
+    "KeepBest",
     "Localization",
     "ResultsTable",
     "ResumableCheckpoint",

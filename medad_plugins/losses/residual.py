@@ -16,12 +16,16 @@ class ResidualLoss(nn.Module):
         residual: ``"l1"``, ``"l2"`` or ``"ssim"``, see `medad_plugins.scorers.residual_map`.
 
     Shape:
-        two tensors ``(B, C, *spatial)``, intensities 0..1, to a scalar.
+        two tensors ``(B, C, *spatial)``, intensities 0..1, to a scalar; or the pair ``(reconstruction, image)`` of them
+        from a network whose engine gives no scan as the target.
     """
 
     def __init__(self, residual: str = "l2") -> None:
         super().__init__()
         self.residual = residual
 
-    def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+    def forward(self, reconstruction: Tensor | tuple[Tensor, Tensor], image: Tensor | None = None) -> Tensor:
+        if not isinstance(reconstruction, Tensor):
+            reconstruction, image = reconstruction
+        assert image is not None
         return residual_map(reconstruction, image, self.residual).mean()

@@ -18,6 +18,12 @@ def test_l1_and_l2_are_torchs(size: tuple[int, ...]) -> None:
     assert torch.equal(ResidualLoss()(reconstruction, image), ResidualLoss("l2")(reconstruction, image))
 
 
+def test_the_pair_of_a_network_is_taken_as_it_is() -> None:
+    reconstruction, image = torch.rand(2, 3, 6, 7), torch.rand(2, 3, 6, 7)
+    loss = ResidualLoss("l1")
+    assert torch.equal(loss((reconstruction, image), None), loss(reconstruction, image))
+
+
 def test_ssim_is_the_mean_of_the_map_and_can_be_learnt() -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(2, 1, 12, 12, generator=generator)

@@ -189,14 +189,14 @@ def test_scripted_it_gives_the_same_map(network: EDC) -> None:
 
 
 def test_volumes() -> None:
-    network, image = _edc(3).train(), _scan(17, 12, 9)
+    network, image = _edc(3).train(), _scan(33, 12, 9)
     with torch.no_grad():
         assert 0 < GlobalCosineLoss()(network(image)).item() < 3
         network.eval()
         anomaly_map = network(image)
-    assert anomaly_map.shape == (2, 1, 17, 12, 9)
+    assert anomaly_map.shape == (2, 1, 33, 12, 9)
     fine = _stride_4_map(network, image)
-    assert fine.shape == (2, 1, 5, 3, 3)
+    assert fine.shape == (2, 1, 9, 3, 3)
     torch.testing.assert_close(network.pool(anomaly_map), fine.amax((1, 2, 3, 4)), rtol=1e-5, atol=1e-6)
 
 

@@ -13,6 +13,7 @@ from scipy.spatial.distance import mahalanobis
 from torch import Tensor
 from torch.nn import functional
 
+from medad_plugins.errors import InputError
 from medad_plugins.networks import PaDiM, PatchGaussians
 
 
@@ -97,17 +98,21 @@ def test_a_second_fit_begins_anew() -> None:
     torch.testing.assert_close(gaussians.whitening, fresh.whitening)
 
 
-def test_less_scans_than_dimensions_still_give_distances() -> None:
+def test_less_scans_than_dimensions_still_give_distances_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
     normal = torch.randn(3, 2, 20, generator=torch.Generator().manual_seed(0))
     assert bool(torch.isfinite(_fitted(normal)(normal)).all())
+    (message,) = caplog.messages
+    assert message.startswith("covariances of 20 dimensions are fitted to 3 normal scans and rest on their regularis")
+    _fitted(_patches(23))
+    assert caplog.messages == [message], "enough scans are not worth a word"
 
 
 def test_one_scan_is_not_enough() -> None:
     gaussians = PatchGaussians()
-    with pytest.raises(RuntimeError, match="at least two normal scans, got 0"):
+    with pytest.raises(InputError, match="at least two normal scans .found 0.; list more"):
         gaussians.fit()
     gaussians.collect(_patches(1))
-    with pytest.raises(RuntimeError, match="at least two normal scans, got 1"):
+    with pytest.raises(InputError, match="at least two normal scans .found 1."):
         gaussians.fit()
 
 
@@ -198,6 +203,29 @@ def test_channels_are_fixed_by_their_seed() -> None:
     assert one == selection(2) != other
     assert len(one) == len(set(one)) == 100 and one == sorted(one)
     assert min(other) >= 0 and 64 + 128 < max(other) < 64 + 128 + 256
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_taps_of_which_no_channel_was_drawn(weights: str, stage: int) -> None:
+    network = PaDiM(2, 1, "resnet10", weights=weights, dimensions=2, finest_stage=stage)
+    image = _scans(32, 32, batch=1)
+    everything = [
+        tap.repeat_interleave(2**k, 2).repeat_interleave(2**k, 3)
+        for k, tap in enumerate(network.features(image)[stage - 1 :])
+    ]
+    # of the finest tap nothing, of one in the middle nothing
+    for selection in ([64, 200], [3, 447]) if stage == 1 else ([0, 255],):
+        network.load_state_dict({**network.state_dict(), "selection": torch.tensor(selection)})
+        patches, grid = network.embed(image)
+        expected = torch.cat(everything, 1)[:, selection].flatten(2).transpose(1, 2)
+        assert grid == list(everything[0].shape[2:])
+        torch.testing.assert_close(patches, expected)
+
+
+def test_an_image_smaller_than_the_deepest_stride(weights: str) -> None:
+    network = PaDiM(2, 1, "resnet10", weights=weights, dimensions=4)
+    with pytest.raises(InputError, match=r"at least 16 pixels along an edge, found 12 x 15.; raise --image_size"):
+        network.collect(_scans(12, 15))
 
 
 def test_features_are_frozen_whatever_the_mode(network: PaDiM) -> None:

@@ -112,3 +112,108 @@ def test_initialisation_and_momentum() -> None:
         if isinstance(module, nn.BatchNorm2d):
             assert module.momentum == 0.02
             assert bool((module.weight == 1).all()) and bool((module.bias == 0).all())
+
+
+def _transposed_written_out(block: DecoderBlock, x: Tensor, size: list[int]) -> Tensor:
+    """The block of reverse distillation: a 2x2 transposed convolution of stride 2 where the grid is doubled."""
+    state = block.state_dict()
+    plane = x.dim() == 4
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        mean, var, weight, bias = (state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+        return functional.batch_norm(x, mean, var, weight, bias)
+
+    def conv(name: str, x: Tensor) -> Tensor:
+        kernel = state[f"{name}.weight"]
+        return (functional.conv2d if plane else functional.conv3d)(x, kernel, padding=kernel.shape[-1] // 2)
+
+    def double(name: str, x: Tensor) -> Tensor:
+        # each voxel becomes a block of 2 x 2 (x 2), none overlapping another
+        kernel = state[f"{name}.weight"]
+        out = torch.einsum("bchw,cdij->bdhiwj" if plane else "bchwz,cdijk->bdhiwjzk", x, kernel)
+        out = out.reshape(x.shape[0], kernel.shape[1], *[2 * edge for edge in x.shape[2:]])
+        if list(out.shape[2:]) != size:
+            out = functional.interpolate(out, size, mode="bilinear" if plane else "trilinear", align_corners=False)
+        return out
+
+    grows, bottleneck = "shortcut.weight" in state, "expand.1.weight" in state
+    if bottleneck:
+        out = norm("bn1", conv("conv1", x)).relu()
+        out = norm("bn2", double("conv2", out) if grows else conv("conv2", out)).relu()
+        out = norm("expand.2", conv("expand.1", out))
+    else:
+        out = norm("bn1", double("conv1", x) if grows else conv("conv1", x)).relu()
+        out = norm("bn2", conv("conv2", out))
+    return (out + (norm("shortcut_norm", double("shortcut", x)) if grows else x)).relu()
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("expansion", [1, 4])
+@pytest.mark.parametrize("size", ["double", "odd", "same"])
+def test_transposed_block_is_that_of_its_description(spatial_dims: int, expansion: int, size: str) -> None:
+    torch.manual_seed(0)
+    grid = [3, 4, 3][:spatial_dims]
+    goal = {"double": [2 * edge for edge in grid], "odd": [2 * edge - 1 for edge in grid], "same": grid}[size]
+    in_channels = 3 * expansion if size == "same" else 5
+    width = 2 if expansion > 1 else 1  # a basic block has no inner width of its own
+    block = DecoderBlock(spatial_dims, in_channels, 3, expansion, size != "same", 0.1, "transposed", width)
+    vary_norms(block)
+    block.eval()
+    x = torch.rand(2, in_channels, *grid)
+    with torch.no_grad():
+        out = block(x, goal)
+        torch.testing.assert_close(out, _transposed_written_out(block, x, goal), rtol=1e-5, atol=1e-5)
+    assert out.shape == (2, 3 * expansion, *goal)
+    kinds = [m for m in block.modules() if isinstance(m, nn.ConvTranspose2d | nn.ConvTranspose3d)]
+    assert len(kinds) == (0 if size == "same" else 2)
+
+
+@pytest.mark.parametrize("upsampling", ["interpolate", "transposed"])
+def test_blocks_are_counted_from_the_deepest_stage(upsampling: str) -> None:
+    with torch.device("meta"):
+        decoder = ResidualDecoder("resnet34", upsampling=upsampling, blocks=(3, 4, 6))
+    assert [len(stage.blocks) for stage in decoder.stages] == [3, 4, 6]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 90), (20, 33, 17)])
+def test_transposed_decoder_gives_the_shapes_of_the_taps(size: tuple[int, ...]) -> None:
+    taps, deepest = _sizes(size)
+    torch.manual_seed(0)
+    decoder = ResidualDecoder("resnet10", len(size), upsampling="transposed").eval()
+    x = torch.rand(2, 512, *deepest)
+    with torch.no_grad():
+        finest_first = decoder(x, taps)
+        assert [list(tap.shape[2:]) for tap in finest_first] == taps
+        for stage, grid, expected in zip(decoder.stages, taps[::-1], finest_first[::-1], strict=True):
+            for block in stage.blocks:  # type: ignore[union-attr]
+                assert isinstance(block, DecoderBlock)
+                x = _transposed_written_out(block, x, grid)
+            torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
+    transposed = nn.ConvTranspose2d if len(size) == 2 else nn.ConvTranspose3d
+    for module in decoder.modules():
+        if isinstance(module, transposed):
+            fan = module.weight[:, 0].numel()
+            assert float(module.weight.detach().std()) == pytest.approx((2 / fan) ** 0.5, rel=0.05)
+
+
+def test_skips_reach_the_next_stage_and_not_what_is_returned() -> None:
+    torch.manual_seed(0)
+    decoder = ResidualDecoder("resnet10").eval()
+    taps, deepest = _sizes((64, 64))
+    x = torch.rand(1, 512, *deepest)
+    skips = [torch.rand(1, 256, 4, 4), torch.rand(1, 128, 8, 8)]
+    with torch.no_grad():
+        plain, skipped, first_only = decoder(x, taps), decoder(x, taps, skips), decoder(x, taps, skips[:1])
+        assert torch.equal(plain[2], skipped[2])
+        second = decoder.stages[1](plain[2] + skips[0], taps[1])
+        torch.testing.assert_close(skipped[1], second, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(first_only[1], second, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(skipped[0], decoder.stages[2](second + skips[1], taps[0]), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(first_only[0], decoder.stages[2](second, taps[0]), rtol=1e-5, atol=1e-5)
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match="upsampling must be one of .*, got 'nearest'"):
+        ResidualDecoder("resnet10", upsampling="nearest")
+    with pytest.raises(ValueError, match="blocks must be given for three stages, got 2"):
+        ResidualDecoder("resnet10", blocks=(1, 1))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from synthesis.textured_scans import SHAPES, body, scan
 
 from medad_plugins.synthesis import (
     Ball,
@@ -30,6 +29,7 @@ from medad_plugins.synthesis import (
     Uniform,
 )
 from medad_plugins.synthesis.noise import perlin_noise
+from synthesis.textured_scans import SHAPES, body, scan
 
 BOTH = pytest.mark.parametrize("spatial_dims", [2, 3])
 

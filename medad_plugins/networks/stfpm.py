@@ -1,0 +1,51 @@
+"""Student-teacher feature pyramid matching."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.scorers import CosineMapFusion
+
+__all__ = ["STFPM"]
+
+
+class STFPM(AnomalyNetwork):
+    """STFPM: a student of the teacher's architecture learns the frozen, pretrained teacher's features of normal scans.
+
+    Trained with `medad_plugins.losses.LocalCosineLoss`, doubled. The student starts at random and has seen nothing but
+    normal scans: where its features differ from the teacher's in angle at all three scales, the scan is abnormal.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``resnet18``.
+        weights: of the teacher: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is
+            not needed.
+        reduction: image score, see `medad_plugins.scorers.MapPool`.
+
+    Reference:
+        Wang et al., "Student-Teacher Feature Pyramid Matching for Anomaly Detection", BMVC 2021.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        backbone: str = "resnet18",
+        weights: str = "imagenet",
+        reduction: str | float = "max",
+    ) -> None:
+        super().__init__(reduction)
+        self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
+        self.student = ResNetTaps(backbone, spatial_dims, in_channels, stages=3)
+        self.fusion = CosineMapFusion(spatial_dims, self.pool, "product", keep_score="none")
+
+    def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Student's and teacher's feature maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
+        return self.student(image), self.teacher(image)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """Product over three scales of one minus the cosine of both features, interpolated to the image, 0..1."""
+        return self.fusion(self.student(image), self.teacher(image), image.shape[2:])
