@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from monai.data import Dataset, MetaTensor
-from synthesis.textured_scans import SHAPES, body, cases, scan
 
 from medad_plugins.data import IterationLoader
 from medad_plugins.errors import InputError
@@ -26,6 +25,7 @@ from medad_plugins.synthesis import (
     Uniform,
     published,
 )
+from synthesis.textured_scans import SHAPES, body, cases, scan
 
 RECIPES: list[Recipe] = [
     published.fpi(),
