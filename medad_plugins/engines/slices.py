@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,13 +37,19 @@ class SliceBatch:
     Args:
         slice_axis: axis along which volumes are cut, 0, 1 or 2; None leaves scans whole.
         count: slices drawn of each volume at an iteration; None takes all, as fitting methods want.
-        target_key: key of a target ``(B, K, *spatial)`` that is cut in the same places; None takes what MONAI takes.
+        target_key: key of a target ``(B, K, *spatial)`` that is cut in the same places, or several keys, whose targets
+            are then a tuple; None takes what MONAI takes.
 
     Shape:
         a batch with ``image`` ``(B, C, *spatial)`` to ``(B * count, C, *slice)`` and the target.
     """
 
-    def __init__(self, slice_axis: int | None = None, count: int | None = None, target_key: str | None = None) -> None:
+    def __init__(
+        self,
+        slice_axis: int | None = None,
+        count: int | None = None,
+        target_key: str | Sequence[str] | None = None,
+    ) -> None:
         if count is not None and count < 1:
             raise ValueError(f"count must be at least 1, got {count}.")
         self.slice_axis, self.count, self.target_key = slice_axis, count, target_key
@@ -52,11 +59,18 @@ class SliceBatch:
     ) -> tuple[Tensor, Any]:
         image, target = default_prepare_batch(batchdata, device, non_blocking, **kwargs)[:2]
         image = image.as_tensor() if hasattr(image, "as_tensor") else image
-        if self.target_key is not None:
-            target = torch.as_tensor(batchdata[self.target_key]).to(image, non_blocking=non_blocking)
-        if self.slice_axis is None:
-            return image, target
         if self.target_key is None:
-            return cut_slices(image, self.slice_axis, self.count), target
-        both = cut_slices(torch.cat([image, torch.as_tensor(target)], 1), self.slice_axis, self.count)
-        return both[:, : image.shape[1]], both[:, image.shape[1] :]
+            return image if self.slice_axis is None else cut_slices(image, self.slice_axis, self.count), target
+        keys = [self.target_key] if isinstance(self.target_key, str) else list(self.target_key)
+        targets = [_plain(batchdata[key]).to(image, non_blocking=non_blocking) for key in keys]
+        if self.slice_axis is not None:
+            # as channels of one volume, so that all are cut in the same places
+            cut = cut_slices(torch.cat([image, *targets], 1), self.slice_axis, self.count)
+            image, *targets = cut.split([image.shape[1], *(target.shape[1] for target in targets)], 1)
+        return image, targets[0] if isinstance(self.target_key, str) else tuple(targets)
+
+
+def _plain(value: Any) -> Tensor:
+    """A tensor without MONAI's metadata."""
+    tensor: Tensor = value.as_tensor() if hasattr(value, "as_tensor") else torch.as_tensor(value)
+    return tensor

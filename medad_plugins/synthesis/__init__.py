@@ -7,6 +7,7 @@ from medad_plugins.synthesis.body import FindBodyd
 from medad_plugins.synthesis.contents import AddNoise, Blur, Gamma, IntensityJitter, MatchRange
 from medad_plugins.synthesis.host import Host, Region
 from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Logistic
+from medad_plugins.synthesis.made_dataset import made_dataset
 from medad_plugins.synthesis.noisy_copy import NoisyCopyd
 from medad_plugins.synthesis.recipe import MadeAnomaly, Recipe
 from medad_plugins.synthesis.regions import CombinedRegion, NoiseRegion, PlacedRegion, SoftRegion
@@ -67,5 +68,6 @@ __all__ = [
     "SynthesizeAnomalyd",
     "Uniform",
     "fractal_noise",
+    "made_dataset",
     "simplex_noise",
 ]

@@ -70,6 +70,11 @@ class Recipe:
     count: Sampler | None = None
     tolerance: float = 1e-3
 
+    @property
+    def takes_foreign(self) -> bool:
+        """Whether it needs other scans."""
+        return self.source is not None and getattr(self.source, "takes_foreign", True)
+
     def __call__(self, rng: RandomState, host: Host, foreign: Foreign) -> MadeAnomaly:
         """Make an anomaly in the host; where no region can be found, nothing changes and the mask is empty."""
         image = host.image.copy()

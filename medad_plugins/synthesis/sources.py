@@ -65,7 +65,10 @@ class Foreign(Protocol):
 
 
 class Source(Protocol):
-    """Content ``(C, *box)`` for a region; None where no place for it could be found."""
+    """Content ``(C, *box)`` for a region; None where no place for it could be found.
+
+    One that never asks for another scan says so by an attribute ``takes_foreign = False``.
+    """
 
     def __call__(
         self, rng: RandomState, host: Host, region: Region, foreign: Foreign
@@ -101,6 +104,8 @@ def _cut(
 
 class SameElsewhere:
     """Another place of the same scan, as CutPaste has it."""
+
+    takes_foreign = False
 
     def __call__(self, rng: RandomState, host: Host, region: Region, foreign: Foreign) -> NDArray[np.float32] | None:
         return _cut(host.image, rng, region, 1.0, 0.0)
@@ -147,6 +152,8 @@ class ConstantContent:
         value: draws it, on the image's scale.
     """
 
+    takes_foreign = False
+
     def __init__(self, value: Sampler = Uniform(0, 1)) -> None:
         self.value = value
 
@@ -162,6 +169,8 @@ class NoiseContent:
         mean: draws its mean.
         sd: draws its standard deviation.
     """
+
+    takes_foreign = False
 
     def __init__(self, mean: Sampler = Uniform(0, 1), sd: Sampler = Uniform(0.05, 0.3)) -> None:
         self.mean, self.sd = mean, sd

@@ -50,7 +50,8 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
     Adds to a case (the first of several keys):
         ``clean``: the image as it came. ``mask``: ``(1, *spatial)`` float32, 1 where it was changed. ``target``:
         ``(1, *spatial)`` float32, 0..1. ``is_anomalous``: 0 or 1. ``pseudo_class``: how many regions changed something.
-        ``synthesis``: the record, JSON, empty where nothing was made.
+        ``recipe_index``: 0 where nothing was made, else one more than the recipe's place in the list. ``synthesis``: the
+        record, JSON, empty where nothing was made.
 
     Raises:
         InputError: if images of the case or of the pool do not fit each other, or a needed pool is missing.
@@ -101,9 +102,9 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
     def _made(self, case: dict[Any, Any], seed: int | None) -> dict[Any, Any]:
         first = self.keys[0]
         host = self._host(case)
-        anomaly, record = None, ""
+        anomaly, record, index = None, "", 0
         if seed is not None:
-            anomaly, record = self._make(host, seed, str(case["case_id"]) if "case_id" in case else None)
+            anomaly, record, index = self._make(host, seed, str(case["case_id"]) if "case_id" in case else None)
         original = case[first]
         case["clean"] = original.clone() if isinstance(original, torch.Tensor) else np.array(original)
         empty = np.zeros(host.shape, dtype=np.float32)
@@ -114,12 +115,14 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
         case["mask"], case["target"] = torch.from_numpy(mask[None].copy()), torch.from_numpy(target[None].copy())
         case["is_anomalous"] = int(anomaly is not None and anomaly.regions > 0)
         case["pseudo_class"] = 0 if anomaly is None else anomaly.regions
+        case["recipe_index"] = index if case["is_anomalous"] else 0
         case["synthesis"] = record if case["is_anomalous"] else ""
         return case
 
-    def _make(self, host: Host, seed: int, host_id: str | None) -> tuple[MadeAnomaly, str]:
+    def _make(self, host: Host, seed: int, host_id: str | None) -> tuple[MadeAnomaly, str, int]:
         rng = RandomState(seed)
-        recipe = self.recipes[int(rng.choice(len(self.recipes), p=self.chances))]
+        index = int(rng.choice(len(self.recipes), p=self.chances))
+        recipe = self.recipes[index]
         sources: list[str] = []
 
         def foreign() -> NDArray[np.float32]:
@@ -150,7 +153,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
             "boxes": anomaly.boxes,
             "factor": round(anomaly.factor, 6),
         }
-        return anomaly, json.dumps(record)
+        return anomaly, json.dumps(record), index + 1
 
     def _host(self, case: Mapping[Any, Any]) -> Host:
         first = case[self.keys[0]]

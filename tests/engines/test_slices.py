@@ -61,3 +61,12 @@ def test_targets_are_cut_where_their_images_are() -> None:
 def test_no_slices_at_all_are_refused() -> None:
     with pytest.raises(ValueError, match="count must be at least 1"):
         SliceBatch(0, 0)
+
+
+def test_several_targets_are_cut_together_and_come_in_their_order() -> None:
+    batch = {"image": VOLUMES, "clean": torch.cat([-VOLUMES, VOLUMES + 1], 1), "mask": VOLUMES * 2, "label": 0}
+    torch.manual_seed(0)
+    image, (mask, clean) = SliceBatch(1, 2, ["mask", "clean"])(batch)
+    assert image.shape == mask.shape == (4, 1, 3, 5) and torch.equal(mask, image * 2)
+    assert torch.equal(clean, torch.cat([-image, image + 1], 1))
+    assert [one.shape[1] for one in SliceBatch(target_key=["clean", "mask"])(batch)[1]] == [2, 1]

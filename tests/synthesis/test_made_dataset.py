@@ -1,0 +1,49 @@
+"""The training set of scans with made anomalies, from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityd
+
+from medad_plugins.data import Case, IterationLoader
+from medad_plugins.errors import InputError
+from medad_plugins.synthesis import made_dataset
+from medad_plugins.synthesis.published import cutpaste, nsa, pii
+
+PREPARE = Compose([LoadImaged("image", image_only=True), EnsureChannelFirstd("image"), ScaleIntensityd("image")])
+
+
+def _cases(folder: Path, count: int) -> list[Case]:
+    rng = np.random.RandomState(0)
+    cases = []
+    for number in range(count):
+        scan = np.zeros((48, 48))
+        scan[8:40, 8:40] = rng.rand(32, 32) + 0.5
+        np.save(folder / f"{number}.npy", scan)
+        cases.append({"image": str(folder / f"{number}.npy"), "case_id": str(number)})
+    return cases
+
+
+def test_a_share_has_anomalies_and_the_same_seed_the_same_ones(tmp_path: Path) -> None:
+    data = made_dataset(_cases(tmp_path, 6), PREPARE, [pii(), cutpaste("box"), nsa()], prob=0.5, in_body=True)
+    batches = [list(IterationLoader(data, 16, 4, seed=3, num_workers=workers)) for workers in (0, 2)]
+    for first, second in zip(*batches, strict=True):
+        assert torch.equal(first["image"], second["image"]) and first["synthesis"] == second["synthesis"]
+    made = torch.cat([batch["is_anomalous"] for batch in batches[0]]).bool()
+    kinds = torch.cat([batch["recipe_index"] for batch in batches[0]])
+    assert 0.3 < made.float().mean() < 0.7
+    assert set(kinds[made].tolist()) == {1, 2, 3} and set(kinds[~made].tolist()) == {0}
+    mask = torch.cat([batch["mask"] for batch in batches[0]]).bool()
+    body = torch.cat([torch.as_tensor(batch["body"]) for batch in batches[0]]).bool()
+    assert not (mask & ~body).any() and torch.equal(mask.flatten(1).any(1), made)
+
+
+def test_one_scan_is_enough_for_recipes_that_take_nothing_foreign(tmp_path: Path) -> None:
+    cases = _cases(tmp_path, 1)
+    assert made_dataset(cases, PREPARE, [cutpaste("scar")], prob=1)[0]["is_anomalous"] == 1
+    with pytest.raises(InputError, match=r"need other scans.*at least 2 normal cases.*found 1"):
+        made_dataset(cases, PREPARE, [cutpaste("scar"), pii()])
