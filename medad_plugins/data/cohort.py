@@ -32,11 +32,13 @@ class Cohort:
         seed: draws the held-out normal cases where the list has none in its split val.
         validation_fraction: share of the normal training cases to hold out then, more than 0 and less than 1.
         where: ``column=value`` limits the test set to the rows of a list that have this value, e.g. ``rep=1``.
+        selection: hold out a fifth of the normal training cases besides, to choose weights by.
 
     Attributes:
         name: the data folder's name, with the list's where it is not the usual one.
         train: normal cases to train on.
         validation: normal cases to calibrate on, never trained on.
+        selection: normal cases to choose weights by, neither trained nor calibrated on; empty unless asked for.
         labelled_validation: normal and abnormal cases of the list's split val, to choose an F1 threshold on as the
             survey does; empty where it has not both.
         test: all cases of the split test; empty where the list has no splits.
@@ -54,6 +56,7 @@ class Cohort:
         seed: int = 0,
         validation_fraction: float = 0.15,
         where: str = "",
+        selection: bool = False,
     ) -> None:
         source = _source(dataset_dir, datalist, spatial_dims)
         if source.path is None:
@@ -88,19 +91,24 @@ class Cohort:
         if not held_out:
             train, held_out = hold_out(train, validation_fraction, seed)
             self._origin = f"drawn from train{_by_group(train)} with seed {seed}"
+        chosen_by: list[Case] = []
+        if selection:
+            train, chosen_by = hold_out(train, 0.2, seed)
         self._left_out = len(by_split["train"]) - len(_normal(by_split["train"]))
         self._unused = len(by_split["val"]) - len(_normal(by_split["val"]))
         self.name = source.name
         self.train = same_keys(train)
+        self.selection = same_keys(chosen_by)
         self.validation = same_keys([case | {"split": "val"} for case in held_out])
         self.labelled_validation = _of_both_classes(by_split["val"])
         self.test = same_keys(_matching(by_split["test"], where, path) if where else by_split["test"])
 
     def describe(self) -> str:
         """One or two lines: the data, how many cases of each kind, and where the held-out ones come from."""
+        chosen_by = f"{len(self.selection)} to choose the weights by, " if self.selection else ""
         text = (
-            f"{self.name}: {len(self.train)} normal cases to train on, {len(self.validation)} held-out normal cases "
-            f"({self._origin}), test set of {_count(self.test)}."
+            f"{self.name}: {len(self.train)} normal cases to train on, {chosen_by}{len(self.validation)} held-out normal "
+            f"cases ({self._origin}), test set of {_count(self.test)}."
         )
         if self._left_out or self._unused:
             text += (

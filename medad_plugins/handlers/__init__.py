@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.handlers.calibration import CalibrateAndSave, TestAtEnd
 from medad_plugins.handlers.evaluation import EvaluationReport
+from medad_plugins.handlers.learning_rate import StepLearningRate
 from medad_plugins.handlers.metrics import Detection, Localization
 from medad_plugins.handlers.progress import InferenceProgress, TrainingProgress
 from medad_plugins.handlers.results import ResultsTable
@@ -20,6 +21,7 @@ __all__ = [
     "Localization",
     "ResultsTable",
     "ResumableCheckpoint",
+    "StepLearningRate",
     "TestAtEnd",
     "TrainingProgress",
 ]

@@ -4,98 +4,107 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor
 
-from medad_plugins.engines import gather_list, score_cases
+from medad_plugins.data import Case
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder, read_torch
+from medad_plugins.handlers.selection_criteria import Criterion, selection_criterion
 from medad_plugins.networks import AnomalyNetwork
+from medad_plugins.synthesis import Recipe
 
 __all__ = ["KeepBest"]
 
 logger = logging.getLogger(__name__)
 
-_ENTRIES = {"model", "mean", "iteration"}
+_ENTRIES = {"model", "value", "iteration"}
 
 
 class KeepBest:
-    """At the end, gives the network the weights back with which held-out normal scans looked most normal.
+    """At the end, gives the network the best of the weights back that it had at the ends of the engine's epochs.
 
-    After every epoch of the engine, the mean of their anomaly maps is taken. The cases must be neither trained on nor
-    those that the decisions are calibrated on, whose scores would come out too low. Of several ranks each scores its
-    share, and all decide alike. It stands before `ResumableCheckpoint` and before what takes over the network at the
-    end: handlers run in their order.
+    The cases must be neither trained on nor those that the decisions are calibrated on, whose scores would come out
+    too low. Of several ranks each judges its share, and all decide alike. It stands before `ResumableCheckpoint` and
+    before what takes over the network at the end: handlers run in their order.
 
     Args:
         path: file that the best weights so far are kept in until the end, for a training that is stopped and resumed.
         network: what is trained.
-        loader: batches of held-out normal cases, each on one rank, e.g. of `medad_plugins.data.FaultTolerantLoader`.
+        by: ``"last"`` keeps the last weights and does nothing; ``"normal"`` is `NormalMaps`, ``"made"`` is
+            `MadeAnomalies` with the published recipes that are not ``taught``; or a criterion of your own.
+        cases: held-out normal cases, e.g. ``selection`` of `medad_plugins.data.Cohort`.
+        preprocessing: of a case.
         inferer: how the network is called.
+        taught: recipes of made anomalies that the network is trained with.
         resume: go on from ``path`` where it exists.
 
     Raises:
-        InputError: if the file is of something else, or no held-out case can be scored.
+        InputError: if ``by`` is unknown, the file is of something else, or no held-out case can be judged.
     """
 
     def __init__(
         self,
         path: str | Path,
         network: AnomalyNetwork,
-        loader: Iterable[dict[str, Any]],
+        by: str | Criterion = "last",
+        cases: Sequence[Case] = (),
+        preprocessing: Callable[..., Any] = dict,
         inferer: Inferer | None = None,
+        taught: Sequence[Recipe] = (),
         resume: bool = False,
     ) -> None:
-        self.path, self.network, self.loader, self.inferer, self.resume = Path(path), network, loader, inferer, resume
+        self.path, self.network, self.resume = Path(path), network, resume
+        self.inferer = SimpleInferer() if inferer is None else inferer
+        self.criterion = selection_criterion(by, cases, preprocessing, taught) if isinstance(by, str) else by
         self._forget()
 
     def _forget(self) -> None:
-        self.mean, self.iteration = math.inf, 0
+        self.value, self.iteration = -math.inf, 0
         self.weights: dict[str, Tensor] = {}
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
+        if self.criterion is None:
+            return
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
-        engine.add_event_handler(Events.COMPLETED, self._give_back)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._judge, self.criterion)
+        engine.add_event_handler(Events.COMPLETED, self._give_back, self.criterion)
 
     def _start(self, engine: Engine) -> None:
         output_folder(self.path.parent)
         self._forget()
+        if self.criterion is not None:
+            self.criterion.prepare()
         if not (self.resume and self.path.is_file()):
             return
         saved = read_torch(self.path, "file of the best weights so far", "leave out --resume")
         if not isinstance(saved, dict) or not saved.keys() >= _ENTRIES:
             raise InputError("the file holds no best weights", where=self.path, todo="leave out --resume")
-        self.mean, self.iteration, self.weights = saved["mean"], saved["iteration"], saved["model"]
+        self.value, self.iteration, self.weights = saved["value"], saved["iteration"], saved["model"]
 
-    def _judge(self, engine: Engine) -> None:
-        own = [float(case.anomaly_map.mean()) for case in score_cases(self.network, self.loader, self.inferer)]
-        means = gather_list(own)
-        if not means:
-            raise InputError("no held-out normal case could be read, so there is nothing to choose the weights by")
-        mean = math.fsum(means) / len(means)
-        if not mean < self.mean:  # nor is it where the training diverged
+    def _judge(self, engine: Engine, criterion: Criterion) -> None:
+        value = criterion(self.network, self.inferer)
+        logger.debug("iteration %d: %.4f", engine.state.iteration, value)
+        if not value > self.value:  # nor is it where the training diverged
             return
-        self.mean, self.iteration = mean, engine.state.iteration
+        self.value, self.iteration = value, engine.state.iteration
         self.weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         if idist.get_rank() == 0:
             with atomic_path(self.path) as temporary:
-                torch.save({"model": self.weights, "mean": mean, "iteration": self.iteration}, temporary)
+                torch.save({"model": self.weights, "value": value, "iteration": self.iteration}, temporary)
 
-    def _give_back(self, engine: Engine) -> None:
+    def _give_back(self, engine: Engine, criterion: Criterion) -> None:
         if self.weights:
             self.network.load_state_dict(self.weights, strict=True)
-            logger.info(
-                "kept the weights of iteration %d: held-out normal scans look most normal to them.", self.iteration
-            )
+            logger.info("kept the weights of iteration %d, %s (%.3g).", self.iteration, criterion.wish, self.value)
         if idist.get_rank() == 0:
             self.path.unlink(missing_ok=True)
         self.weights = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
 from medad_plugins.synthesis.contents import IntensityJitter
 from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Logistic
@@ -11,7 +13,7 @@ from medad_plugins.synthesis.shapes import AreaCuboid, Ball, Cuboid, EllipsoidUn
 from medad_plugins.synthesis.sizes import Geometric, ShiftedGamma, Uniform
 from medad_plugins.synthesis.sources import ForeignElsewhere, ForeignHere, SameElsewhere
 
-__all__ = ["anatpaste", "circle", "cutpaste", "fpi", "many_tasks", "noise_blend", "nsa", "pii"]
+__all__ = ["anatpaste", "circle", "cutpaste", "fpi", "held_out_recipes", "many_tasks", "noise_blend", "nsa", "pii"]
 
 
 def fpi(core: float = 0.8) -> Recipe:
@@ -86,3 +88,13 @@ def noise_blend(opacity: tuple[float, float] = (0.2, 1.0)) -> Recipe:
         opacity: lowest and highest share of what is foreign.
     """
     return Recipe("noise_blend", NoiseRegion(), Mix(Uniform(*opacity)), ForeignElsewhere(), labeller=Binary())
+
+
+def held_out_recipes(taught: Sequence[Recipe] = ()) -> list[Recipe]:
+    """The recipes of this module but for those of the same names as the ones that are trained with.
+
+    Where all are trained with, none is left.
+    """
+    recipes = [nsa(), *many_tasks(), noise_blend(), circle(), cutpaste("scar"), anatpaste(), pii(), cutpaste(), fpi()]
+    names = {recipe.name for recipe in taught}
+    return [recipe for recipe in recipes if recipe.name not in names]

@@ -1,0 +1,67 @@
+"""A second stage: what is fitted to the features of a network once it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import default_prepare_batch
+from monai.inferers import Inferer, SimpleInferer
+from torch import nn
+
+from medad_plugins.engines.distributed import sum_over_ranks
+
+__all__ = ["FitAfterTraining"]
+
+
+class FitAfterTraining:
+    """When the training ends, shows the network its normal scans once more: ``collect(image)`` of each batch, ``fit()``.
+
+    It stands before what calibrates and saves. Of several ranks each collects its share, and the sums that
+    `medad_plugins.scorers.fitted.FittedModule` names as additive are added up.
+
+    Args:
+        network: has ``collect`` and ``fit``; in eval mode while it collects.
+        loader: every normal scan once, e.g. `medad_plugins.data.PassLoader`; a rank's batch may be empty.
+        device: where the network is.
+        prepare_batch: as in MONAI; its first result is collected.
+        inferer: how the network is called.
+        every_epoch: fit at the end of every epoch of the engine, for what judges the network there; it must then stand
+            before that.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loader: Iterable[Any],
+        device: str | torch.device = "cpu",
+        prepare_batch: Callable[..., Any] = default_prepare_batch,
+        inferer: Inferer | None = None,
+        every_epoch: bool = False,
+    ) -> None:
+        self.network, self.loader, self.device = network, loader, device
+        self.prepare_batch, self.inferer, self.every_epoch = prepare_batch, inferer or SimpleInferer(), every_epoch
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED if self.every_epoch else Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        self.collect()
+        sum_over_ranks(self.network)
+        self.network.fit()  # type: ignore[operator]
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Let the network see this process's share of the normal scans, without fitting."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            for batch in self.loader:
+                if batch:
+                    image = self.prepare_batch(batch, self.device, False)[0]
+                    self.inferer(image, self.network.collect)  # type: ignore[arg-type]
+        finally:
+            self.network.train(was_training)
