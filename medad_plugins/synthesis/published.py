@@ -8,12 +8,24 @@ from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, S
 from medad_plugins.synthesis.contents import IntensityJitter
 from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Logistic
 from medad_plugins.synthesis.recipe import Recipe
-from medad_plugins.synthesis.regions import NoiseRegion, PlacedRegion, SoftRegion
+from medad_plugins.synthesis.regions import NoiseRegion, PlacedRegion
 from medad_plugins.synthesis.shapes import AreaCuboid, Ball, Cuboid, EllipsoidUnion, Scar, Sheared
 from medad_plugins.synthesis.sizes import Geometric, ShiftedGamma, Uniform
+from medad_plugins.synthesis.soft_patch import SoftPatch
 from medad_plugins.synthesis.sources import ForeignElsewhere, ForeignHere, SameElsewhere
 
-__all__ = ["anatpaste", "circle", "cutpaste", "fpi", "held_out_recipes", "many_tasks", "noise_blend", "nsa", "pii"]
+__all__ = [
+    "anatpaste",
+    "blob",
+    "circle",
+    "cutpaste",
+    "fpi",
+    "held_out_recipes",
+    "many_tasks",
+    "noise_blend",
+    "nsa",
+    "pii",
+]
 
 
 def fpi(core: float = 0.8) -> Recipe:
@@ -47,7 +59,7 @@ def cutpaste(kind: str = "box") -> Recipe:
 
 def anatpaste() -> Recipe:
     """AnatPaste: CutPaste with a soft edge, inside the body alone (Sato et al., iScience 2023)."""
-    region = SoftRegion(PlacedRegion(AreaCuboid(), centre="body", overlap=0), Uniform(0.5, 7), Uniform(0.59, 1))
+    region = PlacedRegion(SoftPatch(), centre="body", overlap=0, inside_body=True)
     return Recipe("anatpaste", region, Paste(), SameElsewhere(), (IntensityJitter(0.1),))
 
 
@@ -67,6 +79,12 @@ def circle() -> Recipe:
     """Balls of another scan put in without a seam, after CIRCLE (Mueller et al., UNSURE 2023)."""
     region = PlacedRegion(Ball(), centre="normal", spread=0.2, overlap=0.5)
     return Recipe("circle", region, PoissonBlend("weighted"), ForeignElsewhere(Uniform(1, 1)), labeller=Factor())
+
+
+def blob() -> Recipe:
+    """A ball brighter or darker than its surroundings, of this project: no method here is trained with it."""
+    region = PlacedRegion(Ball(Uniform(0.08, 0.16)), centre="body", overlap=0.8, inside_body=True)
+    return Recipe("blob", region, SmoothIntensity(Uniform(0.2, 0.4), Uniform(0.2, 0.5)))
 
 
 def many_tasks() -> list[Recipe]:

@@ -31,7 +31,7 @@ class _Peer:
         elif name == "coreset":
             vectors = torch.from_numpy(np.load(arguments["vectors"]))
             points, picks = random_projection(vectors, 16), [5]
-            while len(picks) < arguments["share"] * len(vectors):
+            while len(picks) < int(arguments["share"] * len(vectors)):
                 picks.append(int(torch.cdist(points, points[picks]).amin(1).argmax()))
             np.save(arguments["features"], points.numpy())
             np.save(arguments["picks"], np.array(picks))
@@ -43,9 +43,16 @@ class _Peer:
 @torch.no_grad()
 def test_the_row_of_a_coreset(tmp_path: Path) -> None:
     comparison = TOOL["Comparison"](_Peer(), tmp_path, torch.zeros(4, 3, 32, 32), 1)
-    row = comparison.coreset(60, 0.2, 2).strip("| ").split(" | ")
+    row = comparison.coreset(60, 0.2, 2, 0).strip("| ").split(" | ")
     assert row[:3] == ["60 x 24", "12", "3.0 s"] and row[5] == "12 of 12"
     assert 0.5 < float(row[-1]) < 2, "both radii are those of greedy selections"
+
+
+@torch.no_grad()
+def test_a_peer_that_is_timed_for_its_first_picks(tmp_path: Path) -> None:
+    comparison = TOOL["Comparison"](_Peer(), tmp_path, torch.zeros(4, 3, 32, 32), 1)
+    row = comparison.coreset(60, 0.2, 1, 4).strip("| ").split(" | ")
+    assert row[:3] == ["60 x 24", "12", "9.0 s, by its first 4"] and row[5] == "4 of 4"
 
 
 def test_images_from_a_folder_and_generated_ones(tmp_path: Path) -> None:

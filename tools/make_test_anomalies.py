@@ -1,0 +1,116 @@
+"""Gives normal scans a test set with made anomalies, to try a method where no lesion is to be had.
+
+    python tools/make_test_anomalies.py --dataset_dir NORMAL_SCANS --output_dir FOLDER [--recipes sink,blob] [--seed 0]
+
+Every normal case of the split test is written twice: as it is (label 0), and with one anomaly (label 1), by the recipes
+in turn, with its mask and the recipe's name as its class. Train and validation cases are listed where they are. What a
+method is trained with is no test of it: name other recipes. tools/synthesis_gallery.py shows them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from medad_plugins.command_line import run_tool
+from medad_plugins.data import find_cases, read_scan
+from medad_plugins.errors import InputError
+from medad_plugins.files import output_folder
+from medad_plugins.synthesis import FindBodyd, Recipe, SynthesizeAnomalyd
+from medad_plugins.synthesis.published import blob, held_out_recipes
+
+__all__ = ["make_anomaly", "make_test_anomalies"]
+
+
+def make_anomaly(scan: NDArray, affine: NDArray, recipes: Sequence[Recipe], seed: int) -> dict[str, Any] | None:
+    """A scan ``(*spatial)`` with an anomaly in its body by the first of the recipes that finds a place for one.
+
+    Returns:
+        ``image`` float32 on the scan's scale, ``mask`` uint8 and ``recipe``; None where none found a place.
+    """
+    low, high = (float(value) for value in np.percentile(scan, (0.5, 99.5)))
+    scale = max(high - low, 1e-6)
+    image = MetaTensor(torch.from_numpy((scan - low) / scale)[None].float(), affine=torch.as_tensor(affine))
+    case = FindBodyd()({"image": image})
+    for recipe in recipes:
+        make = SynthesizeAnomalyd([recipe], prob=1, body_key="body", spatial_dims=scan.ndim)
+        made = make.set_random_state(seed)(case)
+        if made["is_anomalous"]:
+            mask = np.asarray(made["mask"][0]).astype(np.uint8)
+            values = np.asarray(made["image"][0], dtype=np.float32) * scale + low
+            return {"image": np.where(mask, values, scan).astype(np.float32), "mask": mask, "recipe": recipe.name}
+    return None
+
+
+def _chosen(recipes: str | Iterable[str]) -> list[Recipe]:
+    """Recipes that take nothing from other scans, which may be of other sizes."""
+    known = {recipe.name: recipe for recipe in [blob(), *held_out_recipes()] if not recipe.takes_foreign}
+    names = [recipes] if isinstance(recipes, str) else list(recipes)
+    if unknown := [name for name in names if name not in known]:
+        found = ", ".join(unknown)
+        raise InputError("a recipe is not known", where="recipes", expected=f"some of {', '.join(known)}", found=found)
+    return [known[name] for name in names]
+
+
+def make_test_anomalies(
+    dataset_dir: str,
+    output_dir: str,
+    recipes: str | Iterable[str] = ("blob", "sink", "source", "intensity"),
+    datalist: str = "",
+    seed: int = 0,
+) -> None:
+    """Write the data set.
+
+    Args:
+        dataset_dir: folder with a datalist.
+        output_dir: where to write images, masks and ``datalist.csv``.
+        recipes: names of recipes that need no other scan.
+        datalist: the list's name, if not the usual one.
+        seed: of the anomalies.
+    """
+    ways = _chosen(recipes)
+    folder = output_folder(output_dir)
+    for name in ("images", "masks"):
+        output_folder(folder / name)
+    rows: list[tuple[Any, ...]] = []
+    for split in ("train", "val"):
+        for case in find_cases(dataset_dir, datalist, split):
+            rows.append((case["image"], case["label"], "", split, case.get("class", "")))
+    normal = [case for case in find_cases(dataset_dir, datalist, "test") if case["label"] == 0]
+    for number, case in enumerate(normal):
+        scan = read_scan(Path(str(case["image"])))
+        plain = np.asarray(scan.array, dtype=np.float32)
+        turn = number % len(ways)
+        made = make_anomaly(plain, scan.affine, ways[turn:] + ways[:turn], seed + number)
+        if made is None:
+            print(f"no place for an anomaly in {case['case_id']}: left out")
+            continue
+        image, changed, mask = (f"{name}/{case['case_id']}{end}.nii.gz" for name, end in _NAMES)
+        values = made["image"]
+        # both are written, as the source is stored: 8-bit scans and others are scaled differently on reading
+        if scan.stored_bits == 8:
+            plain, values = (np.rint(array.clip(0, 255)).astype(np.uint8) for array in (plain, values))
+        for file, array in ((image, plain), (changed, values), (mask, made["mask"])):
+            nib.save(nib.Nifti1Image(array, scan.affine), folder / file)
+        rows.append((image, 0, "", "test", "normal"))
+        rows.append((changed, 1, mask, "test", made["recipe"]))
+    with (folder / "datalist.csv").open("w", newline="", encoding="utf-8") as file_:
+        writer = csv.writer(file_)
+        writer.writerow(("image", "label", "mask", "split", "class"))
+        writer.writerows(rows)
+    print(f"{len(rows)} rows in {folder / 'datalist.csv'}")
+
+
+_NAMES = (("images", ""), ("images", "_made"), ("masks", "_made"))
+
+
+if __name__ == "__main__":
+    run_tool(make_test_anomalies)
