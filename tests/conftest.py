@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from monai.utils import set_determinism
 
 # the bundles' suites share what they train; a second conftest.py would be a second module of this name
 pytest_plugins = ["trained_bundles"]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # the workers share the processor
+    torch.set_num_threads(1)
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from medad_plugins.benchmark import insert_table, quick_plan, read_plan, run_benchmark
+from medad_plugins.benchmark import card_table, insert_table, quick_plan, read_plan, run_benchmark
 from medad_plugins.command_line import run_tool
 from medad_plugins.errors import InputError
 
@@ -28,6 +28,7 @@ def benchmark(
     seeds: int | Iterable[int] = (),
     bundles_dir: str = str(_BUNDLES),
     write_into: str = "",
+    write_cards: bool = False,
 ) -> None:
     """Run a benchmark, or what is left of it.
 
@@ -41,6 +42,7 @@ def benchmark(
         bundles_dir: where the bundles are.
         write_into: a Markdown document in which to replace the table between the marks
             ``<!-- benchmark: <plan> -->`` and ``<!-- end of benchmark -->``.
+        write_cards: replace each bundle's own lines, between the same marks, in its model card.
     """
     folder = Path(bundles_dir)
     if quick == bool(plan):
@@ -48,10 +50,13 @@ def benchmark(
     chosen = quick_plan(folder) if quick else read_plan(Path(plan), folder)
     chosen = chosen.only(_names(bundles), _names(datasets), [seeds] if isinstance(seeds, int) else tuple(seeds))
     output = Path(output_dir or f"benchmark/{chosen.name}")
-    run_benchmark(chosen, folder, output)
+    rows = run_benchmark(chosen, folder, output)
     if write_into:
         table = (output / "results.md").read_text(encoding="utf-8")
         insert_table(Path(write_into), chosen.name, table)
+    for bundle in chosen.bundles if write_cards else ():
+        if table := card_table(chosen, rows, bundle):
+            insert_table(folder / bundle / "docs" / "README.md", chosen.name, table)
 
 
 def _names(values: str | Iterable[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from medad_plugins.benchmark.survey import survey_figures
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path
 
-__all__ = ["columns", "describe_test_set", "insert_table", "markdown_table", "summary_rows", "write_csv"]
+__all__ = ["card_table", "columns", "describe_test_set", "insert_table", "markdown_table", "summary_rows", "write_csv"]
 
 Row = Mapping[str, Any]
 
@@ -93,6 +93,25 @@ def markdown_table(plan: Plan, rows: Sequence[Row], remarks: Mapping[str, Sequen
         parts.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table))
         parts += [f"{remark}" for remark in remarks.get(data.name, ())]
     return "\n\n".join(parts) + "\n"
+
+
+def card_table(plan: Plan, rows: Sequence[Row], bundle: str) -> str:
+    """What a model card says of one bundle: a line a data set, and the best trivial baseline; may be empty."""
+    header = ["data set", *COLUMNS[1:-2], "best trivial baseline", "survey: AUROC / accuracy"]
+    table = []
+    for data in plan.datasets:
+        lines = summary_rows(rows, data)
+        own = [line for line in lines if line[0] == bundle or line[0].startswith(f"{bundle} (")]
+        if not own:
+            continue
+        names = {row["bundle"] for row in rows if row["seed"] is None}
+        best = next((f"{line[0]}, {line[1]}" for line in lines if line[0] in names), "")
+        survey = own[0][len(COLUMNS)] if data.survey else ""
+        table.append([data.name, *own[0][1 : len(COLUMNS) - 2], best, survey])
+    if not table:
+        return ""
+    lines = [header, ["---"] * len(header), *table]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def describe_test_set(rows: Sequence[Row]) -> str:

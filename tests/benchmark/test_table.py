@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from medad_plugins.benchmark import DataSet, Plan, insert_table, markdown_table
+from medad_plugins.benchmark import DataSet, Plan, card_table, insert_table, markdown_table
 from medad_plugins.benchmark.cells import flat_figures
 from medad_plugins.benchmark.table import COLUMNS, write_csv
 from medad_plugins.errors import InputError
@@ -56,6 +56,17 @@ def test_markdown() -> None:
     assert by_name["thumbnail nearest neighbour"]["survey, Br35H: AUROC / accuracy"] == ""
     assert lines[-1] == "80 % of them leak."
     assert "Empty" not in text
+
+
+def test_the_lines_of_one_bundle() -> None:
+    header, _, *lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in card_table(PLAN, ROWS, "ae").splitlines()
+    ]
+    (line,) = (dict(zip(header, line, strict=True)) for line in lines)
+    assert line["data set"] == "Heads" and line["AUROC [95 %]"] == "0.810 ± 0.014 [0.790, 0.820]"
+    assert line["best trivial baseline"] == "thumbnail nearest neighbour, 0.980 [0.960, 0.990]"
+    assert line["minutes"] == "1.5" and line["survey: AUROC / accuracy"] == "0.972 / 0.935"
+    assert card_table(PLAN, ROWS, "e") == ""
 
 
 def test_csv_has_every_figure_of_every_row(tmp_path: Path) -> None:

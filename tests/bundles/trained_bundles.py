@@ -24,10 +24,21 @@ ASKED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3) if not cannot(b
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What costs seconds and says in 3D what it says in 2D is asked in 3D under ``slow`` alone."""
+    """What costs seconds and says in 3D what it says in 2D is asked in 3D under ``slow`` alone; who asks what."""
     for item in items:
         if item.get_closest_marker("slow_in_3d") and "-3d]" in item.name:
             item.add_marker(pytest.mark.slow)
+        # of several workers one trains a bundle, and one sets up a module
+        item.add_marker(pytest.mark.xdist_group(_bundle_of(item) or item.location[0]))
+
+
+def _bundle_of(item: pytest.Item) -> str | None:
+    """The bundle that a test asks, if it is one."""
+    for value in getattr(getattr(item, "callspec", None), "params", {}).values():
+        name = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(name, str) and name in BUNDLES:
+            return name
+    return None
 
 
 @pytest.fixture(scope="session")
