@@ -10,6 +10,7 @@ from medad_plugins.data.pass_loader import PassLoader
 from medad_plugins.data.sample_cohort import generate_case, sample_cohort
 from medad_plugins.data.scan import Scan
 from medad_plugins.data.scan_files import find_scans, read_scan
+from medad_plugins.data.varied_dataset import varied_dataset
 
 __all__ = [
     "Case",
@@ -30,4 +31,5 @@ __all__ = [
     "read_scan",
     "read_series",
     "sample_cohort",
+    "varied_dataset",
 ]

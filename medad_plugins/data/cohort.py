@@ -107,8 +107,8 @@ class Cohort:
         """One or two lines: the data, how many cases of each kind, and where the held-out ones come from."""
         chosen_by = f"{len(self.selection)} to choose the weights by, " if self.selection else ""
         text = (
-            f"{self.name}: {len(self.train)} normal cases to train on, {chosen_by}{len(self.validation)} held-out normal "
-            f"cases ({self._origin}), test set of {_count(self.test)}."
+            f"{self.name}: {len(self.train)} normal cases to train on, {chosen_by}{len(self.validation)} held-out "
+            f"normal cases ({self._origin}), test set of {_count(self.test)}."
         )
         if self._left_out or self._unused:
             text += (

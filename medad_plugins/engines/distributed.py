@@ -20,7 +20,15 @@ from medad_plugins.engines.rank_batch_norm import synchronise_batch_norm
 from medad_plugins.errors import InputError
 from medad_plugins.scorers.fitted import FittedModule
 
-__all__ = ["additive_buffers", "gather_images", "gather_list", "join_ranks", "shared_network", "sum_over_ranks"]
+__all__ = [
+    "additive_buffers",
+    "gather_images",
+    "gather_list",
+    "join_ranks",
+    "share_batch_norm",
+    "shared_network",
+    "sum_over_ranks",
+]
 
 _Item = TypeVar("_Item")
 
@@ -82,14 +90,20 @@ def shared_network(network: nn.Module, unused_parameters: bool = False) -> nn.Mo
         return network
     # noise and dropout differ between ranks, as they differ between the cases of a batch
     torch.manual_seed(torch.initial_seed() + idist.get_rank())
-    on_gpu = next(network.parameters()).is_cuda
-    if on_gpu:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    else:
-        synchronise_batch_norm(network)
-    devices = [torch.cuda.current_device()] if on_gpu else None
+    network = share_batch_norm(network)
+    devices = [torch.cuda.current_device()] if next(network.parameters()).is_cuda else None
     # not idist.auto_model: it takes GPUs for granted where there are any, and splits batches over them by threads
     return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=unused_parameters)
+
+
+def share_batch_norm(network: nn.Module) -> nn.Module:
+    """The network, its batch norms below replaced in place by those over the batches of all ranks; alone as it is."""
+    if idist.get_world_size() == 1:
+        return network
+    if next(network.parameters()).is_cuda:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    synchronise_batch_norm(network)
+    return network
 
 
 def gather_list(items: Sequence[_Item]) -> list[_Item]:

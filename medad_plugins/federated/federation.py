@@ -11,7 +11,7 @@ from typing import Any
 from medad_plugins.engines import save_model
 from medad_plugins.errors import InputError
 from medad_plugins.federated.merging import merge_replies
-from medad_plugins.federated.messages import CALIBRATE, FINISH, TRAIN, Reply, Request
+from medad_plugins.federated.messages import CALIBRATE, FINISH, FIT, TRAIN, Reply, Request
 from medad_plugins.federated.training_config import TrainingConfig
 from medad_plugins.files import output_folder
 
@@ -56,10 +56,13 @@ class Federation:
         for number in range(self.rounds):
             replies = ask(self._request(TRAIN, number))
             merge_replies(self.network, replies)
-            if self.training.sums:
+            if self.training.sums and self.training.by_passes:
                 self.network.fit()  # type: ignore[operator]
             cases = ", ".join(f"{reply.site} {reply.cases}" for reply in replies)
             logger.info("round %d of %d, normal cases to train on: %s.", number + 1, self.rounds, cases)
+        if self.training.fits_after_training:
+            merge_replies(self.network, ask(self._request(FIT)))
+            self.network.fit()  # type: ignore[operator]
         merge_replies(self.network, ask(self._request(CALIBRATE)))
         logger.info("calibrated on %d held-out normal cases.", self.network.calibration.reference_scores.numel())
         save_model(path, self.network, **self.training.calibrator("bundle", "settings"))

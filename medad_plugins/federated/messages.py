@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-__all__ = ["CALIBRATE", "FINISH", "STEPS", "TRAIN", "Reply", "Request"]
+__all__ = ["CALIBRATE", "FINISH", "FIT", "STEPS", "TRAIN", "Reply", "Request"]
 
-TRAIN, CALIBRATE, FINISH = STEPS = ("train", "calibrate", "finish")
+TRAIN, FIT, CALIBRATE, FINISH = STEPS = ("train", "fit", "calibrate", "finish")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Request:
     """What the server asks of every site.
 
     Args:
-        step: ``train`` on the site's normal cases, ``calibrate`` on its held-out ones, or ``finish``: keep the model.
+        step: ``train`` on the site's normal cases, ``fit`` what follows the training to them, ``calibrate`` on its
+            held-out ones, or ``finish``: keep the model.
         model: bundle, settings and version of the server's model, see `TrainingConfig.description`.
         state: the network's state, the same for all sites.
         number: of the training round, from 0.

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from medad_plugins.engines import FittingTrainer
 from medad_plugins.errors import InputError
-from medad_plugins.federated.messages import CALIBRATE, FINISH, TRAIN, Reply, Request
+from medad_plugins.federated.messages import CALIBRATE, FINISH, FIT, TRAIN, Reply, Request
 from medad_plugins.federated.training_config import TrainingConfig
-from medad_plugins.handlers import CalibrateAndSave, TestAtEnd
+from medad_plugins.handlers import CalibrateAndSave, FitAfterTraining, TestAtEnd
 from medad_plugins.versions import require_fits
 
 __all__ = ["BundleSite"]
@@ -63,7 +63,8 @@ class BundleSite:
         """
         self._require_same_model(request.model)
         self.training.network.load_state_dict(dict(request.state), strict=True)
-        cases = {TRAIN: self._train, CALIBRATE: self._calibrate, FINISH: self._finish}[request.step](request)
+        steps = {TRAIN: self._train, FIT: self._fit, CALIBRATE: self._calibrate, FINISH: self._finish}
+        cases = steps[request.step](request)
         return Reply(self.name, cases, _changes(request.state, self.training.network.state_dict()))
 
     def _require_same_model(self, theirs: str) -> None:
@@ -100,6 +101,11 @@ class BundleSite:
                 todo="give fewer rounds or more max_iterations",
             )
         state.max_epochs = self._epochs * (request.number + 1) // request.rounds
+
+    def _fit(self, request: Request) -> int:
+        """Sums over the own cases by the network of all sites, for the server to fit to those of all."""
+        FitAfterTraining(**self.training.fitter()).collect()
+        return self.training.cases
 
     def _calibrate(self, request: Request) -> int:
         CalibrateAndSave(**self.training.calibrator()).calibrate()

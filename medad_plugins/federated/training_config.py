@@ -18,7 +18,7 @@ from medad_plugins.networks import AnomalyNetwork
 
 __all__ = ["TrainingConfig"]
 
-_CALIBRATOR, _TEST = "CalibrateAndSave", "TestAtEnd"
+_CALIBRATOR, _TEST, _FITTER = "CalibrateAndSave", "TestAtEnd", "FitAfterTraining"
 # what MONAI's configurations evaluate, look up or read from another file
 _CODE = frozenset("$@%")
 
@@ -55,9 +55,10 @@ class TrainingConfig:
         self._ends: dict[str, int] = {}
         for index, handler in enumerate(self.workflow.parser["train::handlers"]):
             name = str(handler["_target_"]).rpartition(".")[2]
-            if name in (_CALIBRATOR, _TEST):
+            if name in (_CALIBRATOR, _TEST, _FITTER):
                 self._ends[name] = index
-                handler["_disabled_"] = True
+                # weights cannot be chosen by a network that is not fitted
+                handler["_disabled_"] = name != _FITTER or keys.get("select_by", "last") == "last"
         if _CALIBRATOR not in self._ends:
             raise InputError(
                 "the bundle's training does not calibrate", where=path, expected=f"a handler {_CALIBRATOR}"
@@ -99,11 +100,20 @@ class TrainingConfig:
     @property
     def by_passes(self) -> bool:
         """Whether the network is fitted in passes over the data, and not by gradient."""
-        return all(callable(getattr(self.network, method, None)) for method in ("collect", "fit"))
+        return str(self.workflow.parser["train::trainer"]["_target_"]).endswith("FittingTrainer")
+
+    @property
+    def fits_after_training(self) -> bool:
+        """Whether something is fitted once the network has been trained by gradient."""
+        return _FITTER in self._ends
 
     def calibrator(self, *names: str) -> dict[str, Any]:
         """Arguments of `medad_plugins.handlers.CalibrateAndSave`: all, or those named."""
         return self._arguments(_CALIBRATOR, names)
+
+    def fitter(self) -> dict[str, Any]:
+        """Arguments of `medad_plugins.handlers.FitAfterTraining`."""
+        return self._arguments(_FITTER)
 
     def test(self) -> dict[str, Any] | None:
         """Arguments of `medad_plugins.handlers.TestAtEnd`; None for a bundle without a test."""

@@ -1,4 +1,4 @@
-"""A second stage: what is fitted to the features of a network once it is trained."""
+"""What is fitted to the features of a network that learns by gradient: once it is trained, or before every epoch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import nn
 
 from medad_plugins.engines.distributed import sum_over_ranks
 
-__all__ = ["FitAfterTraining"]
+__all__ = ["FitAfterTraining", "FitBeforeEpochs"]
 
 
 class FitAfterTraining:
-    """When the training ends, shows the network its normal scans once more: ``collect(image)`` of each batch, ``fit()``.
+    """When the training ends, shows the network its normal scans once more: ``collect(image)`` by batches, ``fit()``.
 
     It stands before what calibrates and saves. Of several ranks each collects its share, and the sums that
     `medad_plugins.scorers.fitted.FittedModule` names as additive are added up.
@@ -65,3 +65,30 @@ class FitAfterTraining:
                     self.inferer(image, self.network.collect)  # type: ignore[arg-type]
         finally:
             self.network.train(was_training)
+
+
+class FitBeforeEpochs(FitAfterTraining):
+    """The same at the beginning of every epoch of the engine, for what the loss of its iterations is to know.
+
+    Args:
+        network: has ``collect`` and ``fit``; in eval mode while it collects.
+        loader: see `FitAfterTraining`, as the others.
+        enabled: False does nothing, for a form of the method that needs no such pass.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loader: Iterable[Any],
+        device: str | torch.device = "cpu",
+        prepare_batch: Callable[..., Any] = default_prepare_batch,
+        inferer: Inferer | None = None,
+        enabled: bool = True,
+    ) -> None:
+        super().__init__(network, loader, device, prepare_batch, inferer)
+        self.enabled = enabled
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        if self.enabled:
+            engine.add_event_handler(Events.EPOCH_STARTED, self)

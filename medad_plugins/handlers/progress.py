@@ -10,8 +10,9 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
-from monai.utils.enums import CommonKeys
 from tqdm import tqdm
+
+from medad_plugins.handlers.loss_terms import LossTerms, iteration_terms
 
 __all__ = ["InferenceProgress", "TrainingProgress"]
 
@@ -99,7 +100,7 @@ class _Progress(ABC):
 
 
 class TrainingProgress(_Progress):
-    """Iterations, loss and time left of a training.
+    """Iterations, loss with its terms and time left of a training; a `LossTerms` comes with it.
 
     Args:
         lines: how many lines a log gets.
@@ -109,6 +110,11 @@ class TrainingProgress(_Progress):
     def __init__(self, lines: int = 10, warm_up: int = 5) -> None:
         super().__init__("training", "iteration", lines)
         self.warm_up = warm_up
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        super().attach(engine)
+        LossTerms().attach(engine)
 
     def start(self, engine: Engine) -> None:
         """Begin to count, where a resumed training goes on."""
@@ -124,9 +130,7 @@ class TrainingProgress(_Progress):
 
     @staticmethod
     def _loss(output: Any) -> str:
-        first = output[0] if isinstance(output, list) and output else output
-        loss = first.get(CommonKeys.LOSS) if isinstance(first, dict) else None
-        return "" if loss is None else f"loss {float(loss.detach()):.4g}"
+        return ", ".join(f"{name} {float(value):.4g}" for name, value in iteration_terms(output).items())
 
 
 class InferenceProgress(_Progress):

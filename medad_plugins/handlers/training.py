@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ignite.distributed as idist
 import torch
@@ -13,7 +14,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import nn
 
-from medad_plugins.engines import gather_list
+from medad_plugins.engines import NamedOptimizers, gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder, read_torch
 
@@ -43,6 +44,16 @@ class ClipGradients:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
+class Stateful(Protocol):
+    """What can be kept and taken up again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All there is to keep."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take up what was kept."""
+
+
 class ResumableCheckpoint:
     """Saves the whole training state between epochs, and goes on from it when asked to.
 
@@ -52,9 +63,10 @@ class ResumableCheckpoint:
     Args:
         path: the checkpoint file, on a disk that all ranks see.
         network: what is trained.
-        optimizer: its optimiser; None for methods without one.
+        optimizer: its optimiser, or several as `medad_plugins.engines.NamedOptimizers`; None for methods without one.
         resume: go on from ``path`` where it exists.
         seconds: save no more often than this.
+        others: what else has a state, by name, e.g. a `medad_plugins.handlers.MovingAverage`.
 
     Raises:
         InputError: when asked to resume from a file that does not belong to this training.
@@ -64,12 +76,13 @@ class ResumableCheckpoint:
         self,
         path: str | Path,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: torch.optim.Optimizer | NamedOptimizers | None = None,
         resume: bool = False,
         seconds: float = 20.0,
+        others: Mapping[str, Stateful] | None = None,
     ) -> None:
         self.path, self.network, self.optimizer = Path(path), network, optimizer
-        self.resume, self.seconds = resume, seconds
+        self.resume, self.seconds, self.others = resume, seconds, dict(others or {})
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer; resuming happens here, before the trainer counts its epochs."""
@@ -102,6 +115,7 @@ class ResumableCheckpoint:
                     "epoch": state.epoch,
                     "epoch_length": state.epoch_length,
                     "random_state": random_states,
+                    "others": {name: other.state_dict() for name, other in self.others.items()},
                 },
                 temporary,
             )
@@ -128,15 +142,17 @@ class ResumableCheckpoint:
             )
         try:
             self.network.load_state_dict(saved["model"], strict=True)
-        except RuntimeError as error:
+            if self.optimizer is not None:
+                self.optimizer.load_state_dict(saved["optimizer"])
+            for name, other in self.others.items():
+                other.load_state_dict(saved["others"][name])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 "the stopped training was of another network",
                 where=self.path,
                 found=str(error).splitlines()[0],
                 todo="resume with the settings it was started with, or leave out --resume",
             ) from error
-        if self.optimizer is not None:
-            self.optimizer.load_state_dict(saved["optimizer"])
         # started with another number of processes, a rank may take the noise of another
         random_states = torch.atleast_2d(saved["random_state"])
         # a copy: PyTorch takes the start of the memory and not of the row for the state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from monai.inferers import Inferer, SliceInferer
@@ -10,7 +11,7 @@ from torch import Tensor
 from medad_plugins.errors import InputError
 from medad_plugins.inferers.precision import PrecisionInferer
 
-__all__ = ["SlicewiseInferer", "network_dims", "scan_inferer"]
+__all__ = ["SlicewiseInferer", "network_dims", "network_size", "scan_inferer"]
 
 
 def network_dims(spatial_dims: int, slice_axis: int | None) -> int:
@@ -34,6 +35,18 @@ def network_dims(spatial_dims: int, slice_axis: int | None) -> int:
             found=f"{slice_axis} with --spatial_dims {spatial_dims}",
         )
     return 2
+
+
+def network_size(image_size: int | Sequence[int], slice_axis: int | None) -> int | list[int]:
+    """Edges of what the network sees of scans: all, or those of a slice.
+
+    Args:
+        image_size: of the scans, one for all edges or each.
+        slice_axis: see `network_dims`.
+    """
+    if isinstance(image_size, int):
+        return image_size
+    return [edge for axis, edge in enumerate(image_size) if axis != slice_axis]
 
 
 class SlicewiseInferer(SliceInferer):

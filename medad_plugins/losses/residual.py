@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from medad_plugins.scorers import residual_map
+from medad_plugins.scorers import ResidualMap
 
 __all__ = ["ResidualLoss"]
 
@@ -14,18 +14,20 @@ class ResidualLoss(nn.Module):
 
     Args:
         residual: ``"l1"``, ``"l2"`` or ``"ssim"``, see `medad_plugins.scorers.residual_map`.
+        difference: what makes the map in its place, a network's own module with the arguments reconstruction and image.
 
     Shape:
         two tensors ``(B, C, *spatial)``, intensities 0..1, to a scalar; or the pair ``(reconstruction, image)`` of them
         from a network whose engine gives no scan as the target.
     """
 
-    def __init__(self, residual: str = "l2") -> None:
+    def __init__(self, residual: str = "l2", difference: nn.Module | None = None) -> None:
         super().__init__()
-        self.residual = residual
+        self.difference = ResidualMap(residual) if difference is None else difference
 
     def forward(self, reconstruction: Tensor | tuple[Tensor, Tensor], image: Tensor | None = None) -> Tensor:
         if not isinstance(reconstruction, Tensor):
             reconstruction, image = reconstruction
         assert image is not None
-        return residual_map(reconstruction, image, self.residual).mean()
+        values: Tensor = self.difference(reconstruction, image)
+        return values.mean()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from monai.networks.layers.factories import Conv, Norm
-from monai.utils import ensure_tuple_rep
+import torch
 from torch import Tensor, nn
 
-from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.scorers import RESIDUALS, residual_map
+from medad_plugins.networks.autoencoding import AutoencodingNetwork
+from medad_plugins.networks.input_gradient import input_gradient
+from medad_plugins.networks.perceptual import PerceptualResidual
+from medad_plugins.scorers import RESIDUALS, ResidualMap
 
 __all__ = ["ConvAE"]
 
+MAPS = ("residual", "gradient")
+PERCEPTUAL = "perceptual"
 
-class ConvAE(AnomalyNetwork):
+
+class ConvAE(AutoencodingNetwork):
     """Autoencoder with a narrow bottleneck that rebuilds healthy anatomy only; the residual is the anomaly map.
 
     Args:
@@ -25,12 +28,18 @@ class ConvAE(AnomalyNetwork):
         channels: widths of the stride-2 encoder blocks, mirrored in the decoder.
         hidden_size: width of the layer before the latent.
         latent_size: length of the latent vector; the choice that matters most (16, or 4 for chest radiographs).
-        residual: ``"l1"``, ``"l2"`` or ``"ssim"``, see `medad_plugins.scorers.residual_map`.
+        residual: ``"l1"``, ``"l2"`` or ``"ssim"``, see `medad_plugins.scorers.residual_map`, or ``"perceptual"``, see
+            `PerceptualResidual`, whose frozen backbone is then kept with the network.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        bottleneck: ``"vector"`` or ``"spatial"``.
+        mask_input: see `medad_plugins.networks.box_mask.mask_boxes`; ``"one"`` is the context-encoding CeAE.
+        map: ``"residual"``, or ``"gradient"``: the absolute gradient of the mean residual with respect to the scan.
+        backbone: of the perceptual residual.
+        weights: of that backbone.
 
     References:
         Baur et al., "Autoencoders for unsupervised anomaly segmentation in brain MR images", MedIA 69, 2021; in the
-        form of Cai et al., "MedIAnomaly", MedIA 102, 2025.
+        form of Cai et al., "MedIAnomaly", MedIA 102, 2025, whose variants the options are.
     """
 
     def __init__(
@@ -43,52 +52,54 @@ class ConvAE(AnomalyNetwork):
         latent_size: int = 16,
         residual: str = "l2",
         reduction: str | float = "mean",
+        bottleneck: str = "vector",
+        mask_input: str = "none",
+        map: str = "residual",
+        backbone: str = "resnet18",
+        weights: str = "none",
     ) -> None:
-        super().__init__(reduction)
-        if residual not in RESIDUALS:
-            raise ValueError(f"residual must be one of {RESIDUALS}, got {residual!r}.")
-        step = 2 ** len(channels)
-        size = ensure_tuple_rep(image_size, spatial_dims)
-        if any(edge % step for edge in size):
-            raise ValueError(f"image_size must be a multiple of {step} along every axis, got {size}.")
-        conv, transposed = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
-        norm = Norm[Norm.BATCH, spatial_dims]
-        self.residual = residual
-        self.grid = [channels[-1], *(edge // step for edge in size)]
-
-        encoder: list[nn.Module] = []
-        for before, after in zip((in_channels, *channels[:-1]), channels):
-            encoder += [conv(before, after, 4, 2, 1, bias=False), norm(after), nn.ReLU(inplace=True)]
-        self.encoder = nn.Sequential(*encoder, nn.Flatten())
-        self.bottleneck = nn.Sequential(
-            nn.Linear(math.prod(self.grid), hidden_size),
-            nn.BatchNorm1d(hidden_size),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden_size, latent_size),
+        if residual not in (*RESIDUALS, PERCEPTUAL):
+            raise ValueError(f"residual must be one of {(*RESIDUALS, PERCEPTUAL)}, got {residual!r}.")
+        if map not in MAPS:
+            raise ValueError(f"map must be one of {MAPS}, got {map!r}.")
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            image_size,
+            channels,
+            hidden_size,
+            latent_size,
+            bottleneck,
+            mask_input=mask_input,
+            reduction=reduction,
         )
-        self.expansion = nn.Sequential(
-            nn.Linear(latent_size, hidden_size),
-            nn.BatchNorm1d(hidden_size),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden_size, math.prod(self.grid)),
+        self.of_gradient = map == "gradient"
+        self.difference: nn.Module = (
+            PerceptualResidual(spatial_dims, in_channels, backbone, weights)
+            if residual == PERCEPTUAL
+            else ResidualMap(residual)
         )
-        decoder: list[nn.Module] = []
-        for before, after in zip(channels[::-1], (*channels[-2::-1], in_channels)):
-            decoder += [transposed(before, after, 4, 2, 1, bias=False), norm(after), nn.ReLU(inplace=True)]
-        # the output is linear: no norm and no activation after the last convolution
-        self.decoder = nn.Sequential(*decoder[:-2])
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """The scan as its latent vector tells it, ``(B, C, *spatial)``, intensities about 0..1."""
-        # the network itself works on -1..1, where a linear output starts at mid-grey
-        latent = self.bottleneck(self.encoder(image * 2 - 1))
-        grid = self.expansion(latent).reshape([-1] + self.grid)
-        return (self.decoder(grid) + 1) / 2
+        return self.decode(self.encode(image))
 
     def training_output(self, image: Tensor) -> Tensor:
-        """The reconstruction ``(B, C, *spatial)``; its target is the scan."""
-        return self.reconstruct(image)
+        """The reconstruction ``(B, C, *spatial)`` from the masked scan; its target is the scan."""
+        return self.reconstruct(self.masked(image))
+
+    def _residual(self, image: Tensor) -> Tensor:
+        difference: Tensor = self.difference(self.reconstruct(image), image)
+        return difference
+
+    def _gradient(self, image: Tensor) -> Tensor:
+        return input_gradient(lambda scan: self._residual(scan).flatten(1).mean(1), image)
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Residual between the scan and its reconstruction, averaged over channels, not negative."""
-        return residual_map(self.reconstruct(image), image, self.residual)
+        """Residual between the scan and its reconstruction, averaged over channels, not negative; or its gradient."""
+        if self.of_gradient:
+            if torch.jit.is_scripting():
+                raise RuntimeError("a map of gradients cannot be computed by TorchScript")
+            else:
+                return self._gradient(image)
+        return self._residual(image)

@@ -82,7 +82,11 @@ class ShrunkGaussian(FittedModule):
         shrunk = torch.lerp(variances.clamp_min(0), variance, self.shrinkage.double())[kept]
         self.mean = mean.float()
         # the floor is for vectors that span less than their space and are not shrunk
-        self.whitening = (components[:, kept] / shrunk.clamp_min(1e-6 * float(variance)).sqrt()).T.float().contiguous()
+        whitening = (components[:, kept] / shrunk.clamp_min(1e-6 * float(variance)).sqrt()).T
+        if self.leave_out == 0:
+            # the symmetric root does not hang on which of equally good components the solver finds
+            whitening = components @ whitening
+        self.whitening = whitening.float().contiguous()
         for name in self.additive_buffers()[1:]:
             setattr(self, name, torch.empty(0, dtype=torch.float64, device=mean.device))
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 from medad_plugins.scorers.calibration import Calibration
 from medad_plugins.scorers.cosine import CosineMapFusion
 from medad_plugins.scorers.image_grid import MapToImage
+from medad_plugins.scorers.local_means import LocalMeanScore
 from medad_plugins.scorers.pooling import MapPool
-from medad_plugins.scorers.residual import RESIDUALS, residual_map
+from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, residual_map
 from medad_plugins.scorers.smoothing import GaussianSmoothing
+from medad_plugins.scorers.standard_score import StandardScore
 
 __all__ = [
     "RESIDUALS",
     "Calibration",
     "CosineMapFusion",
     "GaussianSmoothing",
+    "LocalMeanScore",
     "MapPool",
     "MapToImage",
+    "ResidualMap",
+    "StandardScore",
     "residual_map",
 ]

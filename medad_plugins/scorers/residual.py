@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["RESIDUALS", "residual_map"]
+__all__ = ["RESIDUALS", "ResidualMap", "residual_map"]
 
 RESIDUALS = ("l1", "l2", "ssim")
 
@@ -55,3 +55,23 @@ def residual_map(reconstruction: Tensor, image: Tensor, residual: str = "l2", wi
     else:
         raise ValueError("residual must be 'l1', 'l2' or 'ssim', got " + residual)
     return difference.mean(1, keepdim=True)
+
+
+class ResidualMap(nn.Module):
+    """`residual_map` as a module, beside others that compare a reconstruction with its scan.
+
+    Args:
+        residual: see `residual_map`.
+
+    Shape:
+        reconstruction and image ``(B, C, *spatial)`` to ``(B, 1, *spatial)``.
+    """
+
+    def __init__(self, residual: str = "l2") -> None:
+        super().__init__()
+        if residual not in RESIDUALS:
+            raise ValueError(f"residual must be one of {RESIDUALS}, got {residual!r}.")
+        self.residual = residual
+
+    def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return residual_map(reconstruction, image, self.residual)

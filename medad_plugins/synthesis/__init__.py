@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
 from medad_plugins.synthesis.body import FindBodyd
-from medad_plugins.synthesis.contents import AddNoise, Blur, Gamma, IntensityJitter, MatchRange
+from medad_plugins.synthesis.contents import (
+    AddNoise,
+    Blur,
+    Gamma,
+    IntensityJitter,
+    Invert,
+    MatchRange,
+    Posterise,
+    Sharpen,
+    Solarise,
+    SomeChanges,
+)
+from medad_plugins.synthesis.dark_organs import FindDarkOrgansd, find_organ
+from medad_plugins.synthesis.every_recipe import EveryRecipe, versions_dataset
+from medad_plugins.synthesis.found_region import FoundRegion
+from medad_plugins.synthesis.generated_pool import generated_pool
 from medad_plugins.synthesis.host import Host, Region
 from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Logistic
 from medad_plugins.synthesis.made_dataset import made_dataset
+from medad_plugins.synthesis.medmix import SeparateRecipe, medmix
 from medad_plugins.synthesis.noisy_copy import NoisyCopyd
 from medad_plugins.synthesis.recipe import MadeAnomaly, Recipe
 from medad_plugins.synthesis.regions import CombinedRegion, NoiseRegion, PlacedRegion, SoftRegion
 from medad_plugins.synthesis.shapes import AreaCuboid, Ball, Cuboid, EllipsoidUnion, Scar, Sheared
 from medad_plugins.synthesis.simplex_noise import fractal_noise, simplex_noise
 from medad_plugins.synthesis.sizes import FoldedNormal, Geometric, LogUniform, ShiftedGamma, Uniform
+from medad_plugins.synthesis.soft_patch import SoftPatch
 from medad_plugins.synthesis.sources import (
     ConstantContent,
     ForeignElsewhere,
@@ -23,6 +40,7 @@ from medad_plugins.synthesis.sources import (
     SourcePool,
 )
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
+from medad_plugins.synthesis.views_dataset import views_dataset
 
 __all__ = [
     "AddNoise",
@@ -35,16 +53,20 @@ __all__ = [
     "Cuboid",
     "Deform",
     "EllipsoidUnion",
+    "EveryRecipe",
     "Factor",
     "FindBodyd",
+    "FindDarkOrgansd",
     "FlippedGaussian",
     "FoldedNormal",
     "ForeignElsewhere",
     "ForeignHere",
+    "FoundRegion",
     "Gamma",
     "Geometric",
     "Host",
     "IntensityJitter",
+    "Invert",
     "LogUniform",
     "Logistic",
     "MadeAnomaly",
@@ -56,18 +78,29 @@ __all__ = [
     "Paste",
     "PlacedRegion",
     "PoissonBlend",
+    "Posterise",
     "Recipe",
     "Region",
     "SameElsewhere",
     "Scar",
+    "SeparateRecipe",
+    "Sharpen",
     "Sheared",
     "ShiftedGamma",
     "SmoothIntensity",
+    "SoftPatch",
     "SoftRegion",
+    "Solarise",
+    "SomeChanges",
     "SourcePool",
     "SynthesizeAnomalyd",
     "Uniform",
+    "find_organ",
     "fractal_noise",
+    "generated_pool",
     "made_dataset",
+    "medmix",
     "simplex_noise",
+    "versions_dataset",
+    "views_dataset",
 ]

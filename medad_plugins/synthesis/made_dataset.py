@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from monai.data import Dataset
+from monai.transforms import Compose
 
 from medad_plugins.data import Case, cached_dataset
+from medad_plugins.errors import InputError
 from medad_plugins.synthesis.body import FindBodyd
 from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.sources import SourcePool
@@ -25,6 +28,8 @@ def made_dataset(
     spatial_dims: int = 2,
     weights: Sequence[float] | None = None,
     body: Callable[..., Any] | None = None,
+    augment: Callable[..., Any] | None = None,
+    source_pool: SourcePool | None = None,
 ) -> Dataset:
     """Normal cases, in a share of which an anomaly is made, another one at every visit.
 
@@ -39,21 +44,40 @@ def made_dataset(
         spatial_dims: 2 or 3.
         weights: how often each recipe is chosen; None chooses them equally often.
         body: transform that adds the mask ``body``; None is `FindBodyd`.
+        augment: random transform of a case with ``image`` and ``body`` before an anomaly is made; what it gives is what
+            ``clean`` then holds. Sources are not augmented.
+        source_pool: where recipes take foreign content from; None takes the prepared scans themselves.
 
     Returns:
         dataset of what `SynthesizeAnomalyd` adds to a case.
 
     Raises:
-        InputError: as `SynthesizeAnomalyd`, `SourcePool` and `medad_plugins.data.cached_dataset` do.
+        InputError: no anomaly can be made in any of the scans tried, or as `SynthesizeAnomalyd`, `SourcePool` and
+            `medad_plugins.data.cached_dataset` do.
     """
     clean: Any = cached_dataset(data, [preprocessing, body or FindBodyd()])
-    pool = SourcePool(clean) if any(recipe.takes_foreign for recipe in recipes) else None
+    if source_pool is None and any(recipe.takes_foreign for recipe in recipes):
+        source_pool = SourcePool(clean)
     made = SynthesizeAnomalyd(
         recipes,
         weights=weights,
         prob=prob,
-        source_pool=pool,
+        source_pool=source_pool,
         body_key="body" if in_body else None,
         spatial_dims=spatial_dims,
     )
-    return Dataset(clean, made)
+    _require_anomalies(clean, made)
+    return Dataset(clean, made if augment is None else Compose([augment, made]))
+
+
+def _require_anomalies(clean: Sequence[Any], made: SynthesizeAnomalyd, tries: int = 40) -> None:
+    """Refuse to begin where no recipe ever changes a scan: a network would learn that all is normal."""
+    for number in range(tries):
+        if made.rebuild(clean[number % len(clean)], json.dumps({"seed": number}))["is_anomalous"]:
+            return
+    bodies = "" if made.body_key is None else " in the mask of the body, which may be empty"
+    raise InputError(
+        f"no anomaly could be made in {tries} tries{bodies}",
+        where=", ".join(recipe.name for recipe in made.recipes),
+        todo="look at the scans with tools/synthesis_gallery.py, or make anomalies everywhere (in_body false)",
+    )

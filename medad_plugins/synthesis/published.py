@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
-from medad_plugins.synthesis.contents import IntensityJitter
+from medad_plugins.synthesis.contents import (
+    Blur,
+    ContentTransform,
+    Gamma,
+    IntensityJitter,
+    Invert,
+    Posterise,
+    Sharpen,
+    Solarise,
+    SomeChanges,
+)
+from medad_plugins.synthesis.found_region import FoundRegion
 from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Logistic
 from medad_plugins.synthesis.recipe import Recipe
-from medad_plugins.synthesis.regions import NoiseRegion, PlacedRegion
+from medad_plugins.synthesis.regions import CombinedRegion, NoiseRegion, PlacedRegion
 from medad_plugins.synthesis.shapes import AreaCuboid, Ball, Cuboid, EllipsoidUnion, Scar, Sheared
-from medad_plugins.synthesis.sizes import Geometric, ShiftedGamma, Uniform
+from medad_plugins.synthesis.sizes import FoldedNormal, Geometric, ShiftedGamma, Uniform
 from medad_plugins.synthesis.soft_patch import SoftPatch
-from medad_plugins.synthesis.sources import ForeignElsewhere, ForeignHere, SameElsewhere
+from medad_plugins.synthesis.sources import ForeignElsewhere, ForeignHere, NoiseContent, SameElsewhere
 
 __all__ = [
     "anatpaste",
@@ -20,12 +31,16 @@ __all__ = [
     "circle",
     "cutpaste",
     "fpi",
+    "glass",
     "held_out_recipes",
     "many_tasks",
     "noise_blend",
     "nsa",
     "pii",
 ]
+
+# what photographs of textures go through in DRAEM and GLASS, as far as it is not about colour
+_LOOKS: list[ContentTransform] = [Gamma(), IntensityJitter(0.5), Sharpen(), Solarise(), Posterise(), Invert()]
 
 
 def fpi(core: float = 0.8) -> Recipe:
@@ -87,25 +102,56 @@ def blob() -> Recipe:
     return Recipe("blob", region, SmoothIntensity(Uniform(0.2, 0.4), Uniform(0.2, 0.5)))
 
 
-def many_tasks() -> list[Recipe]:
-    """The tasks of Baugh et al. (MICCAI 2023) that need one data set: blend, sink, source, smooth intensity."""
-    region, label, count = PlacedRegion(Sheared(), overlap=0.5), FlippedGaussian(0.2), Geometric(4)
+def many_tasks(sd: float = 1.0) -> list[Recipe]:
+    """The tasks of Baugh et al. (MICCAI 2023) that need one data set: blend, sink, source, smooth intensity.
+
+    Args:
+        sd: standard deviation of the scans' intensities in the body, which the paper brings to 1; of its multiples are
+            the changes of the last task, and all labels.
+    """
+    region, label, count = PlacedRegion(Sheared(), overlap=0.5), FlippedGaussian(0.2 * sd), Geometric(4)
+    offset = ShiftedGamma(3, 0.2 * sd, 0.1 * sd, 0.1 * sd, 2.0 * sd)
     source = ForeignElsewhere(Uniform(0.8, 1.25), degrees=45)
     return [
         Recipe("blend", region, PoissonBlend("mixed"), source, labeller=label, count=count),
         Recipe("sink", region, Deform("sink"), labeller=label, count=count),
         Recipe("source", region, Deform("source"), labeller=label, count=count),
-        Recipe("intensity", region, SmoothIntensity(), labeller=label, count=count),
+        Recipe("intensity", region, SmoothIntensity(offset), labeller=label, count=count),
     ]
 
 
-def noise_blend(opacity: tuple[float, float] = (0.2, 1.0)) -> Recipe:
+def noise_blend(
+    opacity: tuple[float, float] = (0.2, 1.0), changes: int = 0, largest_octave: int = 5, here: bool = False
+) -> Recipe:
     """Another scan seen through Perlin noise, after DRAEM (Zavrtanik et al., ICCV 2021), without texture photographs.
 
     Args:
         opacity: lowest and highest share of what is foreign.
+        changes: how many of six changes the foreign scan goes through before (gamma, brightness and contrast, sharper,
+            solarised, posterised, inverted), the paper's 3; it is then also turned by up to 45 degrees. 0 leaves it.
+        largest_octave: of the noise, see `NoiseRegion`: the paper's 5 makes islands of 8 pixels and more of 256.
+        here: the foreign scan is taken at the same place, unscaled, as RealNet takes generated scans (Zhang et al.,
+            CVPR 2024).
     """
-    return Recipe("noise_blend", NoiseRegion(), Mix(Uniform(*opacity)), ForeignElsewhere(), labeller=Binary())
+    contents = [SomeChanges(_LOOKS, changes)] if changes else []
+    source = ForeignHere() if here else ForeignElsewhere(degrees=45 if changes else 0)
+    return Recipe("noise_blend", NoiseRegion(largest_octave), Mix(Uniform(*opacity)), source, contents, Binary())
+
+
+def glass(texture: str = "foreign") -> Recipe:
+    """Local anomalies of GLASS (Chen et al., ECCV 2024): half-opaque texture in one or both of two noise masks.
+
+    Args:
+        texture: in place of the paper's photographs ``"foreign"``, another scan after three of six changes, or
+            ``"noise"``, smoothed noise, for which no other scan is needed.
+    """
+    if texture not in ("foreign", "noise"):
+        raise ValueError(f"texture must be 'foreign' or 'noise', got {texture!r}.")
+    region = FoundRegion(CombinedRegion(NoiseRegion(), NoiseRegion()), least=4)
+    blender = Mix(FoldedNormal(0.5, 0.1, 0.2, 0.8))
+    if texture == "noise":
+        return Recipe("glass", region, blender, NoiseContent(sd=Uniform(0.3, 1.5)), [Blur(Uniform(0.5, 2))])
+    return Recipe("glass", region, blender, ForeignElsewhere(degrees=45), [SomeChanges(_LOOKS, 3)])
 
 
 def held_out_recipes(taught: Sequence[Recipe] = ()) -> list[Recipe]:

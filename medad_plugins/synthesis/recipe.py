@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from medad_plugins.errors import InputError
 from medad_plugins.synthesis.blenders import Blender
 from medad_plugins.synthesis.contents import ContentTransform
 from medad_plugins.synthesis.host import Host, Region
@@ -99,13 +100,27 @@ class Recipe:
                 changed &= host.body[region.box]
             if not changed.any():
                 continue
-            labelled = self.labeller(difference, changed, factor)
+            labelled = self._labelled(difference, changed, factor)
             image[box] = np.where(changed, values, image[box])
             mask[region.box] |= changed
             target[region.box] = np.maximum(target[region.box], labelled)
             boxes.append([[part.start, part.stop] for part in region.box])
             largest = max(largest, factor)
         return MadeAnomaly(image, mask, target, len(boxes), boxes, largest)
+
+    def _labelled(
+        self, difference: NDArray[np.float32], changed: NDArray[np.bool_], factor: float
+    ) -> NDArray[np.float32]:
+        labelled = self.labeller(difference, changed, factor)
+        if not (labelled.min() >= 0 and labelled.max() <= 1):
+            raise InputError(
+                f"the labels of the recipe {self.name} leave 0..1",
+                where=type(self.labeller).__name__,
+                found=f"{labelled.min():g} to {labelled.max():g}",
+                todo="let the labeller give shares",
+            )
+        # a label where nothing can be seen would tell the recipe's box, which no network can find
+        return np.where(changed, labelled, 0).astype(np.float32)
 
     def _blend(
         self, rng: RandomState, host: Host, region: Region, foreign: Foreign

@@ -50,7 +50,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
     Adds to a case (the first of several keys):
         ``clean``: the image as it came. ``mask``: ``(1, *spatial)`` float32, 1 where it was changed. ``target``:
         ``(1, *spatial)`` float32, 0..1. ``is_anomalous``: 0 or 1. ``pseudo_class``: how many regions changed something.
-        ``recipe_index``: 0 where nothing was made, else one more than the recipe's place in the list. ``synthesis``: the
+        ``recipe_index``: 0 where nothing was made, else one more than the place of the recipe. ``synthesis``: the
         record, JSON, empty where nothing was made.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
 from medad_plugins.transforms.load_mask import read_mask
 from medad_plugins.transforms.postprocessing import (
@@ -18,12 +19,14 @@ from medad_plugins.transforms.preprocessing import (
     ScaleScanIntensityd,
     ScanPreprocessing,
 )
+from medad_plugins.transforms.two_views import TwoViews
 from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
 
 __all__ = [
     "AnomalyPostprocessing",
     "AntiAliasd",
     "CheckScand",
+    "EqualizeScand",
     "LoadImageScan",
     "LoadImageScand",
     "RepeatGreyd",
@@ -34,6 +37,7 @@ __all__ = [
     "ScanPreprocessing",
     "ScoreAnomalyMapd",
     "ThresholdAnomalyMapd",
+    "TwoViews",
     "fitted_calibration",
     "read_mask",
 ]

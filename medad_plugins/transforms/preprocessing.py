@@ -24,6 +24,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from medad_plugins.data.scan import stored_bits_of
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScand
 
 __all__ = ["AntiAliasd", "CheckScand", "RepeatGreyd", "ScaleScanIntensityd", "ScanPreprocessing"]
@@ -248,6 +249,7 @@ class ScanPreprocessing(Compose):
         crop: before resizing, cut to the bounding box of the foreground (``"foreground"``: above a tenth of the
             highest intensity) or to this part of every axis about the centre (e.g. 0.875); a restored map is 0 outside.
         min_size: fewest voxels a scan may have along an axis.
+        equalize: give the foreground an even histogram, see `medad_plugins.transforms.EqualizeScand`.
 
     Raises:
         InputError: an option or a scan that cannot be used; see `CheckScand` and `medad_plugins.data.read_scan`.
@@ -262,6 +264,7 @@ class ScanPreprocessing(Compose):
         intensity: str | Sequence[float] = "auto",
         crop: str | float | None = None,
         min_size: int = 8,
+        equalize: bool = False,
     ) -> None:
         size = (image_size,) * spatial_dims if isinstance(image_size, int) else tuple(image_size)
         if spatial_dims not in (2, 3):
@@ -282,6 +285,8 @@ class ScanPreprocessing(Compose):
         transforms += _crops(keys, crop)
         mode = "bilinear" if spatial_dims == 2 else "trilinear"
         transforms += [AntiAliasd(keys, size), Resized(keys, spatial_size=size, mode=mode)]
+        if equalize:
+            transforms.append(EqualizeScand(keys))
         if in_channels == 3:
             transforms.append(RepeatGreyd(keys, in_channels))
         super().__init__(transforms)

@@ -10,10 +10,12 @@ import pytest
 import torch
 from bundle_runs import BUNDLES, copy_bundle, read_config, read_table, run_config, small_values
 from federated_sites import SHARES, assert_same_model, federate, site_keys, write_sites
+from monai.utils import set_determinism
 
 from medad_plugins.engines.distributed import additive_buffers
 from medad_plugins.errors import InputError
-from medad_plugins.federated import CALIBRATE, FINISH, TRAIN, BundleSite, Federation, Request
+from medad_plugins.federated import CALIBRATE, FINISH, FIT, TRAIN, BundleSite, Federation, Request
+from medad_plugins.handlers import FitAfterTraining
 
 pytestmark = pytest.mark.usefixtures("process_settings")
 
@@ -51,7 +53,8 @@ def _pooled(bundle: str, data: Path, folder: Path, **keys: Any) -> dict[str, Any
 def test_every_bundle_federates(bundle: str, data: Path, tmp_path: Path) -> None:
     root = copy_bundle(bundle, tmp_path)
     path, wire = federate(root, site_keys(data, tmp_path), tmp_path, **_values(bundle))
-    assert [request.step for request, _ in wire.record] == [TRAIN, CALIBRATE, FINISH]
+    fitted = [FIT] if "FitAfterTraining" in str(read_config(bundle, "train")["train"]["handlers"]) else []
+    assert [request.step for request, _ in wire.record] == [TRAIN, *fitted, CALIBRATE, FINISH]
     model = _model(path)
     assert model["bundle"] == bundle
     assert model["model"]["calibration.reference_scores"].shape == (4,), "the held-out cases of both sites"
@@ -86,6 +89,28 @@ def test_sums_of_unequal_sites_give_the_pooled_model(
     calibration = {"calibration.reference_scores", "calibration.pixel_quantiles"}
     assert all(set(reply.state) == calibration for reply in second)
     assert all(not reply.state for reply in third)
+
+
+def test_what_follows_the_training_is_fitted_to_all_sites_by_the_merged_network(data: Path, tmp_path: Path) -> None:
+    values = _values("cutpaste", max_iterations=2, **{"train::epoch_length": 1})
+    path, wire = federate(copy_bundle("cutpaste", tmp_path), site_keys(data, tmp_path), tmp_path, 2, **values)
+    federated = _model(path)["model"]
+    fitted = {name for name in federated if name.startswith(("gaussian.", "usual."))}
+    sums = {name for name in fitted if name.rpartition(".")[2] not in ("mean", "whitening", "shrinkage")}
+    requests = [(request.step, [set(reply.state) for reply in replies]) for request, replies in wire.record]
+    assert [step for step, _ in requests] == [TRAIN, TRAIN, FIT, CALIBRATE, FINISH]
+    assert all(not names & fitted for _, replies in requests[:2] for names in replies), "not by a site's own network"
+    assert requests[2][1] == [sums, sums], "nothing else leaves a site"
+
+    keys = {**values, "dataset_dir": str(data), "datalist": "fitting.csv"}
+    pooled = BundleSite("all", copy_bundle("cutpaste", tmp_path / "pooled"), least_cases=1, **keys).training
+    pooled.network.load_state_dict(federated, strict=True)
+    FitAfterTraining(**pooled.fitter())(pooled.trainer)
+    set_determinism(None)
+    state = pooled.network.state_dict()
+    assert int(state["gaussian.count"]) == 6
+    for name in ("gaussian.mean", "gaussian.shrinkage", "usual.mean"):
+        torch.testing.assert_close(state[name], federated[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rounds", [1, 3])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medad_plugins.errors import InputError
 from medad_plugins.networks import ConvAE
 
 
@@ -103,7 +104,7 @@ def test_ssim_map_is_zero_for_a_perfect_reconstruction_only() -> None:
 
 @pytest.mark.parametrize(("dims", "size"), [(2, 60), (2, (64, 40)), (3, (32, 32, 24))])
 def test_sizes_the_blocks_cannot_halve_are_refused(dims: int, size: int | tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"image_size must be a multiple of 16 along every axis, got"):
+    with pytest.raises(InputError, match=r"halves its image 4 times: image_size \(expected a multiple of 16 along"):
         ConvAE(dims, image_size=size)
 
 

@@ -91,7 +91,9 @@ def test_holds_one_folder_with_all_that_a_bundle_needs(packaged: Packaged) -> No
     with zipfile.ZipFile(packaged.zip) as archive:
         names = {entry.filename for entry in archive.infolist()}
     assert packaged.zip.name == f"{name}_v0.1.0.zip"
-    configs = {f"configs/{config}.{kind}" for config in ("train", "inference", "evaluate") for kind in ("yaml", "json")}
+    own = {path.stem for path in (packaged.trained.root / "configs").glob("*.yaml")}
+    assert own >= {"train", "inference", "evaluate"}
+    configs = {f"configs/{config}.{kind}" for config in own for kind in ("yaml", "json")}
     others = {"configs/metadata.json", "configs/logging.conf", "docs/README.md", "docs/data_license.txt", "LICENSE"}
     assert names == {f"{name}/{file}" for file in configs | others | {"models/model.pt", "manifest.json"}}
 

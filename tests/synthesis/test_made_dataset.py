@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityd
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandFlipd, ScaleIntensityd
 
 from medad_plugins.data import Case, IterationLoader
 from medad_plugins.errors import InputError
-from medad_plugins.synthesis import made_dataset
-from medad_plugins.synthesis.published import cutpaste, nsa, pii
+from medad_plugins.synthesis import SourcePool, made_dataset
+from medad_plugins.synthesis.published import cutpaste, noise_blend, nsa, pii
 
 PREPARE = Compose([LoadImaged("image", image_only=True), EnsureChannelFirstd("image"), ScaleIntensityd("image")])
 
@@ -47,3 +47,29 @@ def test_one_scan_is_enough_for_recipes_that_take_nothing_foreign(tmp_path: Path
     assert made_dataset(cases, PREPARE, [cutpaste("scar")], prob=1)[0]["is_anomalous"] == 1
     with pytest.raises(InputError, match=r"need other scans.*at least 2 normal cases.*found 1"):
         made_dataset(cases, PREPARE, [cutpaste("scar"), pii()])
+
+
+def test_what_was_augmented_is_the_clean_scan_and_comes_again_with_the_seed(tmp_path: Path) -> None:
+    cases = _cases(tmp_path, 4)
+    plain = {case["case_id"]: case["image"] for case in made_dataset(cases, PREPARE, [pii()], prob=0)}
+    data = made_dataset(cases, PREPARE, [pii()], prob=1, augment=RandFlipd(["image", "body"], 0.5, 0))
+    batches = [list(IterationLoader(data, 8, 2, seed=3, num_workers=workers)) for workers in (0, 2)]
+    assert all(torch.equal(first["image"], second["image"]) for first, second in zip(*batches, strict=True))
+    flipped = 0
+    for batch in batches[0]:
+        for case_id, clean, image, mask in zip(batch["case_id"], batch["clean"], batch["image"], batch["mask"]):
+            own = plain[case_id].as_tensor()
+            is_flipped = torch.equal(clean.as_tensor(), own.flip(1))
+            assert is_flipped or torch.equal(clean.as_tensor(), own)
+            assert torch.equal(image[mask == 0], clean[mask == 0])
+            flipped += is_flipped
+    assert 0 < flipped < 16
+
+
+def test_foreign_content_comes_from_the_pool_that_is_given(tmp_path: Path) -> None:
+    grey = [{"image": torch.full((1, 48, 48), 0.5), "case_id": f"generated_{number}"} for number in range(2)]
+    data = made_dataset(_cases(tmp_path, 2), PREPARE, [noise_blend((1.0, 1.0))], prob=1, source_pool=SourcePool(grey))
+    case = data[0]
+    changed = case["image"].as_tensor()[case["mask"] > 0]
+    assert len(changed) and torch.allclose(changed, torch.full_like(changed, 0.5))
+    assert "generated_" in case["synthesis"]

@@ -125,6 +125,37 @@ def test_noise_is_zero_on_the_lattice_and_smooth(spatial_dims: int) -> None:
     assert np.std(fine) > 0.1 and not np.array_equal(fine[0], fine[1])
 
 
+def _perlin_at(gradients: NDArray[np.float64], place: list[float]) -> float:
+    """Perlin's noise at one place, given in cells: corner by corner, as its paper has it."""
+    dims, total = len(place), 0.0
+    lower = [min(int(p), n - 2) for p, n in zip(place, gradients.shape[1:], strict=True)]
+    for corner in np.ndindex(*(2,) * dims):
+        weight, slope = 1.0, 0.0
+        for axis in range(dims):
+            t = place[axis] - lower[axis]
+            fade = 6 * t**5 - 15 * t**4 + 10 * t**3
+            weight *= fade if corner[axis] else 1 - fade
+            lattice = tuple(low + step for low, step in zip(lower, corner, strict=True))
+            slope += gradients[(axis, *lattice)] * (t - corner[axis])
+        total += weight * slope
+    return total * 2 / dims**0.5
+
+
+@pytest.mark.parametrize(("shape", "cells"), [((12, 9), (4, 1)), ((6, 10, 7), (2, 3, 1))])
+def test_noise_is_perlins_written_out(shape: tuple[int, ...], cells: tuple[int, ...]) -> None:
+    noise = perlin_noise(RandomState(5), shape, cells)
+    gradients = RandomState(5).normal(size=(len(shape), *(count + 1 for count in cells)))
+    gradients /= np.linalg.norm(gradients, axis=0)
+    for voxel in np.ndindex(*shape):
+        place = [(v + 0.5) * c / n for v, c, n in zip(voxel, cells, shape, strict=True)]
+        assert noise[voxel] == pytest.approx(_perlin_at(gradients, place), abs=2e-5)
+
+
+def test_a_fixed_threshold_is_taken_as_it_is() -> None:
+    region = NoiseRegion(threshold=0.5)(RandomState(3), _host(2))
+    assert region is not None and 0 < region.alpha.mean() < 0.5
+
+
 @BOTH
 def test_combined_regions_are_the_first_the_union_or_the_intersection(spatial_dims: int) -> None:
     host = _host(spatial_dims)

@@ -37,6 +37,7 @@ RECIPES: list[Recipe] = [
     published.circle(),
     *published.many_tasks(),
     published.noise_blend(),
+    published.glass(),
 ]
 EVERY = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 BOTH = pytest.mark.parametrize("spatial_dims", [2, 3])

@@ -1,4 +1,4 @@
-"""Learning rates that follow the iterations."""
+"""A learning rate that falls along a cosine."""
 
 from __future__ import annotations
 

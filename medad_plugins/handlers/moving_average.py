@@ -1,0 +1,74 @@
+"""Parts of a network that end as the moving average of what they were in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+__all__ = ["MovingAverage"]
+
+
+class MovingAverage:
+    """Follows the parameters of some children by exponential moving averages, and gives these to them at the end.
+
+    Buffers, as the running statistics of batch norms, are not averaged. It stands before what takes over the network at
+    the end, as `CalibrateAndSave` does, and is given to `ResumableCheckpoint` among its ``others``.
+
+    Args:
+        network: the one network of a bundle.
+        decays: for each child by name the share that the average keeps at an iteration, e.g. ``{generator: 0.999}``.
+
+    Raises:
+        ValueError: there is no such child, or a share is not between 0 and 1.
+    """
+
+    def __init__(self, network: nn.Module, decays: Mapping[str, float]) -> None:
+        children = dict(network.named_modules())
+        for name, decay in decays.items():
+            if name not in children or not 0 < decay < 1:
+                raise ValueError(f"no moving average of {name!r} by {decay}: it needs a child and a share below 1.")
+        self.decays = dict(decays)
+        self._followed = {
+            f"{child}.{name}": (parameter, decay)
+            for child, decay in self.decays.items()
+            for name, parameter in children[child].named_parameters()
+        }
+        self.averages: dict[str, Tensor] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._follow)
+        engine.add_event_handler(Events.COMPLETED, self._give)
+
+    def _start(self, engine: Engine) -> None:
+        if not self.averages:  # else they are those of the training that goes on
+            self.averages = {name: parameter.detach().clone() for name, (parameter, _) in self._followed.items()}
+
+    @torch.no_grad()
+    def _follow(self, engine: Engine) -> None:
+        for name, (parameter, decay) in self._followed.items():
+            self.averages[name].lerp_(parameter, 1 - decay)
+
+    @torch.no_grad()
+    def _give(self, engine: Engine) -> None:
+        for name, (parameter, _) in self._followed.items():
+            parameter.copy_(self.averages[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages by the names of their parameters."""
+        return dict(self.averages)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over averages.
+
+        Raises:
+            ValueError: they are of other parameters.
+        """
+        if state.keys() != self._followed.keys():
+            raise ValueError("the moving averages are of other parameters.")
+        self.averages = {n: state[n].clone().to(parameter) for n, (parameter, _) in self._followed.items()}

@@ -1,0 +1,153 @@
+"""Pictures of what a training does: held-out scans, how the network rebuilds them, and their maps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.inferers import Inferer, SimpleInferer
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.reports.figures import colour_table
+
+__all__ = ["TrainingPictures", "training_picture"]
+
+logger = logging.getLogger(__name__)
+
+_SIDE, _GAP = 160, 4
+
+
+class TrainingPictures:
+    """Every so often draws held-out scans, their reconstructions and their maps into one picture.
+
+    ``<output_dir>/training/iteration_<n>.png``, a column for each scan; of a volume the middle slice. What is drawn
+    changes nothing of the training: the network's mode and all random numbers are put back. The first rank draws.
+
+    Args:
+        network: trained; where it has a method ``reconstruct(image)`` that is drawn too.
+        loader: batches of held-out cases; the first cases are drawn.
+        output_dir: where the folder ``training`` lies.
+        inferer: how the network is called.
+        pictures: how many over the whole training, at least one at its end.
+        cases: columns.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loader: Iterable[dict[str, Any]],
+        output_dir: str | Path,
+        inferer: Inferer | None = None,
+        pictures: int = 8,
+        cases: int = 6,
+    ) -> None:
+        self.network, self.loader, self.folder = network, loader, Path(output_dir) / "training"
+        self.inferer = SimpleInferer() if inferer is None else inferer
+        self.pictures, self.cases = max(1, pictures), cases
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw_when_due)
+
+    def _draw_when_due(self, engine: Engine) -> None:
+        state: Any = engine.state
+        step = max(1, state.max_epochs // self.pictures)
+        if state.epoch % step and state.epoch != state.max_epochs:
+            return
+        picture = self.draw()
+        if picture is None:
+            return
+        path = output_folder(self.folder) / f"iteration_{state.iteration:06d}.png"
+        with atomic_path(path) as temporary:
+            picture.save(temporary, format="PNG")
+
+    @torch.no_grad()
+    def draw(self) -> Image.Image | None:
+        """The picture now; None where no case can be read."""
+        # PyTorch's loaders draw from the generator too
+        with torch.random.fork_rng(devices=[]):
+            images = self._images()
+            if images is None:
+                return None
+            modes = {module: module.training for module in self.network.modules()}
+            self.network.eval()
+            rows = [images]
+            reconstruct = getattr(self.network, "reconstruct", None)
+            if callable(reconstruct):
+                rows.append(self.inferer(images, _Calls(reconstruct)))
+            rows.append(self.inferer(images, self.network))
+            for module, mode in modes.items():
+                module.training = mode
+        return training_picture([row.float().cpu() for row in rows])
+
+    def _images(self) -> Tensor | None:
+        found: list[Tensor] = []
+        batches: Iterator[dict[str, Any]] = iter(self.loader)
+        while len(found) < self.cases:
+            batch = next(batches, None)
+            if batch is None:
+                break
+            found += list(batch["image"].as_tensor())
+        if not found:
+            return None
+        device = next(iter(self.network.state_dict().values())).device
+        return torch.stack(found[: self.cases]).to(device)
+
+
+class _Calls:
+    """A method as an inferer takes it: a network that gives a tensor."""
+
+    def __init__(self, method: Any) -> None:
+        self.method = method
+
+    def __call__(self, image: Tensor) -> Tensor:
+        output: Tensor = self.method(image)
+        return output
+
+
+def training_picture(rows: list[Tensor]) -> Image.Image:
+    """Scans and what else has their form in grey, and in the last row maps from their lowest to highest value.
+
+    Args:
+        rows: of ``(B, C, *spatial)`` each, the last of ``(B, 1, *spatial)``.
+    """
+    cells = [[_plane(values) for values in row] for row in rows]
+    low, high = min(float(c.min()) for c in cells[-1]), max(float(c.max()) for c in cells[-1])
+    scale = max(high - low, 1e-12)
+    colours = [[_grey(cell) for cell in row] for row in cells[:-1]]
+    colours.append([colour_table()[(np.clip((cell - low) / scale, 0, 1) * 255).astype(np.uint8)] for cell in cells[-1]])
+    height, width = colours[0][0].shape[:2]
+    factor = _SIDE / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    whole = Image.new(
+        "RGB", ((size[0] + _GAP) * len(colours[0]) + _GAP, (size[1] + _GAP) * len(colours) + _GAP), "white"
+    )
+    for i, row in enumerate(colours):
+        for j, cell in enumerate(row):
+            picture = Image.fromarray(cell).resize(size, Image.Resampling.NEAREST)
+            whole.paste(picture, (_GAP + j * (size[0] + _GAP), _GAP + i * (size[1] + _GAP)))
+    return whole
+
+
+def _plane(values: Tensor) -> NDArray[np.float32]:
+    """The middle slice of ``(C, *spatial)``, channels averaged, rows first."""
+    mean = values.mean(0)
+    if mean.dim() == 3:
+        mean = mean[..., mean.shape[-1] // 2]
+    plane: NDArray[np.float32] = np.ascontiguousarray(mean.numpy().T)
+    return np.nan_to_num(plane)
+
+
+def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    shades = (np.clip(plane, 0, 1) * 255).astype(np.uint8)
+    return np.repeat(shades[..., None], 3, axis=-1)

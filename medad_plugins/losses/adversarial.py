@@ -1,0 +1,61 @@
+"""Losses of a discriminator and of who wants to deceive it, in pairs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from medad_plugins.losses.full_precision import full_precision
+
+__all__ = ["ADVERSARIAL_LOSSES", "critic_gap", "discriminator_loss", "generator_loss"]
+
+ADVERSARIAL_LOSSES = ("bce", "lsgan", "hinge", "wasserstein")
+
+
+def _require_known(kind: str) -> None:
+    if kind not in ADVERSARIAL_LOSSES:
+        raise ValueError(f"the adversarial loss must be one of {ADVERSARIAL_LOSSES}, got {kind!r}.")
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: str = "bce") -> tuple[Tensor, Tensor]:
+    """What a discriminator lowers: the terms of real and of made cases, means over the logits.
+
+    Args:
+        real, fake: logits without a sigmoid, of any shape; a discriminator rates real ones high. Made cases come
+            detached from who made them.
+        kind: ``"bce"`` (cross-entropy), ``"lsgan"`` (squared distance from 1 and 0), ``"hinge"`` (margins of 1) or
+            ``"wasserstein"`` (their difference; with a gradient penalty).
+
+    Returns:
+        two scalars to be added up; halve both where the paper does.
+    """
+    _require_known(kind)
+    real, fake = full_precision(real), full_precision(fake)
+    if kind == "bce":
+        return functional.softplus(-real).mean(), functional.softplus(fake).mean()
+    if kind == "lsgan":
+        return (real - 1).square().mean(), fake.square().mean()
+    if kind == "hinge":
+        return functional.relu(1 - real).mean(), functional.relu(1 + fake).mean()
+    return -real.mean(), fake.mean()
+
+
+def generator_loss(fake: Tensor, kind: str = "bce") -> Tensor:
+    """What the maker of cases lowers, so that a discriminator rates them high; the non-saturating form of ``"bce"``.
+
+    Args:
+        fake: logits of made cases, with their gradient.
+        kind: as in `discriminator_loss`.
+    """
+    _require_known(kind)
+    fake = full_precision(fake)
+    if kind == "bce":
+        return functional.softplus(-fake).mean()
+    if kind == "lsgan":
+        return (fake - 1).square().mean()
+    return -fake.mean()
+
+
+def critic_gap(real: Tensor, fake: Tensor) -> Tensor:
+    """How much higher a Wasserstein critic rates real cases, without gradient: its estimate of the distance."""
+    return full_precision(real.detach()).mean() - full_precision(fake.detach()).mean()

@@ -1,0 +1,48 @@
+"""Structural similarity with a Gaussian window, borders padded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["gaussian_ssim"]
+
+
+def _smoothed(images: Tensor, window: int, sigma: float) -> Tensor:
+    """Images ``(N, *spatial)`` filtered along each axis, zeros beyond the border.
+
+    By a matrix for each axis: many times faster than convolutions of one channel.
+    """
+    weights = torch.exp(-0.5 * ((torch.arange(window, dtype=images.dtype) - window // 2) / sigma) ** 2)
+    for axis in range(1, images.dim()):
+        places = torch.arange(images.shape[axis], device=images.device)
+        offsets = places[:, None] - places
+        matrix = torch.exp(-0.5 * (offsets / sigma) ** 2) * (offsets.abs() <= window // 2) / weights.sum()
+        images = torch.matmul(images.movedim(axis, -1), matrix.to(images.dtype)).movedim(-1, axis)
+    return images
+
+
+def gaussian_ssim(one: Tensor, other: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """Structural similarity at every location, for intensities 0..1.
+
+    MONAI's has no padding and no value at the border.
+
+    Args:
+        one: ``(B, C, *spatial)`` with two or three spatial axes.
+        other: the same.
+        window: edge of the window, odd; beyond the border images count as zero.
+        sigma: standard deviation of its Gaussian weights, in pixels.
+
+    Returns:
+        ``(B, C, *spatial)``, up to 1.
+
+    Reference:
+        Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 13, 2004.
+    """
+    images = torch.stack([one, other, one * one, other * other, one * other])
+    smoothed = _smoothed(images.flatten(0, 2), window, sigma).reshape(images.shape)
+    mean_one, mean_other, square_one, square_other, product = smoothed
+    variances = square_one + square_other - mean_one**2 - mean_other**2
+    covariance = product - mean_one * mean_other
+    luminance = (2 * mean_one * mean_other + 0.01**2) / (mean_one**2 + mean_other**2 + 0.01**2)
+    return luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2)

@@ -1,0 +1,164 @@
+"""A scan and what every recipe makes of it, for networks that tell the recipes apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import Dataset, MetaTensor
+from monai.transforms import RandomizableTransform
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from medad_plugins.data import Case, cached_dataset
+from medad_plugins.errors import InputError
+from medad_plugins.synthesis.body import FindBodyd
+from medad_plugins.synthesis.contents import IntensityJitter
+from medad_plugins.synthesis.recipe import Recipe
+from medad_plugins.synthesis.sources import SourcePool
+from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
+
+__all__ = ["EveryRecipe", "versions_dataset"]
+
+
+def _moved(values: NDArray[np.float32], steps: Sequence[int]) -> NDArray[np.float32]:
+    """``(C, *spatial)`` moved by whole voxels, borders repeated."""
+    places = [np.clip(np.arange(edge) - step, 0, edge - 1) for edge, step in zip(values.shape[1:], steps, strict=True)]
+    return values[(slice(None), *np.ix_(*places))]
+
+
+def _slice(volume: Any, axis: int, place: int) -> Any:
+    """One slice of a volume ``(C, *spatial)``; it keeps the spacing of its two axes."""
+    cut = torch.as_tensor(volume).select(1 + axis, place)
+    if not isinstance(volume, MetaTensor):
+        return cut
+    spacing = np.delete(np.asarray(volume.pixdim), axis)
+    plain = cut.as_tensor() if isinstance(cut, MetaTensor) else cut
+    return MetaTensor(plain, affine=torch.diag(torch.tensor([*spacing.tolist(), 1.0])))
+
+
+class EveryRecipe(RandomizableTransform):
+    """Turns a normal case into a list: the scan, moved a little, slightly brighter or darker, and each recipe's work.
+
+    Of a volume that a 2D network is to see, some slices are drawn first, and each is treated as a scan of its own.
+
+    Args:
+        recipes: ways to make an anomaly, in the order of their classes.
+        in_body: made in the mask ``body`` of the case alone.
+        spatial_dims: axes of what the network sees.
+        slice_axis: 0, 1 or 2 cuts volumes into slices; None leaves scans whole.
+        slices: how many are drawn of a volume.
+        source_pool: for recipes that take foreign content.
+        shift: largest movement, a fraction of each side.
+        jitter: largest relative change of brightness and contrast.
+
+    Returns of a call:
+        cases with ``image`` ``(C, *spatial)`` and ``recipe_index``: 0 where nothing was made (also where a recipe found
+        no place), else one more than the place of the recipe.
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        in_body: bool = False,
+        spatial_dims: int = 2,
+        slice_axis: int | None = None,
+        slices: int = 8,
+        source_pool: SourcePool | None = None,
+        shift: float = 1 / 16,
+        jitter: float = 0.1,
+    ) -> None:
+        super().__init__(1.0)
+        if not recipes:
+            raise InputError("there is no recipe to make anomalies by", where="recipes")
+        self.synthesizers = [
+            SynthesizeAnomalyd(
+                [recipe],
+                prob=1.0,
+                source_pool=source_pool,
+                body_key="body" if in_body else None,
+                spatial_dims=spatial_dims,
+            )
+            for recipe in recipes
+        ]
+        self.slice_axis, self.slices = slice_axis, slices
+        self.shift, self.jitter = shift, IntensityJitter(jitter)
+
+    def set_random_state(self, seed: int | None = None, state: RandomState | None = None) -> EveryRecipe:
+        super().set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Any, Any]) -> list[dict[str, Any]]:
+        return [version for case in self._scans(data) for version in self._versions(self._varied(case))]
+
+    def _scans(self, case: Mapping[Any, Any]) -> list[dict[Any, Any]]:
+        axis = self.slice_axis
+        if axis is None:
+            return [dict(case)]
+        depth = case["image"].shape[1 + axis]
+        places = self.R.choice(depth, self.slices, replace=self.slices > depth)
+        keys = [key for key in ("image", "body") if key in case]
+        return [{**case, **{key: _slice(case[key], axis, int(place)) for key in keys}} for place in places]
+
+    def _varied(self, case: dict[Any, Any]) -> dict[Any, Any]:
+        rng: RandomState = self.R
+        image = case["image"]
+        reach = [int(self.shift * edge) for edge in image.shape[1:]]
+        steps = [int(rng.randint(-most, most + 1)) for most in reach]
+        moved = _moved(np.asarray(image, dtype=np.float32), steps)
+        varied = torch.from_numpy(self.jitter(rng, moved, moved))
+        case["image"] = MetaTensor(varied, affine=image.affine) if isinstance(image, MetaTensor) else varied
+        if "body" in case:
+            case["body"] = torch.from_numpy(_moved(np.asarray(case["body"], dtype=np.float32), steps))
+        return case
+
+    def _versions(self, case: dict[Any, Any]) -> list[dict[str, Any]]:
+        versions = [{"image": case["image"], "recipe_index": 0}]
+        for number, synthesizer in enumerate(self.synthesizers, 1):
+            record = json.dumps({"seed": int(self.R.randint(2**32, dtype=np.uint32))})
+            made = synthesizer.rebuild(case, record)
+            versions.append({"image": made["image"], "recipe_index": number * made["is_anomalous"]})
+        return versions
+
+
+def versions_dataset(
+    data: Sequence[Case],
+    preprocessing: Callable[..., Any],
+    recipes: Sequence[Recipe],
+    in_body: bool = False,
+    spatial_dims: int = 2,
+    slice_axis: int | None = None,
+    body: Callable[..., Any] | None = None,
+) -> Dataset:
+    """Normal cases, each as `EveryRecipe` makes a list of it, other ones at every visit.
+
+    A loader's batch size counts the cases; its batches hold as many times more scans as there are versions.
+
+    Args:
+        data: normal cases.
+        preprocessing: of a case, e.g. `medad_plugins.transforms.ScanPreprocessing`.
+        recipes: ways to make an anomaly.
+        in_body: only in the body; otherwise everywhere.
+        spatial_dims: axes of what the network sees.
+        slice_axis: see `EveryRecipe`.
+        body: transform that adds the mask ``body``; None is `FindBodyd`.
+
+    Returns:
+        dataset whose ``data`` are the prepared normal cases.
+
+    Raises:
+        InputError: no case has a body to make anything in, or as `SynthesizeAnomalyd` and `cached_dataset` do.
+    """
+    clean: Any = cached_dataset(data, [preprocessing, body or FindBodyd()])
+    looked_at = [clean[index] for index in range(min(20, len(clean)))]
+    if in_body and not any(bool(torch.as_tensor(case["body"]).any()) for case in looked_at):
+        raise InputError(
+            "no scan has a body to make anomalies in",
+            found=f"empty masks in the first {len(looked_at)}",
+            todo="look for another organ, or make anomalies everywhere",
+        )
+    pool = SourcePool(clean) if any(recipe.takes_foreign for recipe in recipes) else None
+    return Dataset(clean, EveryRecipe(recipes, in_body, spatial_dims, slice_axis, source_pool=pool))
