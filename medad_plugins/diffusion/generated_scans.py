@@ -31,7 +31,8 @@ NAME = "generated_"
 class GeneratedScans:
     """Writes scans drawn from a diffusion model, each a little less normal than the model was taught.
 
-    Images become PNG, volumes NIfTI of a millimetre a voxel, both of 8 bits, for `medad_plugins.synthesis.generated_pool`.
+    Images become PNG, volumes NIfTI of a millimetre a voxel, both of 8 bits: what `generated_pool` of
+    `medad_plugins.synthesis` reads.
     Earlier generated scans in the folder are replaced. The same seed and batch size give the same scans.
 
     Args:

@@ -24,14 +24,14 @@ class NoisingBatch(DiffusionPrepareBatch):
         num_train_timesteps: times of the diffusion.
 
     Shape:
-        a batch with ``image`` ``(B, C, *spatial)``, 0..1, to the image and the noise of that shape, and the noise and the
-        times ``(B,)`` by name, for `NoisingInferer`.
+        a batch with ``image`` ``(B, C, *spatial)``, 0..1, to the image and the noise of that shape, and the noise and
+        the times ``(B,)`` by name, for `NoisingInferer`.
     """
 
     def __init__(self, num_train_timesteps: int = 1000) -> None:
         super().__init__(num_train_timesteps)
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self, batchdata: Any, device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Tensor, tuple[()], dict[str, Tensor]]:
         image = default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0]

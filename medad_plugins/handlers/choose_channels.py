@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor, nn
+from torch import Tensor
 
 from medad_plugins.engines.distributed import sum_over_ranks
+from medad_plugins.networks import RealNet
 
 __all__ = ["ChooseChannels"]
 
 logger = logging.getLogger(__name__)
-
-
-class Chooser(Protocol):
-    """A network that chooses some of its features by scans that it is shown, e.g. `medad_plugins.networks.RealNet`."""
-
-    is_chosen: bool
-
-    def observe(self, image: Tensor, mask: Tensor) -> None:
-        """Take a batch into account."""
-
-    def choose(self) -> None:
-        """Choose by what was observed."""
 
 
 class ChooseChannels:
@@ -36,13 +25,14 @@ class ChooseChannels:
     shows its share, and all choose alike. It stands after `ResumableCheckpoint`.
 
     Args:
-        network: what is trained.
+        network: what is trained; it has ``is_chosen``, ``observe(input, mask)`` and ``choose()``, see
+            `medad_plugins.networks.RealNet`.
         batches: of scans, e.g. of `medad_plugins.data.IterationLoader`.
         prepare_batch: makes input and mask of a batch, as the trainer's own.
     """
 
     def __init__(
-        self, network: Chooser, batches: Iterable[Any], prepare_batch: Callable[..., tuple[Tensor, Any]]
+        self, network: RealNet, batches: Iterable[Any], prepare_batch: Callable[..., tuple[Tensor, Any]]
     ) -> None:
         self.network, self.batches, self.prepare_batch = network, batches, prepare_batch
 
@@ -51,8 +41,7 @@ class ChooseChannels:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        network: Any = self.network
-        assert isinstance(network, nn.Module)
+        network = self.network
         if network.is_chosen:
             return
         # what loads the batches draws from the generator that a resumed training takes up again

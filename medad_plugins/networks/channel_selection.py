@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,8 +61,8 @@ class ChannelSelection(FittedModule):
             mask: where the anomalies are, ``(B, 1, *spatial)``, 0 or 1; cases without one do not count.
         """
         spatial_dims = features.dim() - 2
-        resize = functional.adaptive_avg_pool2d if spatial_dims == 2 else functional.adaptive_avg_pool3d
-        expected = resize(mask.float(), list(features.shape[2:])).flatten(2)  # type: ignore[operator]
+        resize: Any = functional.adaptive_avg_pool2d if spatial_dims == 2 else functional.adaptive_avg_pool3d
+        expected = resize(mask.float(), list(features.shape[2:])).flatten(2)
         difference = ((features.float() - clean.float()) ** 2).flatten(2)
         low, high = difference.amin(2, keepdim=True), difference.amax(2, keepdim=True)
         scaled = (difference - low) / (high - low).clamp_min(1e-12)

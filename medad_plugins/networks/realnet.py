@@ -55,9 +55,7 @@ class ResidualJudge(nn.Module):
         conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
 
         def step(before: int, after: int) -> nn.Sequential:
-            return nn.Sequential(
-                conv(before, after, 3, padding=1, bias=False), norm(after), nn.ReLU(inplace=True)
-            )
+            return nn.Sequential(conv(before, after, 3, padding=1, bias=False), norm(after), nn.ReLU(inplace=True))
 
         blocks = [PlainResidualBlock(in_channels, spatial_dims) for _ in range(2)]
         steps = [step(before, after) for before, after in itertools.pairwise([in_channels, *widths[:-1]])]
@@ -118,9 +116,7 @@ class RealNet(AnomalyNetwork):
         taps = [self.features.channels[layer - 1] for layer in self.layers]
         self.selections = nn.ModuleList(ChannelSelection(tap, kept) for tap, kept in zip(taps, channels))
         kept = [min(tap, count) for tap, count in zip(taps, channels)]
-        self.rebuilders = nn.ModuleList(
-            AttentionUNet(spatial_dims, count, count, max(1, count // 2)) for count in kept
-        )
+        self.rebuilders = nn.ModuleList(AttentionUNet(spatial_dims, count, count, max(1, count // 2)) for count in kept)
         self.ranking = RankedResiduals(kept, spatial_dims, ranked)
         self.judge = ResidualJudge(self.ranking.out_channels, spatial_dims)
         self.keep_score = LocalMeanScore(spatial_dims, self.pool, window, padded=False)
@@ -148,12 +144,14 @@ class RealNet(AnomalyNetwork):
         """
         taps = self.taps(torch.cat(pair.chunk(2, 1)))
         for selection, tap in zip(self.selections, taps):
+            assert isinstance(selection, ChannelSelection)
             made, clean = tap.chunk(2)
             selection.observe(made, clean, mask)
 
     def choose(self) -> None:
         """Choose channels by what was observed."""
         for selection in self.selections:
+            assert isinstance(selection, ChannelSelection)
             selection.choose()
 
     def training_output(self, image: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:

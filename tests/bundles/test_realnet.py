@@ -28,7 +28,9 @@ STAGE: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module", params=[2, 3])
-def generated(request: pytest.FixtureRequest, cohorts: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+def generated(
+    request: pytest.FixtureRequest, cohorts: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """A copy of the bundle that has generated scans, its cohort and its number of axes."""
     dims = request.param
     root = copy_bundle("realnet", tmp_path_factory.mktemp("realnet"))
@@ -43,7 +45,9 @@ def _contents(root: Path) -> list[bytes]:
 def test_the_stage_writes_scans_and_its_model(generated: Any) -> None:
     root, _, dims = generated
     assert len(_contents(root)) == 3
-    assert sorted(path.name for path in (root / "models").iterdir()) == ["diffusion.pt"], "nothing of a stopped training"
+    assert sorted(path.name for path in (root / "models").iterdir()) == ["diffusion.pt"], (
+        "nothing of a stopped training"
+    )
     pool = generated_pool(root / "output" / "generated", dims, IMAGE_SIZE)
     assert pool is not None and len(pool.dataset) == 3
 
@@ -87,7 +91,7 @@ def test_a_missing_model_and_a_folder_with_other_files_are_told_before_the_work(
 
 
 def test_channels_are_chosen_once_and_by_the_seed(cohorts: dict[int, Path], tmp_path: Path) -> None:
-    chosen = []
+    chosen: list[torch.Tensor] = []
     for seed in (0, 0, 1):
         root = copy_bundle("realnet", tmp_path / str(len(chosen)))
         values = small_values("realnet", seed=seed, datalist="fitting.csv", anomalous=1.0, channels=[16, 16])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.inferers import PrecisionInferer, SlicewiseInferer, network_dims, scan_inferer
+from medad_plugins.inferers import PrecisionInferer, SlicewiseInferer, network_dims, network_size, scan_inferer
 
 VOLUMES = torch.rand(2, 1, 5, 6, 7, generator=torch.Generator().manual_seed(0))
 
@@ -56,3 +56,9 @@ def test_which_inferer_and_how_many_axes_the_network_has() -> None:
 def test_scans_that_have_no_such_slices_are_refused(dims: int, axis: int) -> None:
     with pytest.raises(InputError, match="slice_axis .expected 0, 1 or 2, with --spatial_dims 3"):
         network_dims(dims, axis)
+
+
+def test_a_network_sees_the_edges_of_a_slice() -> None:
+    assert network_size(64, 2) == 64
+    assert network_size([16, 32, 48], 1) == [16, 48]
+    assert network_size((16, 32), None) == [16, 32]

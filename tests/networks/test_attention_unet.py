@@ -69,9 +69,13 @@ def test_every_skip_is_used() -> None:
     network, x = _unet(2), _input(8, 8)
     for level in network.down:
         for block in level.blocks:  # type: ignore[union-attr]
-            block.second[2].weight.grad = None  # type: ignore[index, union-attr]
+            block.second[2].weight.grad = None
     network(x).sum().backward()
-    assert all(p.grad is not None and float(p.grad.abs().sum()) > 0 for n, p in network.named_parameters() if "second.2.weight" in n)
+    assert all(
+        p.grad is not None and float(p.grad.abs().sum()) > 0
+        for n, p in network.named_parameters()
+        if "second.2.weight" in n
+    )
 
 
 def test_times_are_told_apart() -> None:

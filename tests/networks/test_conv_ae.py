@@ -146,3 +146,78 @@ def test_it_learns_what_it_sees() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+# variants
+
+
+def test_weights_are_called_as_in_models_of_the_first_version() -> None:
+    names = [name for name, _ in ConvAE().named_parameters()]
+    assert names == [
+        *(f"encoder.{index}.{kind}" for index in (0, 1, 3, 4, 6, 7, 9, 10) for kind in _kinds(index, 3)),
+        *("bottleneck.0.weight", "bottleneck.0.bias", "bottleneck.1.weight", "bottleneck.1.bias"),
+        *("bottleneck.3.weight", "bottleneck.3.bias"),
+        *("expansion.0.weight", "expansion.0.bias", "expansion.1.weight", "expansion.1.bias"),
+        *("expansion.3.weight", "expansion.3.bias"),
+        *(f"decoder.{index}.{kind}" for index in (0, 1, 3, 4, 6, 7, 9) for kind in _kinds(index, 3)),
+    ]
+
+
+def _kinds(index: int, step: int) -> tuple[str, ...]:
+    return ("weight",) if index % step == 0 else ("weight", "bias")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 16, 16)])
+def test_a_spatial_latent_keeps_its_place(size: tuple[int, ...]) -> None:
+    network = _ae(len(size), image_size=size, bottleneck="spatial", channels=(4, 8), latent_size=3).eval()
+    assert not any(isinstance(module, nn.Linear) for module in network.modules())
+    image = _scan(*size, batch=1)
+    with torch.no_grad():
+        latent = network.encode(image)
+        assert latent.shape == (1, 3, *[edge // 4 for edge in size])
+        image[(0, 0, *[0] * len(size))] += 1
+        changed = (network.encode(image) != latent).any(1)[0]
+    far = tuple(-1 for _ in size)
+    assert bool(changed[tuple(0 for _ in size)]) and not bool(changed[far])
+
+
+def test_boxes_are_painted_over_in_training_alone_and_the_whole_scan_is_asked_for() -> None:
+    network, image = _ae(image_size=32, mask_input="one"), _scan(32, 32)
+    given: list[Tensor] = []
+    network.encoder.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+    network(image)
+    assert int((given[0] != 2 * image - 1).sum()) == 2 * 5 * 5
+    network.eval()
+    with torch.no_grad():
+        network(image)
+    torch.testing.assert_close(given[1], 2 * image - 1)
+
+
+@pytest.mark.parametrize("residual", ["l1", "l2"])
+def test_gradient_map_is_how_the_mean_residual_changes(residual: str) -> None:
+    network = _ae(image_size=16, residual=residual, map="gradient", in_channels=2).double().eval()
+    image = _scan(16, 16, batch=2, channels=2).double()
+
+    def value(scan: Tensor) -> float:
+        difference = network.reconstruct(scan) - scan
+        return float((difference.abs() if residual == "l1" else difference.square()).mean())
+
+    with torch.no_grad():
+        anomaly_map = network(image)
+        for row, column in ((2, 3), (9, 12)):
+            expected = 0.0
+            for channel in range(2):
+                more, less = image[:1].clone(), image[:1].clone()
+                more[0, channel, row, column] += 1e-6
+                less[0, channel, row, column] -= 1e-6
+                expected += abs(value(more) - value(less)) / 2e-6 / 2
+            assert float(anomaly_map[0, 0, row, column]) == pytest.approx(expected, rel=1e-4)
+        torch.testing.assert_close(anomaly_map[1:], network(image[1:]))
+
+
+def test_unknown_variants() -> None:
+    for arguments in ({"map": "grad"}, {"bottleneck": "memory"}, {"mask_input": "all"}):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            _ae(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no bottleneck: latent_size"):
+        _ae(image_size=16, latent_size=65)

@@ -15,7 +15,7 @@ from medad_plugins.networks import ChannelSelection, RankedResiduals, RealNet
 def _realnet(spatial_dims: int = 2, layers: tuple[int, ...] = (1, 2), **arguments: int) -> RealNet:
     torch.manual_seed(0)
     channels = [8] * len(layers)
-    network = RealNet(spatial_dims, 1, "resnet10", "none", layers, channels, 5, **{"window": 4, **arguments})  # type: ignore[arg-type]
+    network = RealNet(spatial_dims, 1, "resnet10", "none", layers, channels, 5, **{"window": 4, **arguments})
     for rebuilder in network.rebuilders:  # which start by giving zeros
         for parameter in rebuilder.parameters():
             if not bool(parameter.any()):
@@ -46,8 +46,8 @@ def test_ranks_are_those_of_normalised_residuals_and_values_are_not(spatial_dims
             (plane - mean) / torch.sqrt(variance + 1e-5)
             for plane, mean, variance in zip(planes, ranking.norm.running_mean, ranking.norm.running_var, strict=True)
         ]
-        by_highest = sorted(range(7), key=lambda k: -float(scaled[k].max()))[:2]  # noqa: B023
-        by_mean = sorted(range(7), key=lambda k: -float(scaled[k].mean()))[:2]  # noqa: B023
+        by_highest = sorted(range(7), key=lambda k: -float(scaled[k].max()))[:2]
+        by_mean = sorted(range(7), key=lambda k: -float(scaled[k].mean()))[:2]
         torch.testing.assert_close(found[case], torch.stack([planes[k] for k in [*by_highest, *by_mean]]))
 
 
@@ -69,9 +69,7 @@ def test_in_training_features_with_the_anomaly_are_rebuilt_and_clean_ones_the_ta
     assert logits.shape == (2, 2, *[32] * spatial_dims)
     with torch.no_grad():
         for index in range(2):
-            of_made, of_clean = (
-                network.selections[index](network.features(image)[index]) for image in (made, clean)
-            )
+            of_made, of_clean = (network.selections[index](network.features(image)[index]) for image in (made, clean))
             torch.testing.assert_close(target[index], of_clean, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(rebuilt[index], network.rebuilders[index](of_made), rtol=1e-3, atol=1e-4)
             expected = (of_made - rebuilt[index]) ** 2
@@ -93,7 +91,7 @@ def test_score_is_the_highest_window_mean_of_the_probability(spatial_dims: int) 
     probability = logits[:, 1:].exp() / logits.exp().sum(1, keepdim=True)
     pool = functional.avg_pool2d if spatial_dims == 2 else functional.avg_pool3d
     anomaly_map = network(image)
-    expected = pool(probability, 4, stride=1).flatten(1).amax(1)  # type: ignore[operator]
+    expected = pool(probability, 4, stride=1).flatten(1).amax(1)
     torch.testing.assert_close(network.pool(anomaly_map), expected)
     ratio = (anomaly_map / probability).flatten(1)
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-4, atol=1e-5)
@@ -126,7 +124,7 @@ def test_four_layers_work_where_the_deepest_grid_is_one_location() -> None:
     network = RealNet(2, 3, "resnet18", "none", (1, 2, 3, 4), (8, 8, 1000, 8), 16, 2).eval()
     image = _scan(32, 32, channels=3)
     assert network(image).shape == (2, 1, 32, 32)
-    assert [int(s.kept) for s in network.selections] == [8, 8, 256, 8]
+    assert [s.kept for s in network.selections] == [8, 8, 256, 8]
     assert torch.allclose(torch.jit.script(network)(image), network(image), atol=1e-6)
 
 

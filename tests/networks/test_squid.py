@@ -99,9 +99,7 @@ def test_a_step_of_the_generator_writes_the_queues_once() -> None:
     )
     phases = [
         Phase("discriminator", squid_discriminator_terms, "discriminator"),
-        Phase(
-            "generator", squid_generator_terms, "generator", every=2, after=lambda *_: network.remember()
-        ),
+        Phase("generator", squid_generator_terms, "generator", every=2, after=lambda *_: network.remember()),
     ]
     places: list[int] = []
 

@@ -39,7 +39,9 @@ def test_a_window_larger_than_the_map_takes_all_of_it() -> None:
 
 
 def test_an_empty_map_stays_empty() -> None:
-    assert torch.equal(LocalMeanScore(2, MapPool("max"), 3, padded=True)(torch.zeros(2, 1, 8, 8)), torch.zeros(2, 1, 8, 8))
+    assert torch.equal(
+        LocalMeanScore(2, MapPool("max"), 3, padded=True)(torch.zeros(2, 1, 8, 8)), torch.zeros(2, 1, 8, 8)
+    )
 
 
 def test_a_window_must_be_positive() -> None:

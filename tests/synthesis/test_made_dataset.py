@@ -51,7 +51,8 @@ def test_one_scan_is_enough_for_recipes_that_take_nothing_foreign(tmp_path: Path
 
 def test_what_was_augmented_is_the_clean_scan_and_comes_again_with_the_seed(tmp_path: Path) -> None:
     cases = _cases(tmp_path, 4)
-    plain = {case["case_id"]: case["image"] for case in made_dataset(cases, PREPARE, [pii()], prob=0)}
+    unchanged = made_dataset(cases, PREPARE, [pii()], prob=0)
+    plain = {unchanged[number]["case_id"]: unchanged[number]["image"] for number in range(4)}
     data = made_dataset(cases, PREPARE, [pii()], prob=1, augment=RandFlipd(["image", "body"], 0.5, 0))
     batches = [list(IterationLoader(data, 8, 2, seed=3, num_workers=workers)) for workers in (0, 2)]
     assert all(torch.equal(first["image"], second["image"]) for first, second in zip(*batches, strict=True))
