@@ -117,7 +117,7 @@ class PretextClassifier(FineTunedNetwork):
         self.usual.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """What each location adds to the Mahalanobis distance, over the root of the dimensions; of any sign."""
+        """What each location adds to the Mahalanobis distance, over the number of features; of any sign."""
         features = self._features(image)
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants its test alone
             if torch.is_autocast_enabled(image.device.type):
@@ -136,6 +136,7 @@ class PretextClassifier(FineTunedNetwork):
         ones = [1] * (features.dim() - 2)
         unusual = features - self.usual(list(features.shape[2:]))
         shares = (unusual * direction.reshape([-1, direction.shape[1]] + ones)).sum(1, keepdim=True)
-        scale = max(float(whitening.shape[0]), 1.0) ** 0.5
+        # what far scans' locations add, of both signs, is many times the distance: small numbers keep rounding small
+        scale = max(float(whitening.shape[0]), 1.0)
         resized = self.to_image(shares / scale, size)
         return resized + (distance.squeeze(1) / scale - self.pool(resized)).reshape([-1, 1] + ones)

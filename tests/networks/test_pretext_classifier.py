@@ -48,7 +48,7 @@ def _distances(normal: np.ndarray, others: np.ndarray) -> np.ndarray:
     pooled = [part.reshape(*part.shape[:2], -1).mean(2) for part in (normal, others)]
     assert np.allclose(np.linalg.norm(pooled[1], axis=1), 1)
     fitted = LedoitWolf().fit(pooled[0])
-    distances: np.ndarray = np.sqrt(fitted.mahalanobis(pooled[1]) / pooled[1].shape[1])
+    distances: np.ndarray = np.sqrt(fitted.mahalanobis(pooled[1])) / pooled[1].shape[1]
     return distances
 
 
@@ -81,7 +81,7 @@ def test_the_map_is_what_each_location_adds(size: tuple[int, ...]) -> None:
         added = np.zeros(features.shape[1:])
         for place in np.ndindex(*added.shape):
             vector = features[(slice(None), *place)] - usual[(slice(None), *place)]
-            added[place] = direction @ vector / np.sqrt(len(direction))
+            added[place] = direction @ vector / len(direction)
         assert added.mean() == pytest.approx(distances[case], rel=1e-6), "shares add up to the distance"
         mode = "bilinear" if len(size) == 2 else "trilinear"
         fine = functional.interpolate(torch.from_numpy(added)[None, None].float(), size, mode=mode)[0]
