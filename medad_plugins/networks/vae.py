@@ -111,7 +111,7 @@ class VAE(AutoencodingNetwork):
         return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1)
 
     def misfit(self, reconstruction: Tensor, image: Tensor) -> Tensor:
-        """Half the summed squared residual on -1..1: ``-log p(x | z)`` of unit variance without its constant, ``(B,)``."""
+        """Half the summed squared residual on -1..1, ``(B,)``: ``-log p(x | z)`` of unit variance, up to a constant."""
         return 0.5 * (2 * (reconstruction - image)).float().square().flatten(1).sum(1)
 
     def _image_score(self, image: Tensor) -> Tensor:
