@@ -40,7 +40,7 @@ def test_every_site_gets_its_own_keys_and_those_of_all(tmp_path: Path) -> None:
     arguments = {}
     for site in ("north", "south"):
         (executor,) = _read(job / f"app_{site}" / "config" / "config_fed_client.json")["executors"]
-        assert executor["tasks"] == ["train", "calibrate", "finish"]
+        assert executor["tasks"] == ["train", "fit", "calibrate", "finish"]
         arguments[site] = executor["executor"]["args"]
     assert arguments["north"] == {
         "bundle_root": "/opt/padim",
