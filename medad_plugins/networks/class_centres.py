@@ -45,5 +45,7 @@ class ClassCentres(nn.Module):
         ]
         return torch.stack(present).sum()
 
+    # of the training alone, and beyond TorchScript
+    @torch.jit.unused
     def forward(self, vectors: Tensor, classes: Tensor) -> Tensor:
         return self.spread(vectors, classes)

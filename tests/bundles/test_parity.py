@@ -100,7 +100,9 @@ def question(trained: Trained, scans: dict[int, Path]) -> Question:
         case["pred"] = trained.network(case["image"].as_tensor()[None])[0]
     answer = Answer.of(AnomalyPostprocessing(inference.preprocessing, trained.network, ALPHA)(case))
     reference = trained.network.calibration.reference_scores
-    assert float((reference - answer.score).abs().min()) > TOLERANCE * abs(answer.score), "a tie would make p-values differ"
+    assert float((reference - answer.score).abs().min()) > TOLERANCE * abs(answer.score), (
+        "a tie would make p-values differ"
+    )
     return Question(trained, scan, answer, inference)
 
 

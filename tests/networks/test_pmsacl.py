@@ -73,7 +73,7 @@ def test_the_score_is_the_distance_of_the_features(dims: int) -> None:
     scans = _scans(dims, 3)
     features = network.encoder(scans)[-1].flatten(2).mean(2)
     features = features / features.norm(dim=1, keepdim=True)
-    expected = network.gaussian(features) / len(network.gaussian.whitening) ** 0.5
+    expected = network.gaussian(features) / len(network.gaussian.whitening)
     torch.testing.assert_close(network.pool(network(scans)), expected, rtol=1e-4, atol=1e-5)
 
 
