@@ -18,7 +18,7 @@ def hard_shrink(weights: Tensor, threshold: Tensor) -> Tensor:
     Reference:
         Gong et al., "Memorizing Normality to Detect Anomaly", ICCV 2019.
     """
-    kept = torch.where(weights >= threshold, weights, torch.zeros_like(weights))
+    kept = torch.where(weights > threshold, weights, torch.zeros_like(weights))
     return kept / kept.sum(-1, keepdim=True).clamp_min(1e-12)
 
 

@@ -94,7 +94,9 @@ def test_channels_are_chosen_once_and_by_the_seed(cohorts: dict[int, Path], tmp_
     chosen: list[torch.Tensor] = []
     for seed in (0, 0, 1):
         root = copy_bundle("realnet", tmp_path / str(len(chosen)))
-        values = small_values("realnet", seed=seed, datalist="fitting.csv", anomalous=1.0, channels=[16, 16])
+        values = small_values(
+            "realnet", seed=seed, datalist="fitting.csv", anomalous=1.0, layers=[1, 2], channels=[16, 16]
+        )
         workflow = open_config(root, "train", dataset_dir=str(cohorts[2]), **values)
         network = workflow.network_def
         assert not network.is_chosen
