@@ -27,6 +27,7 @@ from bundle_runs import (
     run_config,
     small_values,
 )
+from monai.bundle import ConfigParser
 from monai.bundle.scripts import verify_net_in_out
 from PIL import Image
 from torch import Tensor
@@ -105,6 +106,17 @@ def test_training_leaves_a_calibrated_model_and_a_report(trained: Trained) -> No
     assert not (trained.root / "models" / "model.pt.stopped").exists()
     figures = json.loads((trained.root / "output" / "evaluation.json").read_text("utf-8"))
     assert (figures["n_normal"], figures["n_abnormal"]) == (2, 2)
+
+
+def test_training_can_be_watched(trained: Trained) -> None:
+    """Pictures of held-out scans, unless there is no map before something is fitted after the training."""
+    config = ConfigParser.load_config_file(trained.root / "configs" / "train.yaml")
+    handlers = {str(handler["_target_"]).rpartition(".")[2] for handler in config["train"]["handlers"]}
+    pictures = list((trained.root / "output" / "training").glob("iteration_*.png"))
+    trained_by_gradient = "select_by" in config
+    assert ("tensorboard" in config) == ("TensorBoardLog" in handlers) == trained_by_gradient
+    assert bool(pictures) == ("TrainingPictures" in handlers)
+    assert pictures or "FitAfterTraining" in handlers or not trained_by_gradient
 
 
 def test_has_the_properties_that_monai_asks_for(trained: Trained, reloaded: Any, evaluated: tuple[Any, Path]) -> None:
