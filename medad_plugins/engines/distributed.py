@@ -88,8 +88,6 @@ def shared_network(network: nn.Module, unused_parameters: bool = False) -> nn.Mo
     """
     if idist.get_world_size() == 1:
         return network
-    # noise and dropout differ between ranks, as they differ between the cases of a batch
-    torch.manual_seed(torch.initial_seed() + idist.get_rank())
     network = share_batch_norm(network)
     devices = [torch.cuda.current_device()] if next(network.parameters()).is_cuda else None
     # not idist.auto_model: it takes GPUs for granted where there are any, and splits batches over them by threads

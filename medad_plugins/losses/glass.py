@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medad_plugins.losses.rank_gather import of_all_ranks
+
 if TYPE_CHECKING:
     from medad_plugins.networks.glass import GlassLogits
 
@@ -38,7 +40,7 @@ class GlassLoss(nn.Module):
         """Loss of what was said; ``target`` is there for engines that pass one and is not used."""
         # high logits mean abnormal
         total = functional.softplus(said.normal).mean() + functional.softplus(-said.ascended).mean()
-        wrong = torch.where(said.mask > 0, -said.local, said.local)
+        wrong = of_all_ranks(torch.where(said.mask > 0, -said.local, said.local))
         # the error of the probability rises with the logit that speaks for the wrong class
         count = max(1, int(self.hard_share * len(wrong) + 0.5))
         hard = torch.topk(wrong, count).values

@@ -138,14 +138,14 @@ class _Selection:
             first = places.new_full((len(close),), len(close)).scatter_reduce_(0, kinds, places, "amin")
             close = close[first[first < len(close)].sort().values]
         if len(close) > 1:
-            chosen = torch.tensor(self.picks, dtype=torch.long, device=pool.device)
-            return int(close[int(torch.stack([self._distance(place, chosen) for place in pool[close]]).argmax())])
+            return int(close[int(torch.stack([self._distance(place) for place in pool[close]]).argmax())])
         return int(close)
 
-    def _distance(self, place: Tensor, chosen: Tensor) -> Tensor:
-        """Distance of a point to the nearest of the chosen ones, or what it began with."""
+    def _distance(self, place: Tensor) -> Tensor:
+        """Distance of a point to the nearest of the picks, or what it began with."""
         nearest = self.start[place]
-        for some in chosen.split(8192):
+        chosen = torch.tensor(self.picks, dtype=torch.long, device=place.device)
+        for some in chosen.split(8192) if self.picks else ():
             to_some = torch.linalg.vector_norm(self.points[some] - self.points[place], dim=1)
             nearest = torch.minimum(nearest, to_some.amin())
         return nearest

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.networks.batch_noise import batch_uniform
 from medad_plugins.networks.plain_unet import PlainUNet
 
 __all__ = ["DropoutUNet"]
@@ -66,7 +67,7 @@ class DropoutUNet(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> Tensor:
         """Logits ``(B, 1, *spatial)``."""
-        draws = torch.rand(len(image), sum(self.widths), device=image.device)
+        draws = batch_uniform((len(image), sum(self.widths)), image)
         return self._decoded(self.unet.encode(image), (draws >= self.dropout).float() / (1 - self.dropout))
 
     def anomaly_map(self, image: Tensor) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.batch_noise import batch_normal, batch_uniform
 from medad_plugins.networks.feature_discriminator import FeatureDiscriminator, init_linear
 from medad_plugins.networks.location_means import LocationMeans
 from medad_plugins.networks.patch_embedding import PatchEmbedding
@@ -67,7 +69,8 @@ class GLASS(AnomalyNetwork):
         radius: of the manifold hypothesis, likewise.
         steps: of the ascent; after every fifth the distance is restored.
         step_size: length of a step, likewise.
-        points: locations of a batch, drawn at random, that take part in the global branch; None takes all.
+        points: locations of a batch, drawn at random and as many of each scan, that take part in the global branch;
+            None takes all.
         sigma: Gaussian smoothing of the map, in pixels of the image; the score is taken before it.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
 
@@ -146,9 +149,9 @@ class GLASS(AnomalyNetwork):
         usual = self._usual(len(clean), grid)
         bounds = self._bounds(normal, local[changed == 0], usual, changed == 0)
 
-        chosen = self._chosen(len(normal), normal.device)
+        chosen = self._chosen(normal.unflatten(0, [len(clean), -1]))
         origin = normal[chosen].detach() if usual is None else usual[chosen]
-        ascended = self._ascended(normal[chosen].detach(), origin, bounds)
+        ascended = self._ascended(normal[chosen].detach(), origin, bounds, len(clean))
         # what the ascent has added is given; the adapted features themselves go on learning
         moved = normal[chosen] + (ascended - normal[chosen].detach())
         said = self.discriminator(torch.cat([normal[chosen], moved]))
@@ -173,15 +176,19 @@ class GLASS(AnomalyNetwork):
             radius = float(torch.linalg.vector_norm(offsets, dim=1).quantile(0.75))
         return radius, 2 * radius
 
-    def _chosen(self, count: int, device: torch.device) -> Tensor:
-        """Which locations take part in the global branch."""
-        if self.points is None or self.points >= count:
-            return torch.arange(count, device=device)
-        return torch.randperm(count)[: self.points].to(device)
+    def _chosen(self, vectors: Tensor) -> Tensor:
+        """Which locations of ``(B, P, dimensions)`` take part in the global branch, as many of each scan."""
+        cases, places = vectors.shape[:2]
+        of_each = places if self.points is None else max(1, self.points // (cases * idist.get_world_size()))
+        if of_each >= places:
+            return torch.arange(cases * places, device=vectors.device)
+        drawn = batch_uniform((cases, places), vectors).argsort(1)[:, :of_each]
+        return (drawn + places * torch.arange(cases, device=drawn.device).unsqueeze(1)).flatten()
 
-    def _ascended(self, normal: Tensor, origin: Tensor, bounds: tuple[float, float]) -> Tensor:
+    def _ascended(self, normal: Tensor, origin: Tensor, bounds: tuple[float, float], cases: int) -> Tensor:
         """Global anomalies ``(N, dimensions)``: noise, then steps uphill on the loss of being called abnormal."""
-        found = normal + self.noise * torch.randn_like(normal)
+        by_scan = normal.unflatten(0, [cases, -1])
+        found = normal + self.noise * batch_normal(by_scan.shape, normal).flatten(0, 1)
         for step in range(1, self.steps + 1):
             with torch.enable_grad():
                 found = found.detach().requires_grad_()

@@ -17,6 +17,8 @@ __all__ = ["MemoryBank"]
 logger = logging.getLogger(__name__)
 
 _MIB = 2**20
+# of a full stream at least so many candidates go on: what a bank of 1 % of 400,000 vectors is
+_KEPT = 4096
 
 
 class MemoryBank(FittedModule):
@@ -137,8 +139,8 @@ class MemoryBank(FittedModule):
             )
 
     def _reduce(self, capacity: int) -> None:
-        """Make room: more are kept than the bank will be, to lose little, but not so many that it takes long."""
-        keep = min(max(capacity // 8, 2 * self.target), capacity // 2)
+        """Make room: somewhat more are kept than the bank needs so far; selecting takes time with their square."""
+        keep = min(max(_KEPT, 3 * self.target // 2), capacity // 2)
         self.candidates = self._selected(self.candidates, keep)
 
     def _selected(self, vectors: Tensor, count: int) -> Tensor:

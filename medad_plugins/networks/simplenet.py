@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.batch_noise import batch_normal
 from medad_plugins.networks.feature_discriminator import FeatureDiscriminator, init_linear
 from medad_plugins.networks.patch_embedding import PatchEmbedding
 from medad_plugins.scorers import MapToImage
@@ -69,7 +70,8 @@ class SimpleNet(AnomalyNetwork):
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """What the discriminator says ``(N,)`` of all embeddings of the batch, and of the same with noise."""
         normal, _ = self.adapted(image)
-        noisy = normal + self.noise * torch.randn_like(normal)
+        by_scan = normal.unflatten(0, [len(image), -1])
+        noisy = normal + self.noise * batch_normal(by_scan.shape, normal).flatten(0, 1)
         scores = self.discriminator(torch.cat([normal, noisy]))
         return scores[: len(normal)], scores[len(normal) :]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import ignite.distributed as idist
 import pytest
 import torch
 
-from medad_plugins.networks import batch_normal, batch_uniform
+from medad_plugins.networks import batch_drawn, batch_normal, batch_uniform
 
 
-@pytest.mark.parametrize("draw", [batch_normal, batch_uniform])
+@pytest.mark.parametrize("draw", [batch_normal, batch_uniform, partial(batch_drawn, partial(torch.randint, 0, 9))])
 def test_processes_share_what_one_draws(draw: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(draw)
     like = torch.zeros(1, dtype=torch.float64)

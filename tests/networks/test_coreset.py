@@ -111,3 +111,12 @@ def test_projections_keep_distances() -> None:
     assert torch.equal(projected, random_projection(vectors, 300, seed=1))
     assert not torch.equal(projected, random_projection(vectors, 300, seed=2))
     assert random_projection(vectors, 500) is vectors
+
+
+def test_first_pick_among_points_that_begin_equally_far() -> None:
+    """But for rounding: nothing is selected yet that could tell them apart."""
+    points = _points("noise")
+    start = torch.ones(len(points))
+    start[7] += 1e-7
+    picks, radius = k_centre_greedy(points, 3, start)
+    assert picks[0] == 7 and len(picks.unique()) == 3 and radius > 0
