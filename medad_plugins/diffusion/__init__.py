@@ -1,11 +1,27 @@
-"""Diffusion models: how they are taught and drawn from."""
+"""Diffusion models: how they are taught, drawn from, and asked whether a scan is normal."""
 
 from __future__ import annotations
 
+from medad_plugins.diffusion.box_grid import box_grid
+from medad_plugins.diffusion.ddpm import DDPM
 from medad_plugins.diffusion.diffusion_file import DiffusionFile
 from medad_plugins.diffusion.generated_scans import GeneratedScans
+from medad_plugins.diffusion.noise_kinds import NOISES, draw_noise
 from medad_plugins.diffusion.noising import NoisingBatch, NoisingInferer
 from medad_plugins.diffusion.respaced_scheduler import RespacedDDPMScheduler
 from medad_plugins.diffusion.sampling import draw_samples
+from medad_plugins.diffusion.terms import DenoisingTerms
 
-__all__ = ["DiffusionFile", "GeneratedScans", "NoisingBatch", "NoisingInferer", "RespacedDDPMScheduler", "draw_samples"]
+__all__ = [
+    "DDPM",
+    "NOISES",
+    "DenoisingTerms",
+    "DiffusionFile",
+    "GeneratedScans",
+    "NoisingBatch",
+    "NoisingInferer",
+    "RespacedDDPMScheduler",
+    "box_grid",
+    "draw_noise",
+    "draw_samples",
+]

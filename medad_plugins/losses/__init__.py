@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from medad_plugins.losses.aae import AAETerms
 from medad_plugins.losses.adversarial import (
     ADVERSARIAL_LOSSES,
     critic_gap,
     discriminator_loss,
     generator_loss,
 )
+from medad_plugins.losses.anogan import anogan_discriminator, anogan_generator
 from medad_plugins.losses.contrastive import info_nce, supervised_contrast
 from medad_plugins.losses.deep_svdd import DeepSVDDTerms, autoencoder_terms
 from medad_plugins.losses.draem import DRAEMLoss
@@ -28,6 +30,7 @@ from medad_plugins.losses.pmsacl import PMSACLTerms
 from medad_plugins.losses.rd_plus_plus import RDPlusPlusLoss
 from medad_plugins.losses.realnet import RealNetLoss
 from medad_plugins.losses.residual import ResidualLoss
+from medad_plugins.losses.salad import SALADTerms
 from medad_plugins.losses.sinkhorn import sinkhorn_divergence
 from medad_plugins.losses.softmax_focal import softmax_focal
 from medad_plugins.losses.squid import squid_discriminator_terms, squid_generator_terms
@@ -36,6 +39,7 @@ from medad_plugins.losses.view_consistency import ViewConsistencyLoss
 
 __all__ = [
     "ADVERSARIAL_LOSSES",
+    "AAETerms",
     "DRAEMLoss",
     "DeepSVDDTerms",
     "FAnoGANEncoderTerms",
@@ -49,9 +53,12 @@ __all__ = [
     "RDPlusPlusLoss",
     "RealNetLoss",
     "ResidualLoss",
+    "SALADTerms",
     "TwoSidedMarginLoss",
     "VariationalTerms",
     "ViewConsistencyLoss",
+    "anogan_discriminator",
+    "anogan_generator",
     "autoencoder_terms",
     "bits_per_dimension",
     "critic_gap",

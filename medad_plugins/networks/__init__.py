@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from medad_plugins.networks.aae import AAE
 from medad_plugins.networks.ae_flow import AEFlow
+from medad_plugins.networks.anogan import AnoGAN
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.attention_unet import AttentionUNet
 from medad_plugins.networks.autoencoding import AutoencodingNetwork
 from medad_plugins.networks.backbones import BACKBONES, ResNetTaps, ScanToBackbone
-from medad_plugins.networks.batch_noise import batch_normal, batch_uniform
+from medad_plugins.networks.batch_noise import batch_drawn, batch_normal, batch_uniform
 from medad_plugins.networks.bottleneck import make_bottleneck
 from medad_plugins.networks.channel_selection import ChannelSelection
 from medad_plugins.networks.class_centres import ClassCentres
@@ -33,6 +35,7 @@ from medad_plugins.networks.inpainting_block import InpaintingBlock
 from medad_plugins.networks.isolation_forest import IsolationTrees
 from medad_plugins.networks.kernel_density import KernelDensityHead
 from medad_plugins.networks.kernel_support import KernelSupport
+from medad_plugins.networks.latent_critic import LatentCritic
 from medad_plugins.networks.local_outliers import LocalOutliers
 from medad_plugins.networks.location_means import LocationMeans
 from medad_plugins.networks.low_rank_gaussian import LowRankGaussian
@@ -64,6 +67,7 @@ from medad_plugins.networks.residual_coder import ResidualCoder
 from medad_plugins.networks.residual_decoder import ResidualDecoder
 from medad_plugins.networks.residual_gan import CriticTrunk, ResidualCritic, ResidualGenerator
 from medad_plugins.networks.reverse_distillation import RD4AD, ReverseDistillation
+from medad_plugins.networks.salad import SALAD
 from medad_plugins.networks.self_attention import GatedSelfAttention
 from medad_plugins.networks.shrunk_gaussian import ShrunkGaussian
 from medad_plugins.networks.simplenet import SimpleNet
@@ -79,6 +83,7 @@ from medad_plugins.networks.weights import KNOWN_WEIGHTS, find_weights, load_pre
 from medad_plugins.networks.wide_residual import WideResidualCoder
 
 __all__ = [
+    "AAE",
     "BACKBONES",
     "DETECTORS",
     "DRAEM",
@@ -89,10 +94,12 @@ __all__ = [
     "PMSACL",
     "PVQ",
     "RD4AD",
+    "SALAD",
     "SQUID",
     "STFPM",
     "VAE",
     "AEFlow",
+    "AnoGAN",
     "AnomalyNetwork",
     "AttentionUNet",
     "AutoencodingNetwork",
@@ -121,6 +128,7 @@ __all__ = [
     "IsolationTrees",
     "KernelDensityHead",
     "KernelSupport",
+    "LatentCritic",
     "LocalOutliers",
     "LocationMeans",
     "LowRankGaussian",
@@ -164,6 +172,7 @@ __all__ = [
     "VectorDetector",
     "VectorPreparation",
     "WideResidualCoder",
+    "batch_drawn",
     "batch_normal",
     "batch_uniform",
     "doubling_widths",

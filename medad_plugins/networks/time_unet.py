@@ -65,5 +65,5 @@ class TimeUNet(nn.Module):
         """What the network makes of noisy images; ``context`` is there for MONAI's inferers and must be None."""
         if context is not None:
             raise ValueError("this network takes no context.")
-        out: Tensor = self.unet(x, self.embed(time_embedding(timesteps, self.width)))
+        out: Tensor = self.unet(x, self.embed(time_embedding(timesteps, self.width).to(x.dtype)))
         return out

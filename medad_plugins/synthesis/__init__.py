@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
 from medad_plugins.synthesis.body import FindBodyd
+from medad_plugins.synthesis.changed_copy import ChangedCopyd
 from medad_plugins.synthesis.contents import (
     AddNoise,
     Blur,
@@ -48,6 +49,7 @@ __all__ = [
     "Ball",
     "Binary",
     "Blur",
+    "ChangedCopyd",
     "CombinedRegion",
     "ConstantContent",
     "Cuboid",

@@ -1,0 +1,59 @@
+"""Kinds of noise that a diffusion adds, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from numpy.random import RandomState
+from torch import Tensor
+from torch.nn import functional
+
+from medad_plugins.synthesis import fractal_noise
+
+__all__ = ["NOISES", "draw_noise"]
+
+NOISES = ("gaussian", "simplex", "coarse")
+_GRID, _DEVIATION = 16, 0.2
+
+
+def _simplex(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    seeds = torch.randint(2**31, (shape[0],), generator=generator).tolist()
+    fields = [fractal_noise(RandomState(seed), shape[1:], octaves=6, persistence=0.8, period=64.0) for seed in seeds]
+    return torch.stack([torch.from_numpy(field) for field in fields])
+
+
+def _coarse(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    spatial = list(shape[2:])
+    grid = _DEVIATION * torch.randn(*shape[:2], *[_GRID] * len(spatial), generator=generator)
+    noise = functional.interpolate(grid, spatial, mode="bilinear" if len(spatial) == 2 else "trilinear")
+    axes = list(range(1, 1 + len(spatial)))
+    # rolled, or the grid's points, where the noise is strongest, would always lie in the same places
+    rolls = [[int(torch.randint(edge, (), generator=generator)) for edge in spatial] for _ in noise]
+    return torch.stack([field.roll(roll, axes) for field, roll in zip(noise, rolls)])
+
+
+def draw_noise(kind: str, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    """Noise, drawn for each case of its own.
+
+    Args:
+        kind: ``"gaussian"``, standard normal; ``"simplex"``, six octaves from a period of 64 pixels on, each 0.8 times
+            as strong as the one before, whose standard deviation of about 0.5 is left as it is (AnoDDPM's); or
+            ``"coarse"``, normal values of deviation 0.2 on a grid of 16 points an axis, interpolated and shifted.
+        shape: ``(B, C, *spatial)``.
+        generator: on the processor; None draws from PyTorch's own.
+
+    Returns:
+        float32, on the processor.
+
+    References:
+        Ho et al., "Denoising diffusion probabilistic models", NeurIPS 2020; Wyatt et al., "AnoDDPM", CVPR workshops
+        2022; Kascenas et al., "Denoising autoencoders for unsupervised anomaly detection in brain MRI", MIDL 2022.
+    """
+    if kind == "gaussian":
+        return torch.randn(*shape, generator=generator)
+    if kind == "simplex":
+        return _simplex(shape, generator)
+    if kind == "coarse":
+        return _coarse(shape, generator)
+    raise ValueError(f"noise must be one of {NOISES}, got {kind!r}.")
