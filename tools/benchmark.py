@@ -29,6 +29,7 @@ def benchmark(
     bundles_dir: str = str(_BUNDLES),
     write_into: str = "",
     write_cards: bool = False,
+    finished_only: bool = False,
 ) -> None:
     """Run a benchmark, or what is left of it.
 
@@ -43,6 +44,7 @@ def benchmark(
         write_into: a Markdown document in which to replace the table between the marks
             ``<!-- benchmark: <plan> -->`` and ``<!-- end of benchmark -->``.
         write_cards: replace each bundle's own lines, between the same marks, in its model card.
+        finished_only: run nothing, and write tables and pages of what is finished.
     """
     folder = Path(bundles_dir)
     if quick == bool(plan):
@@ -50,7 +52,7 @@ def benchmark(
     chosen = quick_plan(folder) if quick else read_plan(Path(plan), folder)
     chosen = chosen.only(_names(bundles), _names(datasets), [seeds] if isinstance(seeds, int) else tuple(seeds))
     output = Path(output_dir or f"benchmark/{chosen.name}")
-    rows = run_benchmark(chosen, folder, output)
+    rows = run_benchmark(chosen, folder, output, finished_only)
     if write_into:
         table = (output / "results.md").read_text(encoding="utf-8")
         insert_table(Path(write_into), chosen.name, table)

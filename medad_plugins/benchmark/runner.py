@@ -40,8 +40,10 @@ class _Clock:
         return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
 
 
-def run_benchmark(plan: Plan, bundles_dir: Path, output_dir: Path) -> list[Row]:
+def run_benchmark(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only: bool = False) -> list[Row]:
     """Run what is not finished yet; what fails is reported and the rest goes on.
+
+    With ``finished_only`` nothing is run: tables and pages show what there is.
 
     Writes ``results.csv``, ``results.md`` and ``benchmark.html`` after every cell, and a folder per data set with its
     audit and, per bundle and seed, the model, log, figures and report page of an ordinary run.
@@ -58,7 +60,7 @@ def run_benchmark(plan: Plan, bundles_dir: Path, output_dir: Path) -> list[Row]:
     clock = _Clock()
     for row in rows.values():
         clock.add(row)
-    waiting = [cell for cell in cells if cell.name not in rows]
+    waiting = [] if finished_only else [cell for cell in cells if cell.name not in rows]
     if rows:
         logger.info("%d of %d runs are finished already.", len(rows), len(cells))
     checks = {data.name: check_data(data, plan.baselines, output_dir / data.name) for data in plan.datasets}

@@ -36,6 +36,11 @@ def test_a_benchmark_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCapt
     log = output / "heads" / "told" / "seed0" / "log.txt"
     written, checked = log.stat().st_mtime_ns, (output / "heads" / "data_check.json").stat().st_mtime_ns
 
+    # tables of what there is, without the failed one and without running it again
+    rows = run_benchmark(_plan("kill"), bundles_dir, output, finished_only=True)
+    assert [row["bundle"] for row in rows if row["seed"] is not None] == ["told"]
+    assert "twin" not in (output / "results.md").read_text(encoding="utf-8")
+
     caplog.clear()
     rows = run_benchmark(_plan(""), bundles_dir, output)
     assert [(row["bundle"], row["status"]) for row in rows[:2]] == [("told", "done"), ("twin", "done")]
