@@ -31,7 +31,8 @@ class SALAD(AnomalyNetwork):
         latent_size: length of the latent.
         norm: see `medad_plugins.networks.conv_family.norm_layer`.
         grid: edge of the smallest feature maps.
-        image_share: of the image's error in the score, 0..1; the rest is the latent's.
+        image_share: of the image's error in the score, 0..1; the rest is the latent's. Each is measured in its standard
+            deviations in normal scans.
         reduction: of the residual, see `medad_plugins.scorers.MapPool`.
 
     Buffers:
@@ -117,14 +118,12 @@ class SALAD(AnomalyNetwork):
         self.latent_normality.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Absolute residual in normal scans' standard deviations of its pooled value, plus the latent's error in its.
+        """Absolute residual, plus the latent's error with the spread that the pooled residual has in normal scans.
 
-        The latter is the same everywhere, so the pooled map is the weighted sum of both errors. Before ``fit`` both are
-        as they are.
+        The latter is the same everywhere, so the pooled map orders scans as the weighted sum of both errors does, each
+        in its own standard deviations. Before ``fit`` both are as they are.
         """
         residual, gap = self.errors(image)
-        image_error: Tensor = self.image_normality(residual)
-        latent_error: Tensor = self.latent_normality(gap)
-        return self.image_share * image_error + (1 - self.image_share) * latent_error.reshape(
-            [-1] + [1] * (residual.dim() - 1)
-        )
+        gap = gap * (self.image_normality.deviation / self.latent_normality.deviation)
+        everywhere = gap.reshape([-1] + [1] * (residual.dim() - 1))
+        return self.image_share * residual + (1 - self.image_share) * everywhere
