@@ -39,6 +39,16 @@ class PrecisionInferer(SimpleInferer):
             return network(image, *args, **kwargs)
         layout = torch.channels_last if image.dim() == 4 else torch.channels_last_3d
         if isinstance(network, nn.Module):
-            network.to(memory_format=layout)  # type: ignore[call-overload]  # moves nothing once done
+            _lay_out(network, image.dim(), layout)
         with torch.autocast(image.device.type, self.dtype):
             return network(image.contiguous(memory_format=layout), *args, **kwargs)
+
+
+def _lay_out(network: nn.Module, dims: int, layout: torch.memory_format) -> None:
+    """Move weights of ``dims`` axes to a layout; moves nothing once done.
+
+    ``Module.to`` would try it with weights of four and of five axes alike, and refuse the ones that do not fit the layout.
+    """
+    for weight in (*network.parameters(), *network.buffers()):
+        if weight.dim() == dims:
+            weight.data = weight.data.to(memory_format=layout)

@@ -50,6 +50,17 @@ def test_bfloat16_gives_nearly_the_same_map_in_float32(spatial_dims: int) -> Non
 
 
 @pytest.mark.parametrize(("spatial_dims", "layout"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
+def test_bfloat16_lays_out_the_weights_that_fit_and_leaves_others(
+    spatial_dims: int, layout: torch.memory_format
+) -> None:
+    network = Convolutions(spatial_dims).eval()
+    network.register_buffer("means", torch.rand(2, 3, *[4, 5, 6][: 5 - spatial_dims]))  # one axis more or less
+    PrecisionInferer("bfloat16")(_scan(spatial_dims), network)
+    assert network.layers[2].weight.is_contiguous(memory_format=layout)
+    assert network.get_buffer("means").is_contiguous()
+
+
+@pytest.mark.parametrize(("spatial_dims", "layout"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
 def test_bfloat16_leaves_the_parameters_in_float32(spatial_dims: int, layout: torch.memory_format) -> None:
     network = Convolutions(spatial_dims).train()
     before = [p.detach().clone() for p in network.parameters()]
