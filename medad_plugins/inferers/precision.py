@@ -47,7 +47,7 @@ class PrecisionInferer(SimpleInferer):
 def _lay_out(network: nn.Module, dims: int, layout: torch.memory_format) -> None:
     """Move weights of ``dims`` axes to a layout; moves nothing once done.
 
-    ``Module.to`` would try it with weights of four and of five axes alike, and refuse the ones that do not fit the layout.
+    ``Module.to`` would try it with weights of four and of five axes alike, and refuse those that do not fit.
     """
     for weight in (*network.parameters(), *network.buffers()):
         if weight.dim() == dims:
