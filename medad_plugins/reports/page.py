@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
+from sklearn.metrics import roc_auc_score
+
 from medad_plugins.files import atomic_path, output_folder
 from medad_plugins.metrics import binomial_interval
 from medad_plugins.reports.charts import (
@@ -148,21 +150,28 @@ def _sizes(figures: Mapping[str, Any]) -> str:
 
 
 def _class_table(cases: Sequence[ScoredCase]) -> str:
-    """Share that is flagged of each class; nothing where there is only one abnormal class."""
+    """How well each class is told from the normal cases, and its share flagged; nothing of one abnormal class alone."""
     groups: dict[tuple[int, str], list[ScoredCase]] = {}
     for case in cases:
         groups.setdefault((case.label, case.class_name), []).append(case)
     if sum(label == 1 for label, _ in groups) < 2:
         return ""
     rows: list[list[object]] = []
+    normal = _of(cases, 0)
     for (label, name), chosen in sorted(groups.items()):
         flagged = sum(case.flagged for case in chosen)
         interval, share = binomial_interval(flagged, len(chosen)), flagged / len(chosen)
         shown = Html(f'<span class="line">{interval_text(interval)}{whisker_svg(share, interval)}</span>')
         truth = "abnormal" if label else "normal"
-        rows.append([name or truth, truth, len(chosen), flagged, share, shown])
-    columns = ["class", "truth", "cases", "flagged", "share flagged", "95 % interval"]
+        against = _auroc(normal, chosen) if label and normal else None
+        rows.append([name or truth, truth, len(chosen), against, flagged, share, shown])
+    columns = ["class", "truth", "cases", "AUROC against all normal", "flagged", "share flagged", "95 % interval"]
     return "<h3>By class</h3>\n" + table_html(columns, rows, caption="Decisions by class (Clopper-Pearson intervals)")
+
+
+def _auroc(normal: Sequence[ScoredCase], abnormal: Sequence[ScoredCase]) -> float:
+    labels = [0] * len(normal) + [1] * len(abnormal)
+    return float(roc_auc_score(labels, [case.score for case in (*normal, *abnormal)]))
 
 
 def _charts(figures: Mapping[str, Any], cases: Sequence[ScoredCase], alpha: float) -> str:

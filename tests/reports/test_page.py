@@ -152,7 +152,9 @@ def test_classes_are_told_apart(tmp_path: Path) -> None:
     interval = binomial_interval(flagged, len(blobs))
     assert interval is not None
     low, high = interval
-    assert f"blob abnormal {len(blobs)} {flagged} {flagged / len(blobs):.3f} {low:.3f} to {high:.3f}" in text
+    higher = [blob.score > case.score for blob in blobs for case in cases if case.label == 0]
+    figures = f"{sum(higher) / len(higher):.3f} {flagged} {flagged / len(blobs):.3f} {low:.3f} to {high:.3f}"
+    assert f"blob abnormal {len(blobs)} {figures}" in text
     alike = [SampleCase(case.case_id, case.label, case.score, case.p_value, case.flagged) for case in cases]
     assert "By class" not in _text(_page(tmp_path, cases=alike))
 
