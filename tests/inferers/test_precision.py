@@ -56,7 +56,8 @@ def test_bfloat16_lays_out_the_weights_that_fit_and_leaves_others(
     network = Convolutions(spatial_dims).eval()
     network.register_buffer("means", torch.rand(2, 3, *[4, 5, 6][: 5 - spatial_dims]))  # one axis more or less
     PrecisionInferer("bfloat16")(_scan(spatial_dims), network)
-    assert network.layers[2].weight.is_contiguous(memory_format=layout)
+    weight = network.layers[2].weight
+    assert isinstance(weight, Tensor) and weight.is_contiguous(memory_format=layout)
     assert network.get_buffer("means").is_contiguous()
 
 
