@@ -122,7 +122,4 @@ class AnoGAN(AnomalyNetwork):
             if self.score == "residual":
                 return residual.float()
             score = self._combined(scan, self.discriminator(scan)[1], made) / scan[0].numel()
-            # a tiny floor, so that a perfect reconstruction has a score too
-            residual = residual + 1e-6
-            scaled = residual * (score / self.pool(residual)).reshape([-1] + [1] * (residual.dim() - 1))
-        return scaled.float()
+            return self.scaled_to(score, residual).float()

@@ -38,6 +38,12 @@ class AnomalyNetwork(nn.Module):
         """Anomaly map ``(B, 1, *spatial)`` of scans ``(B, C, *spatial)``."""
         raise TypeError(f"{type(self).__name__} has no anomaly map.")
 
+    def scaled_to(self, score: Tensor, residual: Tensor) -> Tensor:
+        """A residual ``(B, 1, *spatial)``, not negative, scaled so that it pools to each scan's score ``(B,)``."""
+        # a tiny floor, so that a perfect reconstruction has a score too
+        residual = residual + 1e-6
+        return residual * (score / self.pool(residual)).reshape([-1] + [1] * (residual.dim() - 1))
+
     def forward(self, image: Tensor) -> Tensor:
         # an exported network has no train mode, and TorchScript allows one return type and wants its test alone
         if not torch.jit.is_scripting():  # noqa: SIM102

@@ -86,6 +86,4 @@ class FAnoGAN(AnomalyNetwork):
             return residual
         features = self.critic(scan)[1].float() - self.critic(again)[1].float()
         score = difference.square().flatten(1).mean(1) + self.kappa * features.square().mean(1)
-        # a tiny floor, so that a perfect reconstruction has a score too
-        residual = residual + 1e-6
-        return residual * (score / self.pool(residual)).reshape([-1] + [1] * (residual.dim() - 1))
+        return self.scaled_to(score, residual)

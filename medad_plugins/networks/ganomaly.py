@@ -87,9 +87,7 @@ class GANomaly(AnomalyNetwork):
         if self.score == "residual":
             return residual
         distance = (code.float() - second.float()).square().mean(1)
-        # a tiny floor, so that a perfect reconstruction has a score too
-        residual = residual + 1e-6
-        return residual * (distance / self.pool(residual)).reshape([-1] + [1] * (residual.dim() - 1))
+        return self.scaled_to(distance, residual)
 
 
 class RestartDiscriminator:
