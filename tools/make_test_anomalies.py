@@ -1,6 +1,7 @@
 """Gives normal scans a test set with made anomalies, to try a method where no lesion is to be had.
 
-    python tools/make_test_anomalies.py --dataset_dir NORMAL_SCANS --output_dir FOLDER [--recipes sink,blob] [--seed 0]
+    python tools/make_test_anomalies.py --dataset_dir NORMAL_SCANS --output_dir FOLDER [--recipes sink,blob]
+        [--blob_radius 0.08,0.16] [--seed 0]
 
 Every normal case of the split test is written twice: as it is (label 0), and with one anomaly (label 1), by the recipes
 in turn, with its mask and the recipe's name as its class. Train and validation cases are listed where they are. What a
@@ -50,9 +51,9 @@ def make_anomaly(scan: NDArray, affine: NDArray, recipes: Sequence[Recipe], seed
     return None
 
 
-def _chosen(recipes: str | Iterable[str]) -> list[Recipe]:
+def _chosen(recipes: str | Iterable[str], blob_radius: tuple[float, float]) -> list[Recipe]:
     """Recipes that take nothing from other scans, which may be of other sizes."""
-    known = {recipe.name: recipe for recipe in [blob(), *held_out_recipes()] if not recipe.takes_foreign}
+    known = {recipe.name: recipe for recipe in [blob(blob_radius), *held_out_recipes()] if not recipe.takes_foreign}
     names = [recipes] if isinstance(recipes, str) else list(recipes)
     if unknown := [name for name in names if name not in known]:
         found = ", ".join(unknown)
@@ -60,10 +61,18 @@ def _chosen(recipes: str | Iterable[str]) -> list[Recipe]:
     return [known[name] for name in names]
 
 
+def _require_radius(given: object) -> None:
+    numbers = given if isinstance(given, Sequence) and len(given) == 2 else (0, 0)
+    if not 0 < numbers[0] <= numbers[1] <= 0.5:
+        expected = "smallest,largest, more than 0 and at most 0.5"
+        raise InputError("balls cannot have that radius", where="blob_radius", expected=expected, found=str(given))
+
+
 def make_test_anomalies(
     dataset_dir: str,
     output_dir: str,
     recipes: str | Iterable[str] = ("blob", "sink", "source", "intensity"),
+    blob_radius: tuple[float, float] = (0.08, 0.16),
     datalist: str = "",
     seed: int = 0,
 ) -> None:
@@ -73,10 +82,12 @@ def make_test_anomalies(
         dataset_dir: folder with a datalist.
         output_dir: where to write images, masks and ``datalist.csv``.
         recipes: names of recipes that need no other scan.
+        blob_radius: smallest and largest of the recipe ``blob``, fractions of a scan's shortest side.
         datalist: the list's name, if not the usual one.
         seed: of the anomalies.
     """
-    ways = _chosen(recipes)
+    _require_radius(blob_radius)
+    ways = _chosen(recipes, blob_radius)
     folder = output_folder(output_dir)
     for name in ("images", "masks"):
         output_folder(folder / name)

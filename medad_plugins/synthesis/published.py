@@ -96,9 +96,13 @@ def circle() -> Recipe:
     return Recipe("circle", region, PoissonBlend("weighted"), ForeignElsewhere(Uniform(1, 1)), labeller=Factor())
 
 
-def blob() -> Recipe:
-    """A ball brighter or darker than its surroundings, of this project: no method here is trained with it."""
-    region = PlacedRegion(Ball(Uniform(0.08, 0.16)), centre="body", overlap=0.8, inside_body=True)
+def blob(radius: tuple[float, float] = (0.08, 0.16)) -> Recipe:
+    """A ball brighter or darker than its surroundings, of this project: no method here is trained with it.
+
+    Args:
+        radius: smallest and largest, fractions of the shortest side of the image.
+    """
+    region = PlacedRegion(Ball(Uniform(*radius)), centre="body", overlap=0.8, inside_body=True)
     return Recipe("blob", region, SmoothIntensity(Uniform(0.2, 0.4), Uniform(0.2, 0.5)))
 
 

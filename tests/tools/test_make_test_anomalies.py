@@ -37,6 +37,13 @@ def test_an_anomaly_changes_the_scan_where_its_mask_says(shape: tuple[int, ...],
     assert TOOL["make_anomaly"](np.zeros(shape, np.float32), np.eye(4), [blob(), cutpaste("box")], 1) is None
 
 
+def test_larger_balls_change_more() -> None:
+    scan = _body((24, 20, 16), 1.0)
+    small, large = (TOOL["make_anomaly"](scan, np.eye(4), [blob(r)], 1)["mask"].sum() for r in ((0.1, 0.1), (0.3, 0.3)))
+    # balls of 1.6 and 4.8 voxels' radius
+    assert small < 40 and 200 < large < 600
+
+
 def test_every_normal_test_case_is_there_with_and_without_an_anomaly(tmp_path: Path) -> None:
     source, target = tmp_path / "normal", tmp_path / "made"
     source.mkdir()
@@ -67,3 +74,5 @@ def test_every_normal_test_case_is_there_with_and_without_an_anomaly(tmp_path: P
 def test_recipes_that_need_other_scans_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a recipe is not known.*some of blob, sink.*found pii"):
         TOOL["make_test_anomalies"](str(tmp_path), str(tmp_path / "made"), ["blob", "pii"])
+    with pytest.raises(InputError, match=r"cannot have that radius: blob_radius.*found 0.2\)"):
+        TOOL["make_test_anomalies"](str(tmp_path), str(tmp_path / "made"), ["blob"], blob_radius=0.2)
