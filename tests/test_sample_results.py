@@ -16,7 +16,9 @@ from sklearn.metrics import roc_auc_score
 
 from medad_plugins.data import Cohort, FaultTolerantLoader
 from medad_plugins.engines import score_cases
-from medad_plugins.networks import EDC, AnomalyNetwork, ConvAE
+from medad_plugins.methods.ae import ConvAE
+from medad_plugins.methods.edc import EDC
+from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.transforms import ScanPreprocessing
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"

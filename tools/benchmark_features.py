@@ -30,8 +30,10 @@ from medad_plugins.command_line import run_tool
 from medad_plugins.data.sample_cohort import generate_case
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path
-from medad_plugins.networks import MemoryBank, PaDiM, PatchCore, PatchGaussians, ResNetTaps
-from medad_plugins.networks.coreset import k_centre_greedy, random_projection
+from medad_plugins.methods.padim import PaDiM
+from medad_plugins.methods.patchcore import PatchCore
+from medad_plugins.networks import MemoryBank, PatchGaussians, ResNetTaps
+from medad_plugins.networks.fitted.coreset import k_centre_greedy, random_projection
 
 _WORKER = Path(__file__).with_name("anomalib_worker.py")
 _BATCH = 16

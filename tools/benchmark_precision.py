@@ -18,7 +18,7 @@ from torch import Tensor
 from medad_plugins.command_line import run_tool
 from medad_plugins.inferers import PrecisionInferer
 from medad_plugins.losses import GlobalCosineLoss
-from medad_plugins.networks import EDC
+from medad_plugins.methods.edc import EDC
 
 
 def _training_step(network: EDC, optimizer: torch.optim.Optimizer, inferer: PrecisionInferer, image: Tensor) -> None:

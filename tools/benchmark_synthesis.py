@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from medad_plugins.command_line import run_tool
 from medad_plugins.files import atomic_path
-from medad_plugins.networks import ConvAE
+from medad_plugins.methods.ae import ConvAE
 from medad_plugins.synthesis import Recipe, SourcePool, SynthesizeAnomalyd, published
 from medad_plugins.synthesis.poisson import blend_gradients
 

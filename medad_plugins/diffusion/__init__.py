@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from medad_plugins.diffusion.box_grid import box_grid
-from medad_plugins.diffusion.ddpm import DDPM
 from medad_plugins.diffusion.diffusion_file import DiffusionFile
 from medad_plugins.diffusion.generated_scans import GeneratedScans
 from medad_plugins.diffusion.noise_kinds import NOISES, draw_noise
 from medad_plugins.diffusion.noising import NoisingBatch, NoisingInferer
 from medad_plugins.diffusion.respaced_scheduler import RespacedDDPMScheduler
 from medad_plugins.diffusion.sampling import draw_samples
-from medad_plugins.diffusion.terms import DenoisingTerms
 
 __all__ = [
-    "DDPM",
     "NOISES",
-    "DenoisingTerms",
     "DiffusionFile",
     "GeneratedScans",
     "NoisingBatch",

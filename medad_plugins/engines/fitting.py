@@ -30,7 +30,7 @@ class FittingTrainer(SupervisedTrainer):
         device: where to run.
         train_data_loader: batches of normal cases, e.g. of `medad_plugins.data.PassLoader`; on a rank that has no case
             left for the last one, that batch is empty.
-        network: module with ``collect(image)`` and ``fit()``, e.g. `medad_plugins.networks.PaDiM`.
+        network: module with ``collect(image)`` and ``fit()``, e.g. `medad_plugins.methods.padim.PaDiM`.
         max_epochs: passes over the data.
         epoch_length: iterations of a pass; None takes the loader's length.
         prepare_batch: as in MONAI; its first result is collected.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from medad_plugins.handlers.calibration import CalibrateAndSave, TestAtEnd
-from medad_plugins.handlers.choose_channels import ChooseChannels
 from medad_plugins.handlers.cosine_learning_rate import CosineLearningRate
 from medad_plugins.handlers.evaluation import EvaluationReport
 from medad_plugins.handlers.factor_learning_rate import LearningRate
@@ -23,7 +22,6 @@ from medad_plugins.handlers.training_pictures import TrainingPictures
 
 __all__ = [
     "CalibrateAndSave",
-    "ChooseChannels",
     "ClipGradients",
     "CosineLearningRate",
     "Detection",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from bundle_runs import copy_bundle, run_config, small_values
 
-from medad_plugins.networks import GLASS
+from medad_plugins.methods.glass import GLASS
 
 pytestmark = pytest.mark.usefixtures("process_settings")
 

@@ -20,8 +20,8 @@ from medad_plugins.engines.distributed import gather_images
 from medad_plugins.engines.rank_batch_norm import RankBatchNorm
 from medad_plugins.errors import InputError
 from medad_plugins.handlers import ResumableCheckpoint
-from medad_plugins.networks import EDC
-from medad_plugins.networks.padim import PatchGaussians
+from medad_plugins.methods.edc import EDC
+from medad_plugins.methods.padim import PatchGaussians
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="no torch.distributed in this PyTorch")
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medad_plugins.errors import InputError
 from medad_plugins.networks import IsolationTrees, KernelDensityHead, KernelSupport, LocalOutliers, LowRankGaussian
-from medad_plugins.networks.one_class_head import OneClassHead, squared_distances, unit_gamma
+from medad_plugins.networks.fitted.one_class_head import OneClassHead, squared_distances, unit_gamma
 
 Floats = NDArray[np.float64]
 HEADS: list[Callable[[], OneClassHead]] = [

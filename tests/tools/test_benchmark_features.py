@@ -14,7 +14,7 @@ from PIL import Image
 
 from medad_plugins.errors import InputError
 from medad_plugins.networks import ResNetTaps
-from medad_plugins.networks.coreset import random_projection
+from medad_plugins.networks.fitted.coreset import random_projection
 
 TOOL = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools" / "benchmark_features.py"))
 

@@ -1,0 +1,13 @@
+"""Adversarial autoencoder: latents that a critic cannot tell from draws of a normal distribution."""
+
+from __future__ import annotations
+
+from medad_plugins.methods.aae.critic import LatentCritic
+from medad_plugins.methods.aae.network import AAE
+from medad_plugins.methods.aae.terms import AAETerms
+
+__all__ = [
+    "AAE",
+    "AAETerms",
+    "LatentCritic",
+]

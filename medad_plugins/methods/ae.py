@@ -1,0 +1,105 @@
+"""Plain convolutional autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medad_plugins.networks.blocks.input_gradient import input_gradient
+from medad_plugins.networks.blocks.perceptual import PerceptualResidual
+from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
+from medad_plugins.scorers import RESIDUALS, ResidualMap
+
+__all__ = ["ConvAE"]
+
+MAPS = ("residual", "gradient")
+PERCEPTUAL = "perceptual"
+
+
+class ConvAE(AutoencodingNetwork):
+    """Autoencoder with a narrow bottleneck that rebuilds healthy anatomy only; the residual is the anomaly map.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        image_size: edge lengths of the scan in pixels, a multiple of ``2 ** len(channels)``.
+        channels: widths of the stride-2 encoder blocks, mirrored in the decoder.
+        hidden_size: width of the layer before the latent.
+        latent_size: length of the latent vector; the choice that matters most (16, or 4 for chest radiographs).
+        residual: ``"l1"``, ``"l2"`` or ``"ssim"``, see `medad_plugins.scorers.residual_map`, or ``"perceptual"``, see
+            `PerceptualResidual`, whose frozen backbone is then kept with the network.
+        reduction: image score, see `medad_plugins.scorers.MapPool`.
+        bottleneck: ``"vector"`` or ``"spatial"``.
+        mask_input: see `medad_plugins.networks.blocks.box_mask.mask_boxes`; ``"one"`` is the context-encoding CeAE.
+        map: ``"residual"``, or ``"gradient"``: the absolute gradient of the mean residual with respect to the scan.
+        backbone: of the perceptual residual.
+        weights: of that backbone.
+
+    References:
+        Baur et al., "Autoencoders for unsupervised anomaly segmentation in brain MR images", MedIA 69, 2021; in the
+        form of Cai et al., "MedIAnomaly", MedIA 102, 2025, whose variants the options are.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        image_size: int | Sequence[int] = 64,
+        channels: Sequence[int] = (16, 32, 64, 64),
+        hidden_size: int = 1024,
+        latent_size: int = 16,
+        residual: str = "l2",
+        reduction: str | float = "mean",
+        bottleneck: str = "vector",
+        mask_input: str = "none",
+        map: str = "residual",
+        backbone: str = "resnet18",
+        weights: str = "none",
+    ) -> None:
+        if residual not in (*RESIDUALS, PERCEPTUAL):
+            raise ValueError(f"residual must be one of {(*RESIDUALS, PERCEPTUAL)}, got {residual!r}.")
+        if map not in MAPS:
+            raise ValueError(f"map must be one of {MAPS}, got {map!r}.")
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            image_size,
+            channels,
+            hidden_size,
+            latent_size,
+            bottleneck,
+            mask_input=mask_input,
+            reduction=reduction,
+        )
+        self.of_gradient = map == "gradient"
+        self.difference: nn.Module = (
+            PerceptualResidual(spatial_dims, in_channels, backbone, weights)
+            if residual == PERCEPTUAL
+            else ResidualMap(residual)
+        )
+
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """The scan as its latent vector tells it, ``(B, C, *spatial)``, intensities about 0..1."""
+        return self.decode(self.encode(image))
+
+    def training_output(self, image: Tensor) -> Tensor:
+        """The reconstruction ``(B, C, *spatial)`` from the masked scan; its target is the scan."""
+        return self.reconstruct(self.masked(image))
+
+    def _residual(self, image: Tensor) -> Tensor:
+        difference: Tensor = self.difference(self.reconstruct(image), image)
+        return difference
+
+    def _gradient(self, image: Tensor) -> Tensor:
+        return input_gradient(lambda scan: self._residual(scan).flatten(1).mean(1), image)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """Residual between the scan and its reconstruction, averaged over channels, not negative; or its gradient."""
+        if self.of_gradient:
+            if torch.jit.is_scripting():
+                raise RuntimeError("a map of gradients cannot be computed by TorchScript")
+            else:
+                return self._gradient(image)
+        return self._residual(image)

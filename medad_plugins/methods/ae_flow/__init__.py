@@ -1,0 +1,12 @@
+"""AE-FLOW: a normalizing flow between a frozen encoder and a decoder."""
+
+from __future__ import annotations
+
+from medad_plugins.methods.ae_flow.loss import FlowReconstructionLoss, bits_per_dimension
+from medad_plugins.methods.ae_flow.network import AEFlow
+
+__all__ = [
+    "AEFlow",
+    "FlowReconstructionLoss",
+    "bits_per_dimension",
+]

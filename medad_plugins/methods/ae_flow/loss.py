@@ -1,0 +1,50 @@
+"""Likelihood of a flow, alone and beside a reconstruction."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["FlowReconstructionLoss", "bits_per_dimension"]
+
+
+def bits_per_dimension(z: Tensor, log_det: Tensor) -> Tensor:
+    """Negative log-likelihood of each case in bits, divided by the number of its dimensions.
+
+    Args:
+        z: what the flow made of the cases, ``(B, C, *grid)``; its distribution is to become the standard normal.
+        log_det: log-determinants ``(B,)`` of the flow's Jacobian.
+
+    Returns:
+        ``(B,)``, of any sign: a likelihood is a density.
+    """
+    values = z.flatten(1)
+    dimensions = values.shape[1]
+    log_p = -0.5 * (values.square().sum(1) + dimensions * math.log(2 * math.pi))
+    return -(log_p + log_det) / (dimensions * math.log(2))
+
+
+class FlowReconstructionLoss(nn.Module):
+    """Weighted sum of a flow's bits per dimension and the mean squared error of a reconstruction.
+
+    Args:
+        flow_weight: weight of the flow's part, 0..1; the rest is the reconstruction's.
+
+    Shape:
+        ``(z, log_det, reconstruction, image)``, see `medad_plugins.methods.ae_flow.AEFlow`, to a scalar.
+
+    Reference:
+        Zhao et al., ICLR 2023.
+    """
+
+    def __init__(self, flow_weight: float = 0.5) -> None:
+        super().__init__()
+        self.flow_weight = flow_weight
+
+    def forward(self, output: tuple[Tensor, Tensor, Tensor, Tensor], target: Tensor | None = None) -> Tensor:
+        """Loss of the network's output; ``target`` is there for engines that pass one and is not used."""
+        z, log_det, reconstruction, image = output
+        error = torch.mean((reconstruction.to(image.dtype) - image) ** 2)
+        return self.flow_weight * bits_per_dimension(z, log_det).mean() + (1 - self.flow_weight) * error

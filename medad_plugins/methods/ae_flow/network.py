@@ -1,0 +1,92 @@
+"""AE-FLOW: a normalizing flow between a frozen encoder and a decoder."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.blocks.flow import CouplingFlow, ResidualSubnet, Subnet, convolutional_subnet, log_density
+from medad_plugins.networks.blocks.upsampling_decoder import UpsamplingDecoder
+from medad_plugins.scorers import residual_map
+
+__all__ = ["AEFlow"]
+
+SUBNETS: dict[str, Subnet] = {"convolution": convolutional_subnet, "residual": ResidualSubnet}
+
+
+class AEFlow(AnomalyNetwork):
+    """AE-FLOW: features of a frozen encoder become normally distributed by a flow and an image again by a decoder.
+
+    A scan is abnormal where its features are unlikely and where its reconstruction, from the flow's output, differs in
+    structure. Flow and decoder are trained together with `medad_plugins.methods.ae_flow.FlowReconstructionLoss`.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``, up to stage 3.
+        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
+        steps: coupling steps of the flow.
+        subnet: their sub-networks, ``"convolution"`` or ``"residual"``.
+        clamp: soft bound of the couplings' log-scales.
+        flow_share: of the flow in the score, 0..1; the rest is the reconstruction's.
+        reduction: image score, see `medad_plugins.scorers.MapPool`; with ``"mean"`` it is the paper's.
+
+    Reference:
+        Zhao, Ding and Zhang, "AE-FLOW: Autoencoders with Normalizing Flows for Medical Images Anomaly Detection",
+        ICLR 2023.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        backbone: str = "wide_resnet50_2",
+        weights: str = "imagenet",
+        steps: int = 8,
+        subnet: str = "convolution",
+        clamp: float = 2.0,
+        flow_share: float = 0.9,
+        reduction: str | float = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        if subnet not in SUBNETS or not 0 <= flow_share <= 1:
+            raise ValueError(
+                f"subnet must be one of {tuple(SUBNETS)} and flow_share lie in 0..1, got {subnet!r} and {flow_share}."
+            )
+        self.flow_share = flow_share
+        self.highest = 1 / math.sqrt(2 * math.pi)  # density of the standard normal at 0
+        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
+        channels = self.features.channels[2]
+        self.flow = CouplingFlow(channels, spatial_dims, steps, SUBNETS[subnet], clamp)
+        widths = [channels, channels // 2, channels // 4, channels // 16]
+        self.decoder = UpsamplingDecoder(spatial_dims, widths, in_channels)
+        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
+
+    def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latent features ``(B, C, *spatial / 16)``, log-determinants ``(B,)``, reconstruction and scan in -1..1."""
+        z, log_det = self.flow(self.features(image)[2])
+        return z, log_det, self.decoder(z, image.shape[2:]), image * 2 - 1
+
+    def improbability(self, z: Tensor, size: list[int]) -> Tensor:
+        """How far below its highest the density of latent features lies, ``(B, 1, *size)``, values 0..0.4.
+
+        Its mean over a case is the paper's score, ``-exp(log p(z) / D)``, but for the constant that makes it positive.
+        """
+        log_p = log_density(z).mean(1, keepdim=True)
+        local = functional.interpolate(self.highest - torch.exp(log_p), size, mode=self.mode, align_corners=False)
+        shape = [-1] + [1] * (z.dim() - 1)
+        of_case = (self.highest - torch.exp(log_p.flatten(1).mean(1))).reshape(shape)
+        mean = local.flatten(1).mean(1).reshape(shape)
+        return local * (of_case / mean.clamp_min(1e-12))
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """Weighted sum of the features' improbability and ``1 - SSIM`` of the reconstruction, not negative."""
+        z, _ = self.flow(self.features(image)[2])
+        reconstruction = (self.decoder(z, image.shape[2:]).float() + 1) / 2
+        unlike = residual_map(reconstruction, image, "ssim")
+        return self.flow_share * self.improbability(z, list(image.shape[2:])) + (1 - self.flow_share) * unlike

@@ -1,0 +1,121 @@
+"""Encoder-attention-two-decoders."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medad_plugins.networks.backbones import tap_channels
+from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
+from medad_plugins.networks.blocks.self_attention import GatedSelfAttention
+from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
+from medad_plugins.scorers import CosineMapFusion
+
+__all__ = ["EA2D"]
+
+
+def turn(image: Tensor, view: int) -> Tensor:
+    """A view of images or maps ``(B, C, *spatial)``: 0 as they are, 1 turned by 180 degrees; its own inverse.
+
+    Volumes are turned about their last axis, so that their slices are turned as images are.
+    """
+    return image.flip([2, 3]) if view == 1 else image
+
+
+class AttendedDecoder(nn.Module):
+    """The decoder of encoder-decoder contrast, with skips from the encoder that pass a self-attention.
+
+    What is decoded at a scale never sees that scale's own features, only deeper ones.
+
+    Shape:
+        four stages ``(B, C_k, *spatial / stride_k)``, finest first, to the three finer ones decoded.
+    """
+
+    def __init__(self, backbone: str, spatial_dims: int, norm_momentum: float, attention_levels: int) -> None:
+        super().__init__()
+        self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
+        channels = tap_channels(backbone)
+        # deepest first: stride 16, then stride 8
+        self.attentions = nn.ModuleList(
+            GatedSelfAttention(channels[2 - level], spatial_dims) for level in range(attention_levels)
+        )
+
+    def forward(self, encoded: list[Tensor]) -> list[Tensor]:
+        skips: list[Tensor] = []
+        for level, attention in enumerate(self.attentions):
+            skips.append(attention(encoded[2 - level]))
+        decoded: list[Tensor] = self.decoder(encoded[3], [list(tap.shape[2:]) for tap in encoded[:3]], skips)
+        return decoded
+
+
+class EA2D(FineTunedNetwork):
+    """EA2D: encoder-decoder contrast of a scan and of the scan turned by 180 degrees, one encoder and two decoders.
+
+    Trained with `ViewConsistencyLoss`: each decoder rebuilds the encoder's features of its view,
+    and the encoder's deepest features of the two views shall agree. The gradient stops at the three taps as targets; it
+    goes through them as skips.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``resnet50``.
+        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`. A file without ``layer4``
+            is accepted; that stage then starts at random.
+        encoder_norm: ``"train"`` or ``"eval"``, see `FineTunedNetwork`.
+        norm_momentum: momentum of all running statistics; the paper's is 0.01. Of the encoder they are updated twice at
+            an iteration, once for each view.
+        views: 2, or 1 for the scan as it is alone.
+        attention_levels: how many taps have an attended skip: 2 (strides 16 and 8), 1 (stride 16) or 0.
+        reduction: image score, see `medad_plugins.scorers.MapPool`.
+
+    Raises:
+        ValueError: for other views or levels.
+
+    Reference:
+        Tang et al., "EA2D", IEEE TMI 44(8), 2025.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        backbone: str = "resnet50",
+        weights: str = "imagenet",
+        encoder_norm: str = "train",
+        norm_momentum: float = 0.01,
+        views: int = 2,
+        attention_levels: int = 2,
+        reduction: str | float = "max",
+    ) -> None:
+        if views not in (1, 2) or attention_levels not in (0, 1, 2):
+            raise ValueError(f"views must be 1 or 2 and attention_levels 0 to 2, got {views} and {attention_levels}.")
+        super().__init__(spatial_dims, in_channels, backbone, weights, 4, encoder_norm, norm_momentum, reduction)
+        self.decoders = nn.ModuleList(
+            AttendedDecoder(backbone, spatial_dims, norm_momentum, attention_levels) for _ in range(views)
+        )
+        self.fusion = CosineMapFusion(spatial_dims, self.pool, interpolation="nearest")
+
+    def training_output(self, image: Tensor) -> tuple[list[tuple[list[Tensor], list[Tensor]]], list[Tensor]]:
+        """For each view, decoded and encoded maps of strides 4, 8 and 16 and the deepest features' means ``(B, C)``."""
+        pairs, means = [], []
+        for view, decoder in enumerate(self.decoders):
+            encoded = self.encoder(turn(image, view))
+            pairs.append((decoder(encoded), encoded[:3]))
+            means.append(encoded[3].flatten(2).float().mean(2))
+        return pairs, means
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """One minus the cosine of decoded and encoded features, averaged over three scales and the views, 0..1.
+
+        Its pooled value is the mean of the views' pooled values, as in the paper, and so the map is scaled.
+        """
+        maps: list[Tensor] = []
+        scores: list[Tensor] = []
+        for view, decoder in enumerate(self.decoders):
+            encoded = self.encoder(turn(image, view))
+            grid_map = self.fusion.fuse(decoder(encoded), encoded[:3], list(encoded[0].shape[2:]))
+            maps.append(turn(grid_map, view))
+            scores.append(self.pool(grid_map))
+        both = torch.stack(maps).mean(0)
+        factor = torch.stack(scores).mean(0) / self.pool(both).clamp_min(1e-12)
+        return self.fusion.to_image(both * factor.reshape([-1] + [1] * (both.dim() - 1)), image.shape[2:])

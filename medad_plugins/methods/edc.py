@@ -1,0 +1,63 @@
+"""Encoder-decoder contrast."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
+from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
+from medad_plugins.scorers import CosineMapFusion
+
+__all__ = ["EDC"]
+
+
+class EDC(FineTunedNetwork):
+    """EDC: a pretrained encoder and a mirrored decoder that rebuilds its features, trained together.
+
+    Trained with `medad_plugins.losses.GlobalCosineLoss`, which stops the gradient at the encoder's three taps: the
+    encoder learns through its deepest stage alone. Where the decoder's features differ in angle, the scan is abnormal.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``resnet50``.
+        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`. A file without ``layer4``
+            is accepted; that stage then starts at random.
+        encoder_norm: ``"train"`` lets the encoder's batch norms follow the scans; ``"eval"`` keeps their pretrained
+            statistics (their affine part still learns), for small batches and for weights with folded norms; a stage
+            that the weights lack has none to keep and follows the scans.
+        norm_momentum: momentum of all running statistics; the paper's 0.01 suits 500 to 6,000 iterations.
+        reduction: image score, see `medad_plugins.scorers.MapPool`.
+
+    Reference:
+        Guo et al., "Encoder-Decoder Contrast for Unsupervised Anomaly Detection in Medical Images", IEEE TMI 43(3),
+        2024.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        backbone: str = "resnet50",
+        weights: str = "imagenet",
+        encoder_norm: str = "train",
+        norm_momentum: float = 0.01,
+        reduction: str | float = "max",
+    ) -> None:
+        super().__init__(spatial_dims, in_channels, backbone, weights, 4, encoder_norm, norm_momentum, reduction)
+        self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
+        self.fusion = CosineMapFusion(spatial_dims, self.pool)
+
+    def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        encoded = self.encoder(image)
+        decoded = self.decoder(encoded[3], [list(tap.shape[2:]) for tap in encoded[:3]])
+        return decoded, encoded[:3]
+
+    def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Decoded and encoded feature maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
+        return self._features(image)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """One minus the cosine of decoded and encoded features, averaged over three scales, values 0..1."""
+        decoded, encoded = self._features(image)
+        return self.fusion(decoded, encoded, image.shape[2:])

@@ -1,0 +1,12 @@
+"""GLASS: features that gradient ascent makes hard to tell from normal ones, and made anomalies in the image."""
+
+from __future__ import annotations
+
+from medad_plugins.methods.glass.loss import GlassLoss
+from medad_plugins.methods.glass.network import GLASS, GlassLogits
+
+__all__ = [
+    "GLASS",
+    "GlassLogits",
+    "GlassLoss",
+]

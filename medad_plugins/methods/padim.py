@@ -1,0 +1,117 @@
+"""Patch distribution modelling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
+from medad_plugins.networks.fitted.gaussians import PatchGaussians
+from medad_plugins.scorers import MapToImage
+
+__all__ = ["PaDiM"]
+
+
+class ChosenChannels(nn.Module):
+    """Some of the channels of a tap: ``(B, C, *grid)`` to ``(B, n, *grid)``, n may be 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: Tensor = nn.Buffer(torch.empty(0, dtype=torch.long), persistent=False)
+
+    def forward(self, tap: Tensor) -> Tensor:
+        return tap.index_select(1, self.places)
+
+
+class PaDiM(AnomalyNetwork):
+    """PaDiM: a Gaussian of frozen pretrained features at every location of aligned scans.
+
+    Fitted in one pass by `medad_plugins.engines.FittingTrainer`; nothing is trained by gradient.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        backbone: ``resnet18`` (100 dimensions) or ``wide_resnet50_2`` (550 dimensions) in the paper.
+        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
+        dimensions: how many feature channels are kept, drawn once at random from all of them.
+        finest_stage: stage whose grid carries the Gaussians: 1 (stride 4, the paper's), 2 (stride 8) or 3 (stride 16);
+            the statistics of a volume need a coarse one.
+        sigma: Gaussian smoothing of the map, in pixels of the image.
+        feature_seed: seed of the channel selection, kept in the state dict.
+        reduction: image score, see `medad_plugins.scorers.MapPool`.
+
+    Reference:
+        Defard et al., "PaDiM: a patch distribution modeling framework for anomaly detection and localization", ICPR
+        workshops 2020.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        backbone: str = "resnet18",
+        weights: str = "imagenet",
+        dimensions: int = 100,
+        finest_stage: int = 1,
+        sigma: float = 4.0,
+        feature_seed: int = 1024,
+        reduction: str | float = "max",
+    ) -> None:
+        super().__init__(reduction)
+        if finest_stage not in (1, 2, 3):
+            raise ValueError(f"finest_stage must be 1, 2 or 3, got {finest_stage}.")
+        self.finest = finest_stage - 1
+        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
+        # nearest: every location takes the deeper features of the cell that it lies in
+        channels = self.features.channels[self.finest :]
+        self.embedding = PatchEmbedding(channels, spatial_dims)
+        available = self.embedding.out_channels
+        if not 1 <= dimensions <= available:
+            raise ValueError(f"dimensions must lie between 1 and {available} for {backbone}, got {dimensions}.")
+        generator = torch.Generator().manual_seed(feature_seed)
+        self.selection: Tensor = nn.Buffer(torch.randperm(available, generator=generator)[:dimensions].sort().values)
+        # the selection by taps, so that only what is kept is brought to the finest grid; it follows a loaded selection
+        self.chosen = nn.ModuleList(ChosenChannels() for _ in channels)
+        self._choose()
+        self.register_load_state_dict_post_hook(_choose_again)
+        self.gaussians = PatchGaussians()
+        self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="none")
+
+    def _choose(self) -> None:
+        start = 0
+        for chosen, count in zip(self.chosen, self.features.channels[self.finest :]):
+            inside = (self.selection >= start) & (self.selection < start + count)
+            chosen.places = self.selection[inside] - start
+            start += count
+
+    def embed(self, image: Tensor) -> tuple[Tensor, list[int]]:
+        """Embeddings ``(B, P, dimensions)`` and the grid whose locations, in row-major order, they belong to."""
+        taps = self.features(image)[self.finest :]
+        parts: list[Tensor] = []
+        for index, choose in enumerate(self.chosen):
+            parts.append(choose(taps[index]))
+        embedded = self.embedding(parts)
+        return embedded.flatten(2).transpose(1, 2), list(embedded.shape[2:])
+
+    def collect(self, image: Tensor) -> None:
+        """Add a batch of normal scans ``(B, C, *spatial)`` to the running moments."""
+        with torch.no_grad():
+            self.gaussians.collect(self.embed(image)[0])
+
+    def fit(self) -> None:
+        """Fit the Gaussians to what was collected."""
+        self.gaussians.fit()
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """Mahalanobis distance at every location, interpolated to the image grid and smoothed, not negative."""
+        patches, grid = self.embed(image)
+        distances = self.gaussians(patches).reshape([-1, 1] + grid)
+        return self.to_image(distances, image.shape[2:])
+
+
+def _choose_again(network: PaDiM, _: Any) -> None:
+    network._choose()

@@ -1,0 +1,187 @@
+"""RealNet: chosen features are rebuilt, and a network looks at the residuals that stand out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv, Norm
+from torch import Tensor, nn
+
+from medad_plugins.methods.realnet.channel_selection import ChannelSelection
+from medad_plugins.methods.realnet.ranked_residuals import RankedResiduals
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.networks.backbones import ResNetTaps, require_stages
+from medad_plugins.networks.blocks.residual_decoder import Enlarge
+from medad_plugins.networks.coders.attention_unet import AttentionUNet
+from medad_plugins.scorers import LocalMeanScore
+
+__all__ = ["RealNet"]
+
+CHANNELS = (256, 512, 512, 256)
+HEAD = (128, 32, 8, 4)
+
+
+class PlainResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm beside the input, ReLU after the first and after the sum."""
+
+    def __init__(self, channels: int, spatial_dims: int) -> None:
+        super().__init__()
+        conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
+        self.layers = nn.Sequential(
+            conv(channels, channels, 3, padding=1, bias=False),
+            norm(channels),
+            nn.ReLU(inplace=True),
+            conv(channels, channels, 3, padding=1, bias=False),
+            norm(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.layers(x))
+
+
+class ResidualJudge(nn.Module):
+    """From residuals on the finest tap's grid to two logits a pixel.
+
+    Batch norms and no others: how large residuals are, against those of other scans, is what it goes by.
+
+    Shape:
+        ``(B, in_channels, *grid)`` and the image's size to ``(B, 2, *size)``.
+    """
+
+    def __init__(self, in_channels: int, spatial_dims: int, widths: Sequence[int] = HEAD) -> None:
+        super().__init__()
+        conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
+
+        def step(before: int, after: int) -> nn.Sequential:
+            return nn.Sequential(conv(before, after, 3, padding=1, bias=False), norm(after), nn.ReLU(inplace=True))
+
+        blocks = [PlainResidualBlock(in_channels, spatial_dims) for _ in range(2)]
+        steps = [step(before, after) for before, after in itertools.pairwise([in_channels, *widths[:-1]])]
+        self.on_grid = nn.Sequential(*blocks, *steps)
+        self.enlarge = Enlarge(spatial_dims)
+        self.on_image = nn.Sequential(step(widths[-2], widths[-1]), conv(widths[-1], 2, 3, padding=1))
+
+    def forward(self, residuals: Tensor, size: list[int]) -> Tensor:
+        logits: Tensor = self.on_image(self.enlarge(self.on_grid(residuals), size))
+        return logits
+
+
+class RealNet(AnomalyNetwork):
+    """RealNet: features that show made anomalies are rebuilt as if there were none; what differs is judged.
+
+    The backbone is frozen. Before the training `observe` sees scans with made anomalies and `choose` keeps the channels
+    that show them best, see `ChannelSelection`. Trained with `medad_plugins.methods.realnet.RealNetLoss`.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
+        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
+        layers: stages of the backbone, 1 to 4, finest first; the paper takes all four.
+        channels: how many channels of each are kept; all where it has no more.
+        ranked: residuals kept by maximum and by mean, each, see `RankedResiduals`; the paper's is 256.
+        window: edge of the window in which the map is averaged for the score, in pixels; the paper's is 16 of 256.
+        reduction: image score, see `medad_plugins.scorers.MapPool`.
+
+    Raises:
+        InputError: the backbone has no such layers.
+
+    Reference:
+        Zhang et al., "RealNet: A feature selection network with realistic synthetic anomaly for anomaly detection",
+        CVPR 2024.
+    """
+
+    # read by Python hosts only; TorchScript would try to compile it
+    __jit_unused_properties__ = ["is_chosen"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        backbone: str = "wide_resnet50_2",
+        weights: str = "imagenet",
+        layers: Sequence[int] = (1, 2, 3, 4),
+        channels: Sequence[int] = CHANNELS,
+        ranked: int = 256,
+        window: int = 16,
+        reduction: str | float = "max",
+    ) -> None:
+        super().__init__(reduction)
+        self.layers = require_stages(layers)
+        if len(channels) != len(self.layers):
+            raise ValueError(f"channels must be {len(self.layers)} numbers, one for each layer, got {list(channels)}.")
+        self.features = ResNetTaps(backbone, spatial_dims, in_channels, max(self.layers), weights, frozen=True)
+        taps = [self.features.channels[layer - 1] for layer in self.layers]
+        self.selections = nn.ModuleList(ChannelSelection(tap, kept) for tap, kept in zip(taps, channels))
+        kept = [min(tap, count) for tap, count in zip(taps, channels)]
+        self.rebuilders = nn.ModuleList(AttentionUNet(spatial_dims, count, count, max(1, count // 2)) for count in kept)
+        self.ranking = RankedResiduals(kept, spatial_dims, ranked)
+        self.judge = ResidualJudge(self.ranking.out_channels, spatial_dims)
+        self.keep_score = LocalMeanScore(spatial_dims, self.pool, window, padded=False)
+
+    def taps(self, image: Tensor) -> list[Tensor]:
+        """Features of the layers that are used, all channels."""
+        stages = self.features(image)
+        taps: list[Tensor] = []
+        for layer in self.layers:
+            taps.append(stages[layer - 1])
+        return taps
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether channels were chosen, by this network or the one it was loaded from."""
+        return all(bool(selection.is_fitted) for selection in self.selections)
+
+    @torch.no_grad()
+    def observe(self, pair: Tensor, mask: Tensor) -> None:
+        """Take scans with made anomalies, and the same without, into account for the choice of channels.
+
+        Args:
+            pair: both along the channels, ``(B, 2 * C, *spatial)``.
+            mask: where the anomalies are, ``(B, 1, *spatial)``.
+        """
+        taps = self.taps(torch.cat(pair.chunk(2, 1)))
+        for selection, tap in zip(self.selections, taps):
+            assert isinstance(selection, ChannelSelection)
+            made, clean = tap.chunk(2)
+            selection.observe(made, clean, mask)
+
+    def choose(self) -> None:
+        """Choose channels by what was observed."""
+        for selection in self.selections:
+            assert isinstance(selection, ChannelSelection)
+            selection.choose()
+
+    def training_output(self, image: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Logits ``(B, 2, *spatial)``, rebuilt and clean features, of scans with anomalies and the same without.
+
+        Args:
+            image: both along the channels, ``(B, 2 * C, *spatial)``.
+        """
+        made, _ = image.chunk(2, 1)
+        rebuilt: list[Tensor] = []
+        clean: list[Tensor] = []
+        residuals: list[Tensor] = []
+        # the frozen backbone does not look at batch mates, so both halves go through it together
+        taps = self.taps(torch.cat(image.chunk(2, 1)))
+        for tap, select, rebuild in zip(taps, self.selections, self.rebuilders):
+            seen, without = select(tap).chunk(2)
+            rebuilt.append(rebuild(seen))
+            clean.append(without)
+            residuals.append((seen - rebuilt[-1]) ** 2)
+        return self.judge(self.ranking(residuals), list(made.shape[2:])), rebuilt, clean
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """Probability that a pixel is abnormal, scaled for each case to what its score is, 0..1.
+
+        The paper's score is the highest mean of the probability over a window.
+        """
+        residuals: list[Tensor] = []
+        taps = self.taps(image)
+        for index, (select, rebuild) in enumerate(zip(self.selections, self.rebuilders)):
+            seen = select(taps[index])
+            residuals.append((seen - rebuild(seen)) ** 2)
+        logits = self.judge(self.ranking(residuals), list(image.shape[2:]))
+        return self.keep_score(torch.softmax(logits.float(), 1)[:, 1:])

@@ -1,0 +1,95 @@
+"""ReContrast: reverse distillation across a trained and a frozen encoder."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+
+from medad_plugins.networks.backbones import BACKBONES, ResNetTaps, tap_channels
+from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
+from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder, init_convolutions
+from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
+from medad_plugins.scorers import CosineMapFusion
+
+__all__ = ["ReContrast"]
+
+
+class OutputHeads(nn.ModuleList):
+    """One 1x1 convolution for each of three decoded scales, finest first."""
+
+    def __init__(self, channels: list[int], spatial_dims: int) -> None:
+        conv = Conv[Conv.CONV, spatial_dims]
+        super().__init__(conv(width, width, 1) for width in channels)
+        init_convolutions(self, spatial_dims)
+
+
+class ReContrast(FineTunedNetwork):
+    """ReContrast: from the trained encoder the frozen one's features are rebuilt, and the other way round.
+
+    Both encoders start as the same pretrained one. One bottleneck and one decoder serve both; each direction has output
+    heads of its own. Trained with `HardMinedCosineLoss`. Where rebuilt and true features differ in
+    angle, in either direction, the scan is abnormal.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
+        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
+        encoder_norm: of the trained encoder, ``"train"`` or ``"eval"``, see `FineTunedNetwork`.
+        sigma: Gaussian smoothing of the map before it is scored, in pixels of the image; the paper's is 4 of 256.
+        reduction: image score, see `medad_plugins.scorers.MapPool`.
+
+    Reference:
+        Guo et al., "ReContrast: Domain-Specific Anomaly Detection via Contrastive Reconstruction", NeurIPS 2023.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        backbone: str = "wide_resnet50_2",
+        weights: str = "imagenet",
+        encoder_norm: str = "train",
+        sigma: float = 4.0,
+        reduction: str | float = "max",
+    ) -> None:
+        super().__init__(spatial_dims, in_channels, backbone, weights, 3, encoder_norm, 0.1, reduction)
+        self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, frozen=True)
+        # without a file, too, both must start as one
+        self.teacher.load_state_dict(self.encoder.state_dict())
+        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
+        # not mirrored: the encoder's depths of layer1 to layer3 are the decoder's from its deepest stage on
+        depths = BACKBONES[backbone][1][:3]
+        self.decoder = ResidualDecoder(backbone, spatial_dims, upsampling="transposed", blocks=depths)
+        channels = tap_channels(backbone)[:3]
+        self.teacher_heads = OutputHeads(channels, spatial_dims)
+        self.encoder_heads = OutputHeads(channels, spatial_dims)
+        self.fusion = CosineMapFusion(
+            spatial_dims, self.pool, "sum", on_image_grid=True, align_corners=True, sigma=sigma
+        )
+
+    def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        trained, frozen = self.encoder(image), self.teacher(image)
+        # as one batch, so that in training the norms of bottleneck and decoder see both together
+        both = [torch.cat([own, other]) for own, other in zip(trained, frozen)]
+        decoded = self.decoder(self.bottleneck(both), [list(tap.shape[2:]) for tap in trained])
+        cases = image.shape[0]
+        rebuilt: list[Tensor] = []
+        for level, head in enumerate(self.teacher_heads):
+            rebuilt.append(head(decoded[level][:cases]))
+        for level, head in enumerate(self.encoder_heads):
+            rebuilt.append(head(decoded[level][cases:]))
+        return rebuilt, frozen + trained
+
+    def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Rebuilt and true maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16: the teacher's, the encoder's.
+
+        What is rebuilt of the teacher's was decoded from the encoder, and the other way round.
+        """
+        return self._features(image)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """One minus the cosine of rebuilt and true features, six maps summed on the image grid and smoothed, 0..12."""
+        rebuilt, true = self._features(image)
+        return self.fusion(rebuilt, true, image.shape[2:])

@@ -1,0 +1,169 @@
+"""Variational autoencoder, with the scores and maps that were proposed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medad_plugins.networks.batch_noise import batch_normal
+from medad_plugins.networks.blocks.input_gradient import input_gradient
+from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
+from medad_plugins.scorers import RESIDUALS, ResidualMap
+from medad_plugins.scorers.smoothing import GaussianSmoothing
+
+__all__ = ["VAE"]
+
+MAPS = ("residual", "residual_gradient", "kl_gradient", "elbo_gradient", "combined")
+SCORES = ("map", "kl", "elbo", "iwae", "probability")
+
+
+class VAE(AutoencodingNetwork):
+    """Autoencoder whose latent is a distribution near the standard normal one.
+
+    Trained with `VariationalTerms`. In eval mode the latent is the mean of its distribution, so
+    that a scan has one map; scores from several latents use noise that is drawn once and kept with the network.
+
+    Args:
+        spatial_dims, in_channels, image_size, channels, hidden_size, latent_size, bottleneck, mask_input, reduction:
+            see `AutoencodingNetwork`.
+        residual: of the residual map, see `medad_plugins.scorers.residual_map`.
+        map: ``"residual"``; the absolute gradient with respect to the scan of the summed squared residual
+            (``"residual_gradient"``), of the latent's divergence (``"kl_gradient"``) or of both (``"elbo_gradient"``);
+            or the residual times the divergence's gradient (``"combined"``). Gradients cannot be exported.
+        sigma: Gaussian smoothing of the gradients, in pixels.
+        score: ``"map"``, the pooled map; or, to which the map is then shifted, per pixel of the scan: the divergence
+            (``"kl"``), with half the squared residual (``"elbo"``), the importance-weighted sum of both (``"iwae"``),
+            or the mean over latents of half the squared residual (``"probability"``).
+        samples: latents of ``"iwae"`` and ``"probability"``.
+
+    References:
+        Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, in MedIAnomaly's form (Cai et al., MedIA 102,
+        2025); maps of Zimmerer et al., "Unsupervised Anomaly Localization Using Variational Auto-Encoders", MICCAI
+        2019; scores of Lu and Xu, "Anomaly Detection for Skin Disease Images Using Variational Autoencoder", 2018, and
+        An and Cho, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", 2015.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        image_size: int | Sequence[int] = 64,
+        channels: Sequence[int] = (16, 32, 64, 64),
+        hidden_size: int = 1024,
+        latent_size: int = 16,
+        bottleneck: str = "vector",
+        mask_input: str = "none",
+        residual: str = "l2",
+        map: str = "residual",
+        sigma: float = 0.0,
+        score: str = "map",
+        samples: int = 15,
+        reduction: str | float = "mean",
+    ) -> None:
+        for name, value, known in (("residual", residual, RESIDUALS), ("map", map, MAPS), ("score", score, SCORES)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}.")
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            image_size,
+            channels,
+            hidden_size,
+            latent_size,
+            bottleneck,
+            mask_input=mask_input,
+            heads=2,
+            reduction=reduction,
+        )
+        self.difference = ResidualMap(residual)
+        self.map, self.score = map, score
+        self.smoothing = GaussianSmoothing(spatial_dims, sigma)
+        shape = [latent_size, *(self.encoder.grid[1:] if bottleneck == "spatial" else ())]
+        generator = torch.Generator().manual_seed(0)
+        self.noise: Tensor = nn.Buffer(torch.randn(samples, *shape, generator=generator))
+
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance of the latents of scans, ``(B, latent_size[, *edges])`` each."""
+        mean, log_variance = self.encode(image).chunk(2, 1)
+        return mean, log_variance
+
+    def reconstruct(self, image: Tensor) -> Tensor:
+        """The scan as the mean of its latent tells it, ``(B, C, *spatial)``, intensities about 0..1."""
+        return self.decode(self.posterior(image)[0])
+
+    def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction from a latent drawn for each scan, and mean and logarithm of the latents' variance."""
+        mean, log_variance = self.posterior(image)
+        latent = mean + (0.5 * log_variance).exp() * batch_normal(mean.shape, mean)
+        return self.decode(latent), mean, log_variance
+
+    def fill_in(self, image: Tensor) -> Tensor:
+        """The scan ``(B, C, *spatial)`` from a copy with boxes painted over, by the mean of its latent."""
+        return self.reconstruct(self.masked(image))
+
+    def divergence(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """Kullback-Leibler divergence of each latent from the standard normal distribution, summed, ``(B,)``."""
+        mean, log_variance = mean.float(), log_variance.float()
+        return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1)
+
+    def misfit(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+        """Half the summed squared residual on -1..1, ``(B,)``: ``-log p(x | z)`` of unit variance, up to a constant."""
+        return 0.5 * (2 * (reconstruction - image)).float().square().flatten(1).sum(1)
+
+    def _image_score(self, image: Tensor) -> Tensor:
+        """The score of each case ``(B,)`` that is no pooled map, in nats for each pixel and channel."""
+        mean, log_variance = self.posterior(image)
+        divergence = self.divergence(mean, log_variance)
+        if self.score == "kl":
+            total = divergence
+        elif self.score == "elbo":
+            total = divergence + self.misfit(self.decode(mean), image)
+        else:
+            total = self._over_samples(image, mean.float(), log_variance.float())
+        return total / image[0].numel()
+
+    def _over_samples(self, image: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+        misfits: list[Tensor] = []
+        ratios: list[Tensor] = []
+        for noise in self.noise:
+            latent = mean + (0.5 * log_variance).exp() * noise
+            misfits.append(self.misfit(self.decode(latent), image))
+            # log p(z) - log q(z | x)
+            ratios.append(0.5 * (noise.square() + log_variance - latent.square()).flatten(1).sum(1))
+        fits = -torch.stack(misfits)
+        if self.score == "probability":
+            return -fits.mean(0)
+        # means of probabilities, which underflow: in logarithms
+        count = torch.log(torch.full_like(fits[0], float(len(misfits))))
+        return 2 * count - torch.logsumexp(torch.stack(ratios), 0) - torch.logsumexp(fits, 0)
+
+    def _objective(self, image: Tensor) -> Tensor:
+        """What the map's gradient is of, for each case ``(B,)``."""
+        mean, log_variance = self.posterior(image)
+        if self.map in ("kl_gradient", "combined"):
+            return self.divergence(mean, log_variance)
+        misfit = self.misfit(self.decode(mean), image)
+        return misfit if self.map == "residual_gradient" else misfit + self.divergence(mean, log_variance)
+
+    def _map(self, image: Tensor) -> Tensor:
+        if self.map == "residual":
+            difference: Tensor = self.difference(self.reconstruct(image), image)
+            return difference
+        if torch.jit.is_scripting():
+            raise RuntimeError("a map of gradients cannot be computed by TorchScript")
+        else:
+            gradient: Tensor = self.smoothing(input_gradient(self._objective, image))
+            if self.map == "combined":
+                return gradient * self.difference(self.reconstruct(image), image)
+            return gradient
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """The chosen map, float32; where the score is another, shifted so that its pooled value is that."""
+        values = self._map(image).float()
+        if self.score == "map":
+            return values
+        return values + (self._image_score(image) - self.pool(values)).reshape([-1] + [1] * (values.dim() - 1))
