@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
+import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
 from medad_plugins.command_line import TRACEBACK_VARIABLE
+from medad_plugins.engines import join_ranks
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.manifest import MANIFEST, Manifest
+from medad_plugins.running_config import running_config
 from medad_plugins.versions import require_bundle_fits
 
 __all__ = ["announce", "begin", "find_root", "inference_workflow"]
 
 logger = logging.getLogger(__name__)
 
-_Evaluating = TypeVar("_Evaluating", ConfigWorkflow, ConfigParser)
-
 # what MONAI adds to a configuration for ``--tracking``
 TRACKING_KEYS = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"}
-
-
-def _evaluating(kind: type[_Evaluating]) -> _Evaluating | None:
-    """The MONAI workflow or parser that is evaluating the configuration this is called from.
-
-    MONAI tells an expression neither its workflow nor its file, so the call stack is asked.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, kind):
-            return owner
-        frame = frame.f_back
-    return None
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -58,7 +44,7 @@ def find_root() -> str:
     Raises:
         InputError: if none of them tells.
     """
-    workflow = _evaluating(ConfigWorkflow)
+    workflow = running_config(ConfigWorkflow)
     if workflow is not None:
         return str(Path(workflow.config_root_path).resolve().parent)
     for argument, value in zip(sys.argv, [*sys.argv[1:], ""]):
@@ -112,13 +98,12 @@ def _refuse_unknown_keys(workflow: ConfigWorkflow, names: Sequence[str]) -> None
                 expected=f"one of {', '.join(k for k, v in known.items() if not isinstance(v, (dict, list)))}",
                 todo=_suggestion("--", key, known),
             )
-    for group in ("train", "validate"):
-        parts, own = content.get(group), known.get(group)
-        if isinstance(parts, dict) and isinstance(own, dict):
-            for key in parts.keys() - own.keys():
-                # no error, for hosts put parts of their own there
-                hint = _suggestion(f"--{group}::", key, own)
-                logger.warning("--%s::%s is nothing that this bundle reads%s.", group, key, f"; {hint}" if hint else "")
+    parts, own = content.get("train"), known.get("train")
+    if isinstance(parts, dict) and isinstance(own, dict):
+        for key in parts.keys() - own.keys():
+            # no error, for hosts put parts of their own there
+            hint = _suggestion("--train::", key, own)
+            logger.warning("--train::%s is nothing that this bundle reads%s.", key, f"; {hint}" if hint else "")
 
 
 def _suggestion(prefix: str, key: str, known: Mapping[str, Any]) -> str | None:
@@ -136,19 +121,20 @@ def _tell_edited_configs(root: Path) -> None:
         logger.warning("%s: not as packaged (%s). Change .yaml and .json alike: hosts read either.", listed, MANIFEST)
 
 
-def begin(*names: str, seed: int = 0) -> None:
+def begin(*names: str, seed: int = 0, device: str | torch.device | None = None) -> None:
     """First step of a configuration: one-sentence errors, a fitting version, known keys only, a fixed seed.
 
     Args:
         names: the configuration's name, e.g. ``"train"``, and those whose keys it takes too.
         seed: of all random numbers.
+        device: what it computes on, to join the processes of ``torchrun``, see `join_ranks`; None does without.
 
     Raises:
         InputError: the bundle asks for another version of this package, or a key is none of the configuration's.
     """
     if Path(sys.argv[0]).parts[-3:-1] == ("monai", "bundle") and not os.environ.get(TRACEBACK_VARIABLE):
         sys.excepthook = _print_input_error
-    workflow = _evaluating(ConfigWorkflow)
+    workflow = running_config(ConfigWorkflow)
     if workflow is not None:
         root = Path(workflow.config_root_path).parent
         require_bundle_fits(root)
@@ -157,25 +143,29 @@ def begin(*names: str, seed: int = 0) -> None:
         # found now, for hosts may later ask the parser alone, when no workflow is there to tell
         workflow.parser.get_parsed_content("bundle_root")
     set_determinism(seed)
+    if device is not None:
+        join_ranks(device)
 
 
-def announce(bundle: str, cohort: Any, settings: Mapping[str, Any]) -> None:
-    """Say what a training run is about: which data, how many normal cases, which scale, which weights.
+def announce(bundle: str, cohort: Any, facts: Mapping[str, Any], **settings: Any) -> None:
+    """Say what a run is about: which data, how many normal cases, which scale, which weights.
+
+    It comes before the network is made: MONAI's loaders set PyTorch's generator to its seed when they are made, so what
+    is made before them decides about the noise of the training.
 
     Args:
-        bundle: its name.
+        bundle: its name, and that of the configuration if it is not the training.
         cohort: a `medad_plugins.data.Cohort`.
-        settings: what to name, in order; ``weights`` none gives a warning.
+        facts: what to say of the method, in order; ``weights`` none gives a warning.
+        settings: what every training has, by key.
     """
     for line in cohort.describe().splitlines():
         logger.info("%s on %s", bundle, line)
-    logger.info("%s: %s; the time it takes is told after the first iterations.", bundle, _listed(settings))
-    if "weights" in settings and str(settings["weights"]).lower() in ("none", ""):
+    said = {**facts, **{key.removeprefix("max_").replace("_", " "): value for key, value in settings.items()}}
+    listed = ", ".join(f"{name} {value}" for name, value in said.items())
+    logger.info("%s: %s; a time estimate follows.", bundle, listed)
+    if str(facts.get("weights", "given")).lower() in ("none", ""):
         logger.warning("%s starts from random weights (--weights none): fine to try it, not to trust it.", bundle)
-
-
-def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def inference_workflow(bundle_root: str | Path, name: str = "evaluate") -> ConfigWorkflow:
@@ -188,7 +178,7 @@ def inference_workflow(bundle_root: str | Path, name: str = "evaluate") -> Confi
         name: the asking configuration's name.
     """
     path = Path(bundle_root) / "configs" / "inference.yaml"
-    asking = _evaluating(ConfigParser)
+    asking = running_config(ConfigParser)
     own = {} if asking is None else asking.get()
     shared = {key: own[key] for key in ConfigParser.load_config_file(path) if own.get(key) is not None}
     for key in ("imports", "initialize", "run", "bundle_root"):

@@ -344,5 +344,5 @@ def test_a_training_is_announced(settings: dict[str, Any], warned: bool, caplog:
     announce("toy", cohort, settings)
     assert caplog.messages[:2] == ["toy on heads: 200 normal", "toy on from /data"]
     listed = ", ".join(f"{name} {value}" for name, value in settings.items())
-    assert caplog.messages[2] == f"toy: {listed}; the time it takes is told after the first iterations."
+    assert caplog.messages[2] == f"toy: {listed}; a time estimate follows."
     assert [r.levelno for r in caplog.records[3:]] == ([logging.WARNING] if warned else [])

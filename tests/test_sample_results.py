@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 from sklearn.metrics import roc_auc_score
 
-from medad_plugins.data import Cohort, FaultTolerantLoader
+from medad_plugins.data import Cohort, FaultTolerantLoader, ScanFormat
 from medad_plugins.engines import score_cases
 from medad_plugins.methods.ae import ConvAE
 from medad_plugins.methods.edc import EDC
@@ -38,8 +38,7 @@ def test_padim_detects_the_lesions_of_the_sample_cohort(tmp_path: Path) -> None:
     root = Path(shutil.copytree(BUNDLES / "padim", tmp_path / "padim", ignore=ignore))
     config = root / "configs" / "train.yaml"
     handlers = ConfigParser.load_config_file(config)["train"]["handlers"]
-    (index,) = [i for i, handler in enumerate(handlers) if handler["_target_"].endswith("TestAtEnd")]
-    no_pictures: dict[str, Any] = {f"train::handlers::{index}::pictures": 0}
+    no_pictures: dict[str, Any] = {f"train::handlers::{len(handlers) - 1}::test_pictures": 0}
     try:
         workflow = ConfigWorkflow(config_file=str(config), logging_file=False, device="cpu", **no_pictures)
         workflow.initialize()
@@ -55,7 +54,7 @@ def test_padim_detects_the_lesions_of_the_sample_cohort(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def batches() -> list[dict[str, torch.Tensor]]:
-    return list(FaultTolerantLoader(Cohort().test, ScanPreprocessing(2, SIZE), batch_size=20))
+    return list(FaultTolerantLoader(Cohort().test, ScanPreprocessing(ScanFormat(2, SIZE)), batch_size=20))
 
 
 def _untrained_edc() -> AnomalyNetwork:

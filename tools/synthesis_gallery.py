@@ -6,7 +6,7 @@ python tools/synthesis_gallery.py [--dataset_dir DATA] [--spatial_dims 3] [--out
 from __future__ import annotations
 
 from medad_plugins.command_line import run_tool
-from medad_plugins.data import Cohort, cached_dataset
+from medad_plugins.data import Cohort, ScanFormat, cached_dataset
 from medad_plugins.reports.synthesis_page import write_synthesis_page
 from medad_plugins.synthesis import FindBodyd, published
 from medad_plugins.transforms import ScanPreprocessing
@@ -40,7 +40,7 @@ def gallery(
     """
     size = image_size or (256 if spatial_dims == 2 else 64)
     cohort = Cohort(dataset_dir=dataset_dir, datalist=datalist, spatial_dims=spatial_dims, seed=seed)
-    dataset = cached_dataset(cohort.train[:cases], [ScanPreprocessing(spatial_dims, size), FindBodyd()])
+    dataset = cached_dataset(cohort.train[:cases], [ScanPreprocessing(ScanFormat(spatial_dims, size)), FindBodyd()])
     many = published.many_tasks()
     recipes = [
         published.fpi(),

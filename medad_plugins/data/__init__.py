@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from medad_plugins.data.cached_dataset import cached_dataset
 from medad_plugins.data.cohort import Cohort, case_group, find_cases, hold_out, labelled_validation
 from medad_plugins.data.datalists import Case, read_datalist
 from medad_plugins.data.dicom_series import read_series
-from medad_plugins.data.loaders import FaultTolerantLoader, IterationLoader, IterationSampler, cached_dataset
+from medad_plugins.data.fault_tolerant_loader import FaultTolerantLoader
+from medad_plugins.data.iteration_loader import IterationLoader, IterationSampler
 from medad_plugins.data.pass_loader import PassLoader
 from medad_plugins.data.sample_cohort import generate_case, sample_cohort
 from medad_plugins.data.scan import Scan
 from medad_plugins.data.scan_files import find_scans, read_scan
+from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.data.varied_dataset import varied_dataset
 
 __all__ = [
@@ -20,6 +23,7 @@ __all__ = [
     "IterationSampler",
     "PassLoader",
     "Scan",
+    "ScanFormat",
     "cached_dataset",
     "case_group",
     "find_cases",

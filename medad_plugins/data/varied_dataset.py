@@ -7,8 +7,8 @@ from typing import Any
 
 from monai.data import Dataset
 
+from medad_plugins.data.cached_dataset import cached_dataset
 from medad_plugins.data.datalists import Case
-from medad_plugins.data.loaders import cached_dataset
 
 __all__ = ["varied_dataset"]
 

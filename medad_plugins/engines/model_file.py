@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 
 import medad_plugins
+from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, read_torch
 from medad_plugins.manifest import Manifest
@@ -135,17 +138,28 @@ class ModelFile:
             raise InputError(f"the model does not say its {name}", where=self.path, todo="train it again")
         return settings[name]
 
-    def rebuild(self, network: Callable[..., nn.Module], **changes: Any) -> Any:
-        """The network as it was trained, in eval mode.
+    def scan(self, **changes: Any) -> ScanFormat:
+        """How scans came to the network in training.
+
+        Args:
+            changes: of that, by name.
+        """
+        names = [field.name for field in fields(ScanFormat)]
+        settings = {**self.content["settings"]["network"], **self.content["settings"]}
+        return ScanFormat(**{**{name: settings[name] for name in names if name in settings}, **changes})
+
+    def rebuild(self, network: Callable[..., nn.Module], scan: ScanFormat | None = None, **changes: Any) -> Any:
+        """The network as it was trained, in eval mode; pretrained weights are not asked for again.
 
         Args:
             network: its class.
-            changes: settings to replace, e.g. ``weights="none"``.
+            scan: how scans come to it now; None leaves it as it was trained.
+            changes: settings to replace.
 
         Raises:
             InputError: if the file does not fit the class.
         """
-        settings = {**self.content["settings"]["network"], **changes}
+        settings = {**self.content["settings"]["network"], **_fitting(network, scan), **changes}
         try:
             rebuilt = network(**settings)
             rebuilt.load_state_dict(self.content["model"], strict=True)
@@ -158,3 +172,12 @@ class ModelFile:
                 todo="train it again with this version",
             ) from error
         return rebuilt.eval()
+
+
+def _fitting(network: Callable[..., nn.Module], scan: ScanFormat | None) -> dict[str, Any]:
+    """Those of a network's arguments that follow from the scans, and no pretrained weights."""
+    known: dict[str, Any] = {"weights": "none"}
+    if scan is not None:
+        known |= {"spatial_dims": scan.network_dims, "in_channels": scan.in_channels, "image_size": scan.network_edges}
+    taken = signature(network).parameters
+    return {name: value for name, value in known.items() if name in taken}

@@ -18,7 +18,7 @@ from medad_plugins.engines.distributed import share_batch_norm
 from medad_plugins.engines.gradients import limit_norm, set_gradients
 from medad_plugins.engines.optimizers import NamedOptimizers
 from medad_plugins.engines.phases import Phase, Terms
-from medad_plugins.engines.schedule import image_as_target
+from medad_plugins.engines.scan_batch import ScanBatch
 from medad_plugins.errors import InputError
 
 __all__ = ["TERMS", "PhasedTrainer"]
@@ -44,7 +44,7 @@ class PhasedTrainer(SupervisedTrainer):
         optimizer: by name; every phase names its own.
         phases: in order; see `Phase`.
         epoch_length: iterations of an epoch; None takes the loader's length.
-        prepare_batch: as in MONAI: image and target.
+        prepare_batch: as in MONAI: image and target; None takes `ScanBatch`'s.
         inferer: in which precision the losses are computed, e.g. `medad_plugins.inferers.PrecisionInferer`.
         train_handlers: as in MONAI. Of `IterationEvents`, those of losses and gradients are fired for each phase.
 
@@ -68,7 +68,7 @@ class PhasedTrainer(SupervisedTrainer):
         optimizer: NamedOptimizers,
         phases: Sequence[Phase],
         epoch_length: int | None = None,
-        prepare_batch: Callable[..., Any] = image_as_target,
+        prepare_batch: Callable[..., Any] | None = None,
         inferer: Inferer | None = None,
         train_handlers: Sequence[Any] | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class PhasedTrainer(SupervisedTrainer):
             optimizer=optimizer,  # type: ignore[arg-type]
             loss_function=None,  # type: ignore[arg-type]
             epoch_length=epoch_length,
-            prepare_batch=prepare_batch,
+            prepare_batch=prepare_batch or ScanBatch(target="image"),
             inferer=inferer,
             train_handlers=train_handlers,
             decollate=False,

@@ -51,7 +51,7 @@ class Federation:
         Returns:
             where the server keeps the model.
         """
-        path = Path(self.training.calibrator("path")["path"])
+        path = self.training.model_path
         output_folder(path.parent)  # better refused now than after the training
         for number in range(self.rounds):
             replies = ask(self._request(TRAIN, number))
@@ -65,7 +65,7 @@ class Federation:
             self.network.fit()  # type: ignore[operator]
         merge_replies(self.network, ask(self._request(CALIBRATE)))
         logger.info("calibrated on %d held-out normal cases.", self.network.calibration.reference_scores.numel())
-        save_model(path, self.network, **self.training.calibrator("bundle", "settings"))
+        save_model(path, self.network, **self.training.model())
         logger.info("saved %s", path)
         ask(self._request(FINISH))
         return path

@@ -15,7 +15,6 @@ from medad_plugins.engines import FittingTrainer
 from medad_plugins.errors import InputError
 from medad_plugins.federated.messages import CALIBRATE, FINISH, FIT, TRAIN, Reply, Request
 from medad_plugins.federated.training_config import TrainingConfig
-from medad_plugins.handlers import CalibrateAndSave, FitAfterTraining, TestAtEnd
 from medad_plugins.versions import require_fits
 
 __all__ = ["BundleSite"]
@@ -104,21 +103,19 @@ class BundleSite:
 
     def _fit(self, request: Request) -> int:
         """Sums over the own cases by the network of all sites, for the server to fit to those of all."""
-        FitAfterTraining(**self.training.fitter()).collect()
+        self.training.fitter().collect()
         return self.training.cases
 
     def _calibrate(self, request: Request) -> int:
-        CalibrateAndSave(**self.training.calibrator()).calibrate()
+        self.training.calibrator().calibrate()
         cases = int(self.training.network.calibration.reference_scores.numel())
         self._require_enough(cases, "to calibrate on")
         return cases
 
     def _finish(self, request: Request) -> int:
         """Keep the model, calibrated on all sites, and try it on the own test set; the figures stay here."""
-        CalibrateAndSave(**self.training.calibrator()).save()
-        test = self.training.test()
-        if test is not None:
-            TestAtEnd(**test)(self.training.trainer)
+        self.training.calibrator().save()
+        self.training.tester()(self.training.trainer)
         return self.training.cases
 
 

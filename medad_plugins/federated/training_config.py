@@ -13,12 +13,14 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 import medad_plugins
 from medad_plugins.engines.distributed import additive_buffers
+from medad_plugins.engines.training_setup import model_settings
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.handlers import CalibrateAndSave, FitAfterTraining, StandardHandlers, TestAtEnd
 from medad_plugins.networks import AnomalyNetwork
 
 __all__ = ["TrainingConfig"]
 
-_CALIBRATOR, _TEST, _FITTER = "CalibrateAndSave", "TestAtEnd", "FitAfterTraining"
+_STANDARD, _FITTER = "StandardHandlers", "FitAfterTraining"
 # what MONAI's configurations evaluate, look up or read from another file
 _CODE = frozenset("$@%")
 
@@ -52,17 +54,18 @@ class TrainingConfig:
             bundle_root=str(root),
             **{**dict(keys), **first_step},
         )
-        self._ends: dict[str, int] = {}
+        self._places: dict[str, str] = {}
         for index, handler in enumerate(self.workflow.parser["train::handlers"]):
             name = str(handler["_target_"]).rpartition(".")[2]
-            if name in (_CALIBRATOR, _TEST, _FITTER):
-                self._ends[name] = index
+            if name in (_STANDARD, _FITTER):
+                self._places[name] = f"train::handlers::{index}"
+            if name == _STANDARD:
+                handler["ends"] = False
+            if name == _FITTER:
                 # weights cannot be chosen by a network that is not fitted
-                handler["_disabled_"] = name != _FITTER or keys.get("select_by", "last") == "last"
-        if _CALIBRATOR not in self._ends:
-            raise InputError(
-                "the bundle's training does not calibrate", where=path, expected=f"a handler {_CALIBRATOR}"
-            )
+                handler["_disabled_"] = keys.get("select_by", "last") == "last"
+        if _STANDARD not in self._places:
+            raise InputError("the bundle's training does not calibrate", where=path, expected=f"a handler {_STANDARD}")
         self._plainly(self.workflow.initialize)
 
     @staticmethod
@@ -105,29 +108,43 @@ class TrainingConfig:
     @property
     def fits_after_training(self) -> bool:
         """Whether something is fitted once the network has been trained by gradient."""
-        return _FITTER in self._ends
+        return _FITTER in self._places
 
-    def calibrator(self, *names: str) -> dict[str, Any]:
-        """Arguments of `medad_plugins.handlers.CalibrateAndSave`: all, or those named."""
-        return self._arguments(_CALIBRATOR, names)
+    @cached_property
+    def _standard(self) -> StandardHandlers:
+        standard: StandardHandlers = self._parsed(self._places[_STANDARD])
+        return standard
 
-    def fitter(self) -> dict[str, Any]:
-        """Arguments of `medad_plugins.handlers.FitAfterTraining`."""
-        return self._arguments(_FITTER)
+    def calibrator(self) -> CalibrateAndSave:
+        """What calibrates and saves the network."""
+        return self._standard.calibrator()
 
-    def test(self) -> dict[str, Any] | None:
-        """Arguments of `medad_plugins.handlers.TestAtEnd`; None for a bundle without a test."""
-        return self._arguments(_TEST) if _TEST in self._ends else None
+    def tester(self) -> TestAtEnd:
+        """What tries the network on the test set."""
+        return self._standard.tester()
 
-    def _arguments(self, handler: str, names: tuple[str, ...] = ()) -> dict[str, Any]:
-        place = f"train::handlers::{self._ends[handler]}"
+    def fitter(self) -> FitAfterTraining:
+        """What fits the network once it has been trained by gradient."""
+        place = self._places[_FITTER]
         written = [name for name in self.workflow.parser[place] if not name.startswith("_")]
-        parse = self.workflow.parser.get_parsed_content
-        return {name: self._plainly(parse, f"{place}::{name}") for name in names or written}
+        return FitAfterTraining(**{name: self._parsed(f"{place}::{name}") for name in written})
+
+    @property
+    def model_path(self) -> Path:
+        """The model file."""
+        return Path(self._parsed("setup::ckpt_path"))
+
+    def model(self) -> dict[str, Any]:
+        """Bundle and settings of the model, which are known without any scan."""
+        settings = model_settings(self._parsed("setup::settings"), self._parsed("setup::scan"))
+        return {"bundle": self._parsed("setup::bundle"), "settings": settings}
+
+    def _parsed(self, place: str) -> Any:
+        return self._plainly(self.workflow.parser.get_parsed_content, place)
 
     def description(self) -> str:
         """Which model this trains, as JSON: bundle, settings and version, the same at every site of a federation."""
-        content = {"medad_version": medad_plugins.__version__, **self.calibrator("bundle", "settings")}
+        content = {"medad_version": medad_plugins.__version__, **self.model()}
         return json.dumps(content, sort_keys=True, default=str)
 
 

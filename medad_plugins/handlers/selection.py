@@ -39,11 +39,12 @@ class KeepBest:
         path: file that the best weights so far are kept in until the end, for a training that is stopped and resumed.
         network: what is trained.
         by: ``"last"`` keeps the last weights and does nothing; ``"normal"`` is `NormalMaps`, ``"made"`` is
-            `MadeAnomalies` with the published recipes that are not ``taught``; or a criterion of your own.
+            `MadeAnomalies` with the published recipes that are not among ``training_recipes``; or a criterion of your
+            own.
         cases: held-out normal cases, e.g. ``selection`` of `medad_plugins.data.Cohort`.
         preprocessing: of a case.
         inferer: how the network is called.
-        taught: recipes of made anomalies that the network is trained with.
+        training_recipes: recipes of synthetic anomalies that the network is trained with.
         resume: go on from ``path`` where it exists.
 
     Raises:
@@ -58,12 +59,12 @@ class KeepBest:
         cases: Sequence[Case] = (),
         preprocessing: Callable[..., Any] = dict,
         inferer: Inferer | None = None,
-        taught: Sequence[Recipe] = (),
+        training_recipes: Sequence[Recipe] = (),
         resume: bool = False,
     ) -> None:
         self.path, self.network, self.resume = Path(path), network, resume
         self.inferer = SimpleInferer() if inferer is None else inferer
-        self.criterion = selection_criterion(by, cases, preprocessing, taught) if isinstance(by, str) else by
+        self.criterion = selection_criterion(by, cases, preprocessing, training_recipes) if isinstance(by, str) else by
         self._forget()
 
     def _forget(self) -> None:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from medad_plugins.inferers.precision import PrecisionInferer
-from medad_plugins.inferers.slices import SlicewiseInferer, network_dims, network_size, scan_inferer
+from medad_plugins.inferers.slices import SlicewiseInferer, scan_inferer
 
-__all__ = ["PrecisionInferer", "SlicewiseInferer", "network_dims", "network_size", "scan_inferer"]
+__all__ = ["PrecisionInferer", "SlicewiseInferer", "scan_inferer"]

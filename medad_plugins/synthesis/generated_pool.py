@@ -6,25 +6,21 @@ import os
 from pathlib import Path
 from typing import Any
 
-from medad_plugins.data import cached_dataset, find_cases
+from medad_plugins.data import ScanFormat, cached_dataset, find_cases
 from medad_plugins.synthesis.sources import SourcePool
 from medad_plugins.transforms import ScanPreprocessing
 
 __all__ = ["generated_pool"]
 
 
-def generated_pool(
-    folder: str | os.PathLike[str] | None, spatial_dims: int = 2, image_size: Any = 256, in_channels: int = 1
-) -> SourcePool | None:
+def generated_pool(folder: str | os.PathLike[str] | None, scan: ScanFormat) -> SourcePool | None:
     """The scans below a folder, e.g. one that a diffusion model wrote, at the size of the training scans.
 
     They are not cropped: what was generated is as it would be after cropping.
 
     Args:
         folder: with the scans; None or an empty text stands for no pool.
-        spatial_dims: 2 or 3.
-        image_size: see `medad_plugins.transforms.ScanPreprocessing`.
-        in_channels: channels of the training scans.
+        scan: how the training scans come to the network; its crop and intensities are not asked for.
 
     Raises:
         InputError: the folder does not exist, or fewer than two scans of these dimensions are in it.
@@ -32,5 +28,6 @@ def generated_pool(
     if not folder:
         return None
     cases = [{**case, "case_id": f"generated {case['case_id']}"} for case in find_cases(Path(folder), split="all")]
-    dataset: Any = cached_dataset(cases, ScanPreprocessing(spatial_dims, image_size, in_channels))
+    plain = ScanFormat(scan.spatial_dims, scan.image_size, scan.in_channels)
+    dataset: Any = cached_dataset(cases, ScanPreprocessing(plain))
     return SourcePool(dataset)

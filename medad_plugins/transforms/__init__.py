@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medad_plugins.transforms.check_scan import CheckScand
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
 from medad_plugins.transforms.load_mask import read_mask
@@ -12,13 +13,8 @@ from medad_plugins.transforms.postprocessing import (
     ThresholdAnomalyMapd,
     fitted_calibration,
 )
-from medad_plugins.transforms.preprocessing import (
-    AntiAliasd,
-    CheckScand,
-    RepeatGreyd,
-    ScaleScanIntensityd,
-    ScanPreprocessing,
-)
+from medad_plugins.transforms.preprocessing import AntiAliasd, RepeatGreyd, ScanPreprocessing
+from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.two_views import TwoViews
 from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
 

@@ -111,11 +111,12 @@ def test_training_leaves_a_calibrated_model_and_a_report(trained: Trained) -> No
 def test_training_can_be_watched(trained: Trained) -> None:
     """Pictures of held-out scans, unless there is no map before something is fitted after the training."""
     config = ConfigParser.load_config_file(trained.root / "configs" / "train.yaml")
-    handlers = {str(handler["_target_"]).rpartition(".")[2] for handler in config["train"]["handlers"]}
+    handlers = {str(handler["_target_"]).rpartition(".")[2]: handler for handler in config["train"]["handlers"]}
+    assert next(reversed(handlers)) == "StandardHandlers", "what happens at the end comes after what the method adds"
     pictures = list((trained.root / "output" / "training").glob("iteration_*.png"))
-    trained_by_gradient = "select_by" in config
-    assert ("tensorboard" in config) == ("TensorBoardLog" in handlers) == trained_by_gradient
-    assert bool(pictures) == ("TrainingPictures" in handlers)
+    trained_by_gradient = "optimizer" in handlers["StandardHandlers"]
+    assert ("tensorboard" in config) == ("select_by" in config) == trained_by_gradient
+    assert bool(pictures) == (trained_by_gradient and handlers["StandardHandlers"].get("pictures", True))
     assert pictures or "FitAfterTraining" in handlers or not trained_by_gradient
 
 

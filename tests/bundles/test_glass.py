@@ -17,7 +17,12 @@ pytestmark = pytest.mark.usefixtures("process_settings")
 def test_the_centre_is_that_of_the_last_epochs_network(
     spatial_dims: int, cohorts: dict[int, Path], tmp_path: Path
 ) -> None:
-    others = {"hypothesis": "hypersphere", "texture": "noise", "train::epoch_length": 1, "spatial_dims": spatial_dims}
+    others = {
+        "hypothesis": "hypersphere",
+        "texture": "noise",
+        "train::dataloader::epoch_length": 1,
+        "spatial_dims": spatial_dims,
+    }
     # with a learning rate of zero the network before the last epoch is the network at the end
     values = small_values("glass", learning_rate=0.0, projection_learning_rate=0.0, **others)
     workflow = run_config(copy_bundle("glass", tmp_path), "train", dataset_dir=str(cohorts[spatial_dims]), **values)

@@ -14,6 +14,7 @@ from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
 from sklearn.metrics import roc_auc_score
 
+from medad_plugins.data import FaultTolerantLoader
 from medad_plugins.engines import score_cases
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_settings")]
@@ -28,17 +29,15 @@ def _quick_values(bundle: str) -> dict[str, Any]:
 
 def _no_pictures(bundle: str) -> dict[str, Any]:
     handlers = read_config(bundle, "train")["train"]["handlers"]
-    (index,) = [i for i, handler in enumerate(handlers) if handler["_target_"].endswith("TestAtEnd")]
-    return {f"train::handlers::{index}::pictures": 0}
+    assert handlers[-1]["_target_"].endswith("StandardHandlers")
+    return {f"train::handlers::{len(handlers) - 1}::test_pictures": 0}
 
 
 def _auroc(workflow: ConfigWorkflow) -> float:
     """AUROC of the network as it stands, on the test set of the sample cohort."""
-    (report,) = [h for h in workflow.parser.get_parsed_content("train::handlers") if type(h).__name__ == "TestAtEnd"]
-    loader = type(workflow.parser.get_parsed_content("validate::dataloader"))(
-        report.cases, report.preprocessing, batch_size=20
-    )
-    scored = list(score_cases(workflow.network_def, loader, report.inferer))
+    setup = workflow.parser.get_parsed_content("setup")
+    loader = FaultTolerantLoader(setup.cohort.test, setup.preprocessing, batch_size=20)
+    scored = list(score_cases(workflow.network_def, loader, setup.inferer))
     assert len(scored) == 120
     return float(roc_auc_score([case.label for case in scored], [case.score for case in scored]))
 

@@ -10,6 +10,7 @@ import torch
 from bundle_runs import IMAGE_SIZE, copy_bundle, open_config, refusal, run_config, small_values
 from monai.utils import set_determinism
 
+from medad_plugins.data import ScanFormat
 from medad_plugins.diffusion import DiffusionFile
 from medad_plugins.synthesis import generated_pool
 
@@ -48,7 +49,7 @@ def test_the_stage_writes_scans_and_its_model(generated: Any) -> None:
     assert sorted(path.name for path in (root / "models").iterdir()) == ["diffusion.pt"], (
         "nothing of a stopped training"
     )
-    pool = generated_pool(root / "output" / "generated", dims, IMAGE_SIZE)
+    pool = generated_pool(root / "output" / "generated", ScanFormat(dims, IMAGE_SIZE))
     assert pool is not None and len(pool.dataset) == 3
 
 

@@ -17,16 +17,16 @@ STARTED = "training will take about"
 
 def _keeps_checkpoints(bundle: str) -> bool:
     """Whether the training has several epochs, between which its state can be kept."""
-    return "epoch_length" in read_config(bundle, "train")["train"]
+    return "max_iterations" in read_config(bundle, "train")["train"]["dataloader"]
 
 
 def _arguments(bundle: str, root: Path, cohort: Path, **others: Any) -> list[str]:
     handlers = read_config(bundle, "train")["train"]["handlers"]
-    (index,) = [i for i, handler in enumerate(handlers) if handler["_target_"].endswith("ResumableCheckpoint")]
+    (index,) = [i for i, handler in enumerate(handlers) if handler["_target_"].endswith("StandardHandlers")]
     values = small_values(bundle, max_iterations=ITERATIONS, datalist="fitting.csv", dataset_dir=cohort, **others)
     values[f"train::handlers::{index}::seconds"] = 0
     if _keeps_checkpoints(bundle):
-        values["train::epoch_length"] = 12
+        values["train::dataloader::epoch_length"] = 12
     return command(root / "configs" / "train.yaml", **values)
 
 

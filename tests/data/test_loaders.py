@@ -18,8 +18,14 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.transforms import Compose, Invertd, MapTransform, OneOf, RandomizableTransform, RandShiftIntensityd
 from PIL import Image
 
-from medad_plugins.data import PassLoader
-from medad_plugins.data.loaders import FaultTolerantLoader, IterationLoader, IterationSampler, cached_dataset
+from medad_plugins.data import (
+    FaultTolerantLoader,
+    IterationLoader,
+    IterationSampler,
+    PassLoader,
+    ScanFormat,
+    cached_dataset,
+)
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.transforms.preprocessing import ScanPreprocessing
 
@@ -312,7 +318,7 @@ def test_monai_evaluator_takes_a_loader_of_unknown_length(values: tuple[int, ...
 @pytest.mark.parametrize("kind", ["inference", "training", "cached"])
 def test_orientation_survives_worker_processes(tmp_path: Path, kind: str) -> None:
     """Known trouble of MONAI: the affine that Orientation traced is a view of memory that sending moves."""
-    preprocessing, random, cases = ScanPreprocessing(3, 8), np.random.RandomState(0), []
+    preprocessing, random, cases = ScanPreprocessing(ScanFormat(3, 8)), np.random.RandomState(0), []
     for number in range(8):
         affine = np.array([[0, 2, 0, number], [-3, 0, 0, 5], [0, 0, 4, -7], [0, 0, 0, 1]], dtype=float)
         volume = random.uniform(size=(9, 10, 11 + number)).astype(np.float32)
@@ -347,7 +353,7 @@ def test_real_preprocessing_is_cached_and_tolerated(tmp_path: Path) -> None:
         Image.fromarray(random.randint(0, 255, (32, 24)).astype(np.uint8)).save(tmp_path / f"{name}.png")
     (tmp_path / "c.png").write_bytes(b"no image")
     cases = [{"image": str(tmp_path / f"{name}.png"), "case_id": name} for name in "acb"]
-    preprocessing = ScanPreprocessing(2, 16)
+    preprocessing = ScanPreprocessing(ScanFormat(2, 16))
     loader = FaultTolerantLoader(cases, preprocessing, batch_size=2)
     batch = next(iter(loader))
     assert batch["image"].shape == (2, 1, 16, 16) and batch["case_id"] == ["a", "b"]
@@ -360,3 +366,24 @@ def test_real_preprocessing_is_cached_and_tolerated(tmp_path: Path) -> None:
         (tmp_path / f"{name}.png").unlink()
     (images_,) = [batch["image"] for batch in IterationLoader(dataset, 4, 1)]
     assert images_.shape == (4, 1, 16, 16) and len({float(image.mean()) for image in images_}) == 4
+
+
+@pytest.mark.parametrize(
+    ("iterations", "length"), [(1, 1), (2, 2), (49, 49), (50, 50), (51, 17), (97, 1), (600, 50), (4000, 50), (4001, 1)]
+)
+def test_epochs_divide_the_schedule(iterations: int, length: int) -> None:
+    if iterations in (97, 4001):
+        divisors = [n for n in range(1, 51) if iterations % n == 0]
+        assert length == max(divisors)
+    loader = IterationLoader(Dataset(numbers(*range(5)), lenient()), batch_size=2, max_iterations=iterations)
+    assert (len(loader), loader.epochs) == (length, iterations // length)
+
+
+def test_a_chosen_epoch_must_divide_the_schedule() -> None:
+    dataset = Dataset(numbers(*range(5)), lenient())
+    assert IterationLoader(dataset, 2, 12, max_iterations=120).epochs == 10
+    assert IterationLoader(dataset, 2).epochs is None
+    with pytest.raises(InputError, match="max_iterations .expected a multiple of the epoch's 7, found 120"):
+        IterationLoader(dataset, 2, 7, max_iterations=120)
+    with pytest.raises(InputError, match="max_iterations .expected at least 1, found 0"):
+        IterationLoader(dataset, 2, max_iterations=0)

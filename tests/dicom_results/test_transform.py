@@ -11,6 +11,7 @@ from dicom_studies import write_exam
 from monai.transforms import SaveImaged
 from PIL import Image
 
+from medad_plugins.data import ScanFormat
 from medad_plugins.dicom_results import FILE_NAMES, Algorithm, SaveImageDicomResultsd
 from medad_plugins.errors import InputError
 from medad_plugins.networks import AnomalyNetwork
@@ -31,7 +32,7 @@ def _network() -> _Brightness:
 
 
 def _apply(path: Path, spatial_dims: int, output: Path) -> dict:
-    network, preprocessing = _network(), ScanPreprocessing(spatial_dims, 16)
+    network, preprocessing = _network(), ScanPreprocessing(ScanFormat(spatial_dims, 16))
     case = preprocessing({"image": str(path), "case_id": "case7"})
     case["pred"] = network(case["image"][None].as_tensor())[0]
     case = AnomalyPostprocessing(preprocessing, network)(case)

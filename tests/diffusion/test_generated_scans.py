@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medad_plugins.data import ScanFormat
 from medad_plugins.diffusion import GeneratedScans
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis import generated_pool
@@ -36,7 +37,7 @@ def test_what_is_written_is_read_as_it_was_drawn(tmp_path: Path, spatial_dims: i
     folder = _generated(tmp_path / "new" / "scans", spatial_dims, in_channels=channels).write()
     suffix = "png" if spatial_dims == 2 else "nii.gz"
     assert sorted(path.name for path in folder.iterdir()) == [f"generated_{n:05d}.{suffix}" for n in range(5)]
-    pool = generated_pool(folder, spatial_dims, SIZES[spatial_dims], channels)
+    pool = generated_pool(folder, ScanFormat(spatial_dims, SIZES[spatial_dims], channels))
     assert pool is not None and len(pool.dataset) == 5
     name, image = pool.draw(np.random.RandomState(0), "generated_00000")
     assert name.startswith("generated ") and image.shape == (channels, *SIZES[spatial_dims])
@@ -87,12 +88,12 @@ def test_bad_settings_are_refused(tmp_path: Path, arguments: dict[str, object], 
 
 
 def test_no_folder_is_no_pool_and_a_missing_or_small_one_is_told(tmp_path: Path) -> None:
-    assert generated_pool("") is None and generated_pool(None) is None
+    assert generated_pool("", ScanFormat()) is None and generated_pool(None, ScanFormat()) is None
     with pytest.raises(InputError, match="does not exist"):
-        generated_pool(tmp_path / "nothing")
+        generated_pool(tmp_path / "nothing", ScanFormat())
     _generated(tmp_path, count=2).write()
     (tmp_path / "generated_00001.png").unlink()
     with pytest.raises(InputError, match=r"need other scans.*at least 2"):
-        generated_pool(tmp_path, 2, 16)
+        generated_pool(tmp_path, ScanFormat(2, 16))
     with pytest.raises(InputError, match="wrong number of axes"):
-        generated_pool(tmp_path, 3, 16)
+        generated_pool(tmp_path, ScanFormat(3, 16))

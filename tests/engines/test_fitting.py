@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 
-from medad_plugins.engines import FittingTrainer, image_as_target
+from medad_plugins.engines import FittingTrainer, ScanBatch
 
 
 class Mean(nn.Module):
@@ -50,7 +50,7 @@ def _batches(count: int = 3) -> list[dict[str, Any]]:
 def test_it_fits_what_it_collected_before_any_handler_of_the_end() -> None:
     network = Mean()
     spies = [Spy(network, Events.COMPLETED), Spy(network, Events.STARTED)]
-    trainer = FittingTrainer("cpu", _batches(), network, prepare_batch=image_as_target, train_handlers=spies)
+    trainer = FittingTrainer("cpu", _batches(), network, prepare_batch=ScanBatch(target="image"), train_handlers=spies)
     assert isinstance(trainer, SupervisedTrainer)
     trainer.run()
     assert network.log == ["started", "collect", "collect", "collect", "fit", "completed"]
@@ -59,13 +59,13 @@ def test_it_fits_what_it_collected_before_any_handler_of_the_end() -> None:
 
 def test_several_passes_fit_once() -> None:
     network = Mean()
-    FittingTrainer("cpu", _batches(2), network, max_epochs=2, prepare_batch=image_as_target).run()
+    FittingTrainer("cpu", _batches(2), network, max_epochs=2, prepare_batch=ScanBatch(target="image")).run()
     assert network.log == ["collect"] * 4 + ["fit"]
 
 
 def test_epoch_length_limits_a_pass() -> None:
     network = Mean()
-    FittingTrainer("cpu", _batches(5), network, epoch_length=2, prepare_batch=image_as_target).run()
+    FittingTrainer("cpu", _batches(5), network, epoch_length=2, prepare_batch=ScanBatch(target="image")).run()
     assert network.log == ["collect", "collect", "fit"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -138,7 +139,7 @@ def test_another_bundles_model(tmp_path: Path) -> None:
     ("changes", "text"),
     [({"width": 5}, "size mismatch|Error\\(s\\) in loading"), ({"depth": 5}, "unexpected keyword argument 'depth'")],
 )
-def test_a_file_that_does_not_fit_the_network(tmp_path: Path, changes: dict[str, int], text: str) -> None:
+def test_a_file_that_does_not_fit_the_network(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
     with pytest.raises(
         InputError, match=rf"does not fit the network of this bundle: .*the state of Scaled.*found .*({text})"
     ):

@@ -15,7 +15,6 @@ from monai.utils import set_determinism
 from medad_plugins.engines.distributed import additive_buffers
 from medad_plugins.errors import InputError
 from medad_plugins.federated import CALIBRATE, FINISH, FIT, TRAIN, BundleSite, Federation, Request
-from medad_plugins.handlers import FitAfterTraining
 
 pytestmark = pytest.mark.usefixtures("process_settings")
 
@@ -92,7 +91,7 @@ def test_sums_of_unequal_sites_give_the_pooled_model(
 
 
 def test_what_follows_the_training_is_fitted_to_all_sites_by_the_merged_network(data: Path, tmp_path: Path) -> None:
-    values = _values("cutpaste", max_iterations=2, **{"train::epoch_length": 1})
+    values = _values("cutpaste", max_iterations=2, **{"train::dataloader::epoch_length": 1})
     path, wire = federate(copy_bundle("cutpaste", tmp_path), site_keys(data, tmp_path), tmp_path, 2, **values)
     federated = _model(path)["model"]
     fitted = {name for name in federated if name.startswith(("gaussian.", "usual."))}
@@ -105,7 +104,7 @@ def test_what_follows_the_training_is_fitted_to_all_sites_by_the_merged_network(
     keys = {**values, "dataset_dir": str(data), "datalist": "fitting.csv"}
     pooled = BundleSite("all", copy_bundle("cutpaste", tmp_path / "pooled"), least_cases=1, **keys).training
     pooled.network.load_state_dict(federated, strict=True)
-    FitAfterTraining(**pooled.fitter())(pooled.trainer)
+    pooled.fitter()(pooled.trainer)
     set_determinism(None)
     state = pooled.network.state_dict()
     assert int(state["gaussian.count"]) == 6
@@ -115,7 +114,7 @@ def test_what_follows_the_training_is_fitted_to_all_sites_by_the_merged_network(
 
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_sites_with_the_same_scans_train_as_one(rounds: int, data: Path, tmp_path: Path) -> None:
-    values = _values("ae", max_iterations=3, **{"train::epoch_length": 1})
+    values = _values("ae", max_iterations=3, **{"train::dataloader::epoch_length": 1})
     lists = dict.fromkeys(SHARES, "fitting.csv")
     sites = site_keys(data, tmp_path, lists)
     path, wire = federate(copy_bundle("ae", tmp_path), sites, tmp_path, rounds, **values)
@@ -128,7 +127,7 @@ def test_sites_with_the_same_scans_train_as_one(rounds: int, data: Path, tmp_pat
 
 
 def test_rounds_bring_other_scans_together(data: Path, tmp_path: Path) -> None:
-    values = _values("ae", max_iterations=2, **{"train::epoch_length": 1})
+    values = _values("ae", max_iterations=2, **{"train::dataloader::epoch_length": 1})
     path, wire = federate(copy_bundle("ae", tmp_path), site_keys(data, tmp_path), tmp_path, 2, **values)
     (first, replies), (second, _) = wire.record[:2]
     north, south = (reply.state for reply in replies)

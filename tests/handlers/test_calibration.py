@@ -14,11 +14,11 @@ from ignite.engine import Engine
 from PIL import Image
 from torch import Tensor, nn
 
-from medad_plugins.data.loaders import FaultTolerantLoader
+from medad_plugins.data import FaultTolerantLoader, ScanFormat
 from medad_plugins.engines import ModelFile
 from medad_plugins.errors import InputError
 from medad_plugins.handlers import CalibrateAndSave, TestAtEnd
-from medad_plugins.handlers.calibration import _spread
+from medad_plugins.handlers.calibrate_and_save import _spread
 from medad_plugins.inferers import PrecisionInferer
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.transforms import ScanPreprocessing
@@ -57,7 +57,7 @@ def _cases(folder: Path, count: int, label: int, seed: int = 0) -> list[dict[str
 
 
 def _loader(cases: list[dict[str, Any]]) -> FaultTolerantLoader:
-    return FaultTolerantLoader(cases, ScanPreprocessing(2, 16), batch_size=3)
+    return FaultTolerantLoader(cases, ScanPreprocessing(ScanFormat(2, 16)), batch_size=3)
 
 
 def _end_of_training(*handlers: Any) -> None:
@@ -157,7 +157,7 @@ def _test_at_end(folder: Path, cases: list[dict[str, Any]], pictures: int = 300)
     output = folder / "output"
     _end_of_training(
         CalibrateAndSave(folder / "model.pt", network, _loader(held_out), "ae", SETTINGS),
-        TestAtEnd(cases, ScanPreprocessing(2, 16), network, output, batch_size=3, pictures=pictures),
+        TestAtEnd(cases, ScanPreprocessing(ScanFormat(2, 16)), network, output, batch_size=3, pictures=pictures),
     )
     return output
 

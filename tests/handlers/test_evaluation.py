@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from medad_plugins.data.loaders import FaultTolerantLoader
+from medad_plugins.data import FaultTolerantLoader, ScanFormat
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.handlers import EvaluationReport
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
@@ -58,7 +58,7 @@ def _report(
     save: tuple[str, ...] = (),
     **arguments: Any,
 ) -> EvaluationReport:
-    preprocessing = ScanPreprocessing(2, image_size=size)
+    preprocessing = ScanPreprocessing(ScanFormat(2, image_size=size))
     network = BrightnessNetwork()
     postprocessing = AnomalyPostprocessing(preprocessing, network, output_dir=output, save=save)
     report = EvaluationReport(output, postprocessing, **arguments)

@@ -11,7 +11,7 @@ from monai.engines import SupervisedTrainer
 from monai.handlers import from_engine
 from torch import nn
 
-from medad_plugins.engines import FittingTrainer, image_as_target
+from medad_plugins.engines import FittingTrainer, ScanBatch
 from medad_plugins.engines.phased import TERMS
 from medad_plugins.handlers import LossTerms
 
@@ -38,7 +38,7 @@ def _supervised(handlers: list[Any], decollate: bool) -> SupervisedTrainer:
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=0.0),
         loss_function=nn.MSELoss(),
-        prepare_batch=image_as_target,
+        prepare_batch=ScanBatch(target="image"),
         train_handlers=handlers,
         decollate=decollate,
     )

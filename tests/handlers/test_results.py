@@ -16,7 +16,7 @@ from monai.engines.evaluator import SupervisedEvaluator
 from PIL import Image
 from torch import Tensor
 
-from medad_plugins.data.loaders import FaultTolerantLoader
+from medad_plugins.data import FaultTolerantLoader, ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.handlers import EvaluationReport, ResultsTable
 from medad_plugins.handlers.results import in_list_order
@@ -56,7 +56,7 @@ def _cases(folder: Path, count: int, broken: tuple[int, ...] = (), label: bool =
 
 
 def _evaluate(cases: list[dict[str, Any]], output: Path, network: AnomalyNetwork, report: bool = False) -> ResultsTable:
-    preprocessing = ScanPreprocessing(2, image_size=16)
+    preprocessing = ScanPreprocessing(ScanFormat(2, image_size=16))
     loader = FaultTolerantLoader(cases, preprocessing, batch_size=2)
     table = ResultsTable(output, loader)
     postprocessing = AnomalyPostprocessing(preprocessing, network)

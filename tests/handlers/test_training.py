@@ -16,7 +16,7 @@ from monai.transforms import RandGaussianNoised
 from torch import Tensor, nn
 
 from medad_plugins.data import IterationLoader
-from medad_plugins.engines import FittingTrainer, image_as_target
+from medad_plugins.engines import FittingTrainer, ScanBatch
 from medad_plugins.errors import InputError
 from medad_plugins.handlers import ClipGradients, ResumableCheckpoint
 
@@ -31,7 +31,7 @@ def _trainer(network: nn.Module, gain: float, handlers: list[Any]) -> Supervised
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
         loss_function=lambda output, _: gain * output.sum(),
-        prepare_batch=image_as_target,
+        prepare_batch=ScanBatch(target="image"),
         train_handlers=handlers,
         decollate=False,
     )
@@ -86,7 +86,7 @@ def _run(
         network=network,
         optimizer=optimizer,
         loss_function=nn.MSELoss(),
-        prepare_batch=image_as_target,
+        prepare_batch=ScanBatch(target="image"),
         decollate=False,
         train_handlers=[ResumableCheckpoint(path, network, optimizer, resume, seconds)],
     )
@@ -204,7 +204,7 @@ def test_a_fit_without_optimizer_goes_on_too(tmp_path: Path) -> None:
         handlers = [ResumableCheckpoint(tmp_path / "stopped.pt", network, resume=resume, seconds=0)]
         batches = [{"image": torch.full((1, 1), 2.0**i)} for i in range(2)]
         trainer = FittingTrainer(
-            "cpu", batches, network, max_epochs=3, prepare_batch=image_as_target, train_handlers=handlers
+            "cpu", batches, network, max_epochs=3, prepare_batch=ScanBatch(target="image"), train_handlers=handlers
         )
 
         @trainer.on(Events.ITERATION_COMPLETED)

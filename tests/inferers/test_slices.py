@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.errors import InputError
-from medad_plugins.inferers import PrecisionInferer, SlicewiseInferer, network_dims, network_size, scan_inferer
+from medad_plugins.data import ScanFormat
+from medad_plugins.inferers import PrecisionInferer, SlicewiseInferer, scan_inferer
 
 VOLUMES = torch.rand(2, 1, 5, 6, 7, generator=torch.Generator().manual_seed(0))
 
@@ -46,19 +46,6 @@ def test_slices_cut_before_pass_as_they_are() -> None:
     torch.testing.assert_close(SlicewiseInferer(2)(slices, _Map()), _Map()(slices))
 
 
-def test_which_inferer_and_how_many_axes_the_network_has() -> None:
-    assert isinstance(scan_inferer("bfloat16"), PrecisionInferer)
-    assert isinstance(scan_inferer("float32", 1), SlicewiseInferer)
-    assert [network_dims(2, None), network_dims(3, None), network_dims(3, 0)] == [2, 3, 2]
-
-
-@pytest.mark.parametrize(("dims", "axis"), [(2, 0), (3, 3), (3, -1)])
-def test_scans_that_have_no_such_slices_are_refused(dims: int, axis: int) -> None:
-    with pytest.raises(InputError, match="slice_axis .expected 0, 1 or 2, with --spatial_dims 3"):
-        network_dims(dims, axis)
-
-
-def test_a_network_sees_the_edges_of_a_slice() -> None:
-    assert network_size(64, 2) == 64
-    assert network_size([16, 32, 48], 1) == [16, 48]
-    assert network_size((16, 32), None) == [16, 32]
+def test_the_format_of_the_scans_says_which_inferer() -> None:
+    assert isinstance(scan_inferer(ScanFormat(3), "bfloat16"), PrecisionInferer)
+    assert isinstance(scan_inferer(ScanFormat(3, slice_axis=1)), SlicewiseInferer)

@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from medad_plugins.data import ScanFormat
 from medad_plugins.transforms import EqualizeScand, ScanPreprocessing
 
 
@@ -60,7 +61,7 @@ def test_channels_are_equalized_each_and_nothing_is_left_as_it_is() -> None:
 def test_preprocessing_does_it_where_asked(tmp_path: object) -> None:
     image = MetaTensor(torch.from_numpy(_head(40, 40)))
     plain, equalized = (
-        ScanPreprocessing(2, 40, equalize=choice)({"image": image})["image"] for choice in (False, True)
+        ScanPreprocessing(ScanFormat(2, 40, equalize=choice))({"image": image})["image"] for choice in (False, True)
     )
     torch.testing.assert_close(equalized, EqualizeScand()({"image": plain})["image"])
     assert not torch.allclose(equalized, plain)

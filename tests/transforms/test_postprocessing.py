@@ -25,6 +25,7 @@ from monai.transforms import (
 from PIL import Image
 from torch import Tensor
 
+from medad_plugins.data import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.metrics import dice
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
@@ -83,7 +84,7 @@ def volume(tmp_path: Path) -> Path:
 
 
 def _scan_preprocessing(spatial_dims: int) -> Compose:
-    return ScanPreprocessing(spatial_dims, image_size=32)
+    return ScanPreprocessing(ScanFormat(spatial_dims, image_size=32))
 
 
 MAKERS = pytest.mark.parametrize("make", [_preprocessing, _scan_preprocessing])
@@ -249,7 +250,7 @@ def test_restoring_leaves_the_case_as_it_was(volume: Path) -> None:
 def test_a_real_volumes_lesion_comes_back_where_it_was(
     shared_data: Path, tmp_path: Path, network: AnomalyNetwork
 ) -> None:
-    preprocessing = ScanPreprocessing(3, image_size=96)
+    preprocessing = ScanPreprocessing(ScanFormat(3, image_size=96))
     scan, lesion = (shared_data / "mslub_3d" / f"patient19_{name}.nii.gz" for name in ("FLAIR", "lesion"))
     case = preprocessing({"image": str(scan), "case_id": "scan"})
     case["pred"] = preprocessing({"image": str(lesion)})["image"].as_tensor() * 255
@@ -268,7 +269,7 @@ def test_a_real_dicom_series_gets_nifti_results_on_its_own_grid(
     shared_data: Path, tmp_path: Path, network: AnomalyNetwork
 ) -> None:
     folder = shared_data / "dicom" / "hippocrop_mr"
-    preprocessing = ScanPreprocessing(3, image_size=32)
+    preprocessing = ScanPreprocessing(ScanFormat(3, image_size=32))
     _run(folder, network, AnomalyPostprocessing(preprocessing, network, output_dir=tmp_path), preprocessing)
     read = LoadImageScan(3)(folder)
     for kind in ("maps", "masks"):

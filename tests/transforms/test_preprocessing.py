@@ -15,7 +15,7 @@ from monai.transforms import Invertd
 from PIL import Image
 from scan_samples import AXIAL, OBLIQUE, dicom_image, write_series
 
-from medad_plugins.data import read_scan
+from medad_plugins.data import ScanFormat, read_scan
 from medad_plugins.errors import InputError
 from medad_plugins.transforms import ScanPreprocessing
 
@@ -47,7 +47,7 @@ def _bytes(*shape: int) -> np.ndarray:
 
 def test_bytes_are_divided_by_255(tmp_path: Path) -> None:
     path = _png(tmp_path / "a.png", _bytes(20, 24))
-    image = ScanPreprocessing(2, (24, 20))({"image": str(path)})["image"]
+    image = ScanPreprocessing(ScanFormat(2, (24, 20)))({"image": str(path)})["image"]
     assert isinstance(image, MetaTensor) and image.dtype == torch.float32 and image.shape == (1, 24, 20)
     assert torch.equal(image.as_tensor()[0], torch.from_numpy(_bytes(20, 24).T / np.float32(255)))
     assert image.meta["filename_or_obj"] == str(path)
@@ -57,7 +57,9 @@ def test_bytes_are_divided_by_255(tmp_path: Path) -> None:
 def test_percentiles_become_0_and_1(tmp_path: Path, dtype: type, intensity: str) -> None:
     array: np.ndarray = (_smooth((20, 24)) * 200).astype(dtype)
     array[0, 0] = np.iinfo(dtype).max  # one hot pixel may not darken the rest
-    image = ScanPreprocessing(2, (24, 20), intensity=intensity)({"image": _png(tmp_path / "a.png", array)})["image"]
+    image = ScanPreprocessing(ScanFormat(2, (24, 20), intensity=intensity))({"image": _png(tmp_path / "a.png", array)})[
+        "image"
+    ]
     low, high = np.percentile(array, (0.5, 99.5))
     np.testing.assert_allclose(image.numpy()[0], np.clip((array.T - low) / (high - low), 0, 1), atol=1e-6)
     assert (image.min(), image.max()) == (0, 1)
@@ -66,21 +68,21 @@ def test_percentiles_become_0_and_1(tmp_path: Path, dtype: type, intensity: str)
 def test_percentiles_of_an_image_that_is_nearly_all_background(tmp_path: Path) -> None:
     array = np.zeros((40, 40), dtype=np.uint16)
     array[20, 20] = 700
-    image = ScanPreprocessing(2, 40)({"image": _png(tmp_path / "a.png", array)})["image"]
+    image = ScanPreprocessing(ScanFormat(2, 40))({"image": _png(tmp_path / "a.png", array)})["image"]
     assert (image.min(), image.max(), image.sum()) == (0, 1, 1)
 
 
 def test_window_is_fixed_and_clips(tmp_path: Path) -> None:
     pixels = np.linspace(-1000, 1000, 400).reshape(20, 20).astype(np.int16)
     dicom_image(pixels).save_as(tmp_path / "a.dcm", enforce_file_format=True)
-    image = ScanPreprocessing(2, 20, intensity=[-100, 300])({"image": str(tmp_path / "a.dcm")})["image"]
+    image = ScanPreprocessing(ScanFormat(2, 20, intensity=[-100, 300]))({"image": str(tmp_path / "a.dcm")})["image"]
     np.testing.assert_allclose(image.numpy()[0], np.clip((pixels.T + 100) / 400, 0, 1), atol=1e-6)
 
 
 def test_volumes_are_brought_to_ras(tmp_path: Path) -> None:
     array = (_smooth((16, 20, 24)) * 200).astype(np.uint8)
     path = _nifti(tmp_path / "a.nii", array, FLIPPED)
-    image = ScanPreprocessing(3, (20, 24, 16))({"image": path})["image"]
+    image = ScanPreprocessing(ScanFormat(3, (20, 24, 16)))({"image": path})["image"]
     canonical = nibabel.as_closest_canonical(nibabel.load(path)).get_fdata()
     np.testing.assert_allclose(image.numpy()[0], canonical / 255, atol=1e-6)
 
@@ -114,7 +116,7 @@ def test_a_map_comes_back_onto_the_scan(
     else:
         write_series(path, array, OBLIQUE)
     scan = read_scan(path)
-    preprocessing = ScanPreprocessing(spatial_dims, (40, 44, 36)[:spatial_dims], in_channels=3, crop=crop)
+    preprocessing = ScanPreprocessing(ScanFormat(spatial_dims, (40, 44, 36)[:spatial_dims], in_channels=3, crop=crop))
     case = preprocessing({"image": str(path)})
     batch = list_data_collate([case, preprocessing({"image": str(path)})])
     assert batch["image"].shape == (2, 3, *(40, 44, 36)[:spatial_dims])
@@ -140,7 +142,7 @@ def test_a_map_comes_back_onto_real_nifti(shared_data: Path, name: str) -> None:
 
 
 def _comes_back(path: Path, spatial_dims: int) -> None:
-    preprocessing = ScanPreprocessing(spatial_dims, 48)
+    preprocessing = ScanPreprocessing(ScanFormat(spatial_dims, 48))
     case = preprocessing({"image": str(path)})
     case["pred"] = case["image"].clone()
     restored = Invertd("pred", preprocessing, "image", nearest_interp=False)(case)["pred"]
@@ -157,7 +159,7 @@ def test_batches_of_mixed_formats_collate(tmp_path: Path) -> None:
         pixels, ImagePositionPatient=[1, 2, 3], ImageOrientationPatient=list(AXIAL), PixelSpacing=[2, 2]
     ).save_as(paths[2], enforce_file_format=True)
     paths.append(_png(tmp_path / "rgb.png", np.dstack([pixels] * 3)))
-    preprocessing = ScanPreprocessing(2, 16)
+    preprocessing = ScanPreprocessing(ScanFormat(2, 16))
     cases = [preprocessing({"image": str(path), "case_id": path.stem}) for path in paths]
     assert len({frozenset(case["image"].meta) for case in cases}) == 1
     batch = list_data_collate(cases)
@@ -169,35 +171,37 @@ def test_batches_of_mixed_formats_collate(tmp_path: Path) -> None:
 def test_grey_is_repeated_and_equal_channels_are_grey(tmp_path: Path) -> None:
     grey = _png(tmp_path / "grey.png", _bytes(20, 24))
     rgb = _png(tmp_path / "rgb.png", np.dstack([_bytes(20, 24)] * 3))
-    as_three = ScanPreprocessing(2, 16, in_channels=3)({"image": grey})["image"]
+    as_three = ScanPreprocessing(ScanFormat(2, 16, in_channels=3))({"image": grey})["image"]
     assert as_three.shape == (3, 16, 16)
     assert torch.equal(
-        as_three.as_tensor(), ScanPreprocessing(2, 16, in_channels=3)({"image": rgb})["image"].as_tensor()
+        as_three.as_tensor(), ScanPreprocessing(ScanFormat(2, 16, in_channels=3))({"image": rgb})["image"].as_tensor()
     )
-    as_one = ScanPreprocessing(2, 16)({"image": rgb})["image"]
+    as_one = ScanPreprocessing(ScanFormat(2, 16))({"image": rgb})["image"]
     assert torch.equal(as_one.as_tensor(), as_three.as_tensor()[:1])
 
 
 def test_shrinking_smooths_and_keeps_borders(tmp_path: Path) -> None:
     stripes = np.zeros((64, 64), np.uint8)
     stripes[:, ::4] = 200  # finer than the target grid
-    image = ScanPreprocessing(2, 16)({"image": _png(tmp_path / "a.png", stripes)})["image"].numpy()
+    image = ScanPreprocessing(ScanFormat(2, 16))({"image": _png(tmp_path / "a.png", stripes)})["image"].numpy()
     assert abs(image - 50 / 255)[0, 2:-2].max() < 0.02
     bright = np.full((64, 64), 200, np.uint8)
     bright[30:34, 30:34] = 190
-    image = ScanPreprocessing(2, 16)({"image": _png(tmp_path / "b.png", bright)})["image"].numpy()
+    image = ScanPreprocessing(ScanFormat(2, 16))({"image": _png(tmp_path / "b.png", bright)})["image"].numpy()
     np.testing.assert_allclose(image[0, 0], 200 / 255, atol=1e-5)
 
 
 def test_several_keys(tmp_path: Path) -> None:
     path = str(_png(tmp_path / "a.png", _bytes(20, 24)))
-    case = ScanPreprocessing(2, 16, keys=("image", "other"), crop="foreground")({"image": path, "other": path})
+    case = ScanPreprocessing(ScanFormat(2, 16, crop="foreground"), keys=("image", "other"))(
+        {"image": path, "other": path}
+    )
     assert torch.equal(case["image"].as_tensor(), case["other"].as_tensor())
 
 
 def test_host_array_without_the_reader_is_taken(tmp_path: Path) -> None:
     """MONAI Deploy drops the reader and hands in a MetaTensor with its own meta data."""
-    preprocessing = ScanPreprocessing(3, 16)
+    preprocessing = ScanPreprocessing(ScanFormat(3, 16))
     preprocessing.transforms = preprocessing.transforms[1:]
     volume = torch.rand(20, 24, 18) * 900
     image = MetaTensor(volume, affine=torch.diag(torch.tensor([-1.0, -1.0, 2.0, 1.0])), meta={})
@@ -212,7 +216,9 @@ def test_host_array_without_the_reader_is_taken(tmp_path: Path) -> None:
 
 def test_works_inside_a_cached_dataset(tmp_path: Path) -> None:
     paths = [_png(tmp_path / f"{i}.png", _bytes(20, 20 + i)) for i in range(3)]
-    data = CacheDataset([{"image": path} for path in paths], ScanPreprocessing(2, 16), num_workers=2, progress=False)
+    data = CacheDataset(
+        [{"image": path} for path in paths], ScanPreprocessing(ScanFormat(2, 16)), num_workers=2, progress=False
+    )
     assert [case["image"].shape for case in map(data.__getitem__, range(3))] == [(1, 16, 16)] * 3
 
 
@@ -238,7 +244,7 @@ def _with(array: np.ndarray, value: float) -> np.ndarray:
 def test_scans_that_are_refused(tmp_path: Path, spatial_dims: int, array: np.ndarray, message: str) -> None:
     path = _nifti(tmp_path / "bad_scan.nii.gz", array)
     with pytest.raises(InputError, match=message) as caught:
-        ScanPreprocessing(spatial_dims, 16)({"image": str(path)})
+        ScanPreprocessing(ScanFormat(spatial_dims, 16))({"image": str(path)})
     assert str(path) in str(caught.value)
     assert caught.value.__cause__ is None  # the user meets one sentence, not MONAI's chain
 
@@ -247,7 +253,7 @@ def test_pictures_that_are_refused(tmp_path: Path) -> None:
     coloured = _png(tmp_path / "colour.png", np.random.RandomState(0).randint(0, 255, (20, 20, 3)).astype(np.uint8))
     constant = _png(tmp_path / "constant.png", np.full((20, 20), 9, np.uint8))
     (tmp_path / "text.png").write_text("text")
-    preprocessing = ScanPreprocessing(2, 16)
+    preprocessing = ScanPreprocessing(ScanFormat(2, 16))
     for path, message in (
         (coloured, r"number of channels: .*colour.png \(expected 1, found 3\); set --in_channels 3"),
         (constant, "same value everywhere: .*constant.png"),
@@ -256,12 +262,12 @@ def test_pictures_that_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             preprocessing({"image": str(path)})
-    assert ScanPreprocessing(2, 16, in_channels=3)({"image": coloured})["image"].shape == (3, 16, 16)
+    assert ScanPreprocessing(ScanFormat(2, 16, in_channels=3))({"image": coloured})["image"].shape == (3, 16, 16)
 
 
 def test_four_channels_into_a_network_of_four(tmp_path: Path) -> None:
     array = np.stack([_smooth((20, 20, 20), seed) * 10.0**seed for seed in range(4)], axis=-1).astype(np.float32)
-    image = ScanPreprocessing(3, 20, in_channels=4)({"image": _nifti(tmp_path / "a.nii", array)})["image"]
+    image = ScanPreprocessing(ScanFormat(3, 20, in_channels=4))({"image": _nifti(tmp_path / "a.nii", array)})["image"]
     assert image.shape == (4, 20, 20, 20)
     assert image.amax((1, 2, 3)).tolist() == [1.0] * 4  # every channel has its own unit
 
@@ -279,4 +285,4 @@ def test_four_channels_into_a_network_of_four(tmp_path: Path) -> None:
 )
 def test_options_that_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ScanPreprocessing(**options)
+        ScanPreprocessing(ScanFormat(**options))

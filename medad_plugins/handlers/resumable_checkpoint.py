@@ -1,4 +1,4 @@
-"""Handlers of a training run: gradient clipping and resuming."""
+"""Keeps the whole state of a training, and goes on from it."""
 
 from __future__ import annotations
 
@@ -11,37 +11,17 @@ from typing import Any, Protocol
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from monai.engines.utils import IterationEvents
 from torch import nn
 
 from medad_plugins.engines import NamedOptimizers, gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder, read_torch
 
-__all__ = ["ClipGradients", "ResumableCheckpoint"]
+__all__ = ["ResumableCheckpoint"]
 
 logger = logging.getLogger(__name__)
 
 _ENTRIES = {"model", "optimizer", "epoch", "epoch_length", "random_state"}
-
-
-class ClipGradients:
-    """Scales the gradients down to a highest global norm before every optimiser step.
-
-    Args:
-        network: whose gradients.
-        max_norm: highest norm over all of them together.
-    """
-
-    def __init__(self, network: nn.Module, max_norm: float = 1.0) -> None:
-        self.network, self.max_norm = network, max_norm
-
-    def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
-        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
 
 
 class Stateful(Protocol):

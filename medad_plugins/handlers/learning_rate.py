@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ignite.engine import Engine, Events
 
-__all__ = ["LearningRate"]
+__all__ = ["LearningRate", "cosine_decay", "step_decay"]
+
+
+def cosine_decay(iterations: int) -> Callable[[int], float]:
+    """Factor that falls along half a cosine from 1 to nearly 0 at the last of so many iterations."""
+    return lambda done: 0.5 * (1 + math.cos(math.pi * min(1.0, done / iterations)))
+
+
+def step_decay(factor: float, after: Sequence[float], iterations: int) -> Callable[[int], float]:
+    """Factor that is multiplied by another after each of some shares, 0..1, of the iterations."""
+    return lambda done: factor ** sum(done >= share * iterations for share in after)
 
 
 class LearningRate:
@@ -15,7 +26,8 @@ class LearningRate:
 
     Args:
         optimizer: as it begins; of `medad_plugins.engines.NamedOptimizers` one by its name, or all of them.
-        factor: of the rates that the optimiser was made with, by the number of iterations done, from 0.
+        factor: of the rates that the optimiser was made with, by the number of iterations done, from 0; e.g.
+            `cosine_decay` or `step_decay`.
     """
 
     def __init__(self, optimizer: Any, factor: Callable[[int], float]) -> None:

@@ -1,0 +1,74 @@
+"""How scans come to the network: one value that a training is set up with and its model remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medad_plugins.errors import InputError
+
+__all__ = ["ScanFormat"]
+
+
+@dataclass(frozen=True)
+class ScanFormat:
+    """The grid, channels and intensities in which every scan reaches the network.
+
+    Args:
+        spatial_dims: 2 for images, 3 for volumes.
+        image_size: pixels or voxels along every axis, one number or one per axis.
+        in_channels: channels of the scan.
+        slice_axis: 0, 1 or 2 (axial after orientation to RAS) shows a 2D network the slices of volumes along that axis;
+            None shows scans whole.
+        crop: before resizing, cut to the bounding box of the foreground (``"foreground"``: above a tenth of the highest
+            intensity) or to this part of every axis about the centre (e.g. 0.875); a restored map is 0 outside.
+        intensity: see `medad_plugins.transforms.ScaleScanIntensityd`.
+        equalize: give the foreground an even histogram, see `medad_plugins.transforms.EqualizeScand`.
+
+    Raises:
+        InputError: a number of axes, a size or a slice axis that scans do not have.
+
+    Example:
+        >>> scan = ScanFormat(spatial_dims=3, image_size=[64, 96, 80], slice_axis=2)
+        >>> scan.edges, scan.network_edges, scan.network_dims
+        ([64, 96, 80], [64, 96], 2)
+    """
+
+    spatial_dims: int = 2
+    image_size: int | Sequence[int] = 256
+    in_channels: int = 1
+    slice_axis: int | None = None
+    crop: str | float | None = None
+    intensity: str | Sequence[float] = "auto"
+    equalize: bool = False
+
+    def __post_init__(self) -> None:
+        dims = self.spatial_dims
+        if dims not in (2, 3):
+            raise InputError("wrong number of spatial axes", where="spatial_dims", expected="2 or 3", found=dims)
+        if len(self.edges) != dims or min(self.edges) < 1:
+            expected = f"one positive number or {dims} of them"
+            raise InputError("wrong image size", where="image_size", expected=expected, found=self.image_size)
+        if self.slice_axis is not None and (dims != 3 or self.slice_axis not in (0, 1, 2)):
+            raise InputError(
+                "scans cannot be cut into slices so",
+                where="slice_axis",
+                expected="0, 1 or 2, with --spatial_dims 3",
+                found=f"{self.slice_axis} with --spatial_dims {dims}",
+            )
+
+    @property
+    def edges(self) -> list[int]:
+        """Pixels along each axis of a scan."""
+        size = self.image_size
+        return [size] * self.spatial_dims if isinstance(size, int) else [int(edge) for edge in size]
+
+    @property
+    def network_edges(self) -> list[int]:
+        """Pixels along each axis of what the network sees: a scan, or a slice of it."""
+        return [edge for axis, edge in enumerate(self.edges) if axis != self.slice_axis]
+
+    @property
+    def network_dims(self) -> int:
+        """Spatial axes of what the network sees."""
+        return len(self.network_edges)

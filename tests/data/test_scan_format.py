@@ -1,0 +1,42 @@
+"""How scans come to the network, as one value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from medad_plugins.data import ScanFormat
+from medad_plugins.errors import InputError
+
+
+def test_one_number_stands_for_every_edge() -> None:
+    assert ScanFormat(2, 64).edges == [64, 64]
+    assert ScanFormat(3, (16, 32, 48)).edges == [16, 32, 48]
+
+
+def test_a_network_sees_scans_or_their_slices() -> None:
+    assert [ScanFormat(2).network_dims, ScanFormat(3).network_dims, ScanFormat(3, slice_axis=0).network_dims] == [
+        2,
+        3,
+        2,
+    ]
+    assert ScanFormat(3, 64, slice_axis=2).network_edges == [64, 64]
+    assert ScanFormat(3, [16, 32, 48], slice_axis=1).network_edges == [16, 48]
+    assert ScanFormat(2, (16, 32)).network_edges == [16, 32]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slice_axis": 0}, "slice_axis .expected 0, 1 or 2, with --spatial_dims 3"),
+        ({"spatial_dims": 3, "slice_axis": 3}, "slice_axis .expected 0, 1 or 2, with --spatial_dims 3"),
+        ({"spatial_dims": 3, "slice_axis": -1}, "slice_axis .expected 0, 1 or 2, with --spatial_dims 3"),
+        ({"image_size": (16, 16, 16)}, "image_size.*expected one positive number or 2 of them"),
+        ({"image_size": 0}, "image_size"),
+        ({"spatial_dims": 4}, "spatial_dims.*found 4"),
+    ],
+)
+def test_what_scans_do_not_have_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ScanFormat(**options)
