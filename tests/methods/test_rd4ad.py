@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from medad_plugins.inferers import PrecisionInferer
 from medad_plugins.losses import GlobalCosineLoss
-from medad_plugins.methods.rd4ad import RD4AD, ReverseDistillation
+from medad_plugins.methods.rd4ad import RD4AD
+from medad_plugins.networks import ReverseDistillation
 
 
 def _rd4ad(spatial_dims: int = 2, seed: int = 0, **arguments: str | float) -> RD4AD:

@@ -28,7 +28,7 @@ class GANomaly(AnomalyNetwork):
         width: of the first block, doubled at each further one.
         widest: no block is wider.
         latent_size: length of the code.
-        norm: see `conv_family.norm_layer`. ``"instance"`` makes a score depend on its scan
+        norm: see `norm_layer`. ``"instance"`` makes a score depend on its scan
             alone, as the public code's habit of testing with single scans in train mode does; ``"batch"`` is what the
             paper writes, here with running statistics.
         extra_blocks: 3x3 convolutions after the first block of encoders and discriminator.

@@ -8,7 +8,7 @@ import torch
 from monai.networks.layers.factories import Conv, Norm, Pool
 from torch import Tensor, nn
 
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 __all__ = ["STEPS", "EighthDecoder", "EighthEncoder"]
 
@@ -88,7 +88,7 @@ class EighthDecoder(nn.Module):
             nn.Sequential(*_convolution(spatial_dims, before, after)) for before, after in itertools.pairwise(widths)
         )
         self.head = Conv[Conv.CONV, spatial_dims](width, out_channels, 7, padding=3)
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
 
     def forward(self, features: Tensor) -> Tensor:
         x = features

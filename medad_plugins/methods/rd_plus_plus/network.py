@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.methods.rd4ad import RD4AD
 from medad_plugins.methods.rd_plus_plus.projection import Projection
+from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
+from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 
 __all__ = ["RDPlusPlus"]
 
 
-class RDPlusPlus(RD4AD):
-    """RD++: RD4AD whose bottleneck sees the teacher's features through one projection for each scale.
+class RDPlusPlus(ReverseDistillation):
+    """RD++: RD4AD with one projection for each of the teacher's scales before the bottleneck.
 
     Trained with `medad_plugins.methods.rd_plus_plus.RDPlusPlusLoss` on scans beside noisy copies of them, see
     `medad_plugins.synthesis.NoisyCopyd`.
@@ -46,6 +47,7 @@ class RDPlusPlus(RD4AD):
         reduction: str | float = "max",
     ) -> None:
         super().__init__(spatial_dims, in_channels, backbone, weights, combine, sigma, reduction)
+        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
         self.projections = nn.ModuleList(Projection(width, spatial_dims) for width in self.teacher.channels)
 
     def projection_parameters(self) -> list[nn.Parameter]:

@@ -13,7 +13,7 @@ from medad_plugins.methods.realnet.channel_selection import ChannelSelection
 from medad_plugins.methods.realnet.ranked_residuals import RankedResiduals
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import ResNetTaps, require_stages
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 from medad_plugins.networks.coders.attention_unet import AttentionUNet
 from medad_plugins.scorers import LocalMeanScore
 
@@ -60,7 +60,7 @@ class ResidualJudge(nn.Module):
         blocks = [PlainResidualBlock(in_channels, spatial_dims) for _ in range(2)]
         steps = [step(before, after) for before, after in itertools.pairwise([in_channels, *widths[:-1]])]
         self.on_grid = nn.Sequential(*blocks, *steps)
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
         self.on_image = nn.Sequential(step(widths[-2], widths[-1]), conv(widths[-1], 2, 3, padding=1))
 
     def forward(self, residuals: Tensor, size: list[int]) -> Tensor:

@@ -7,8 +7,9 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medad_plugins.networks.backbones import BACKBONES, ResNetTaps, tap_channels
+from medad_plugins.networks.blocks.init_convolutions import init_convolutions
 from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
-from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder, init_convolutions
+from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
 from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.scorers import CosineMapFusion
 

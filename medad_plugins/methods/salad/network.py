@@ -29,7 +29,7 @@ class SALAD(AnomalyNetwork):
         width: of the first block, doubled at each further one.
         widest: no block is wider.
         latent_size: length of the latent.
-        norm: see `medad_plugins.networks.coders.conv_family.norm_layer`.
+        norm: see `medad_plugins.networks.blocks.norm_layers.norm_layer`.
         grid: edge of the smallest feature maps.
         image_share: of the image's error in the score, 0..1; the rest is the latent's. Each is measured in its standard
             deviations in normal scans.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from medad_plugins.methods.squid.inpainting import masked_shortcut
 from medad_plugins.methods.squid.memories import MemoryMatrices
 from medad_plugins.networks.blocks.patch_grid import join_patches
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
-from medad_plugins.networks.blocks.residual_triple import ResidualTriple
+from medad_plugins.networks.blocks.residual_block3 import ResidualBlock3
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 __all__ = ["PatchDecoder"]
 
@@ -44,8 +44,8 @@ class DecoderLevel(nn.Module):
     ) -> None:
         super().__init__()
         self.has_skip, self.share, self.patches = has_skip, share, patches
-        self.enlarge = Enlarge(spatial_dims)
-        self.block = ResidualTriple(spatial_dims, in_channels + (out_channels if has_skip else 0), out_channels)
+        self.enlarge = UpsampleTo(spatial_dims)
+        self.block = ResidualBlock3(spatial_dims, in_channels + (out_channels if has_skip else 0), out_channels)
         self.memory: nn.Module = nn.Identity() if memory is None else memory
         self.mixes = memory is not None
 

@@ -15,7 +15,7 @@ from medad_plugins.methods.squid.decoder import PatchDecoder
 from medad_plugins.methods.squid.inpainting import InpaintingBlock
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.blocks.patch_grid import split_patches
-from medad_plugins.networks.blocks.residual_triple import ResidualTriple
+from medad_plugins.networks.blocks.residual_block3 import ResidualBlock3
 from medad_plugins.networks.coders.conv_family import doubling_widths
 from medad_plugins.networks.coders.dcgan import ConvDiscriminator
 from medad_plugins.scorers import StandardScore, residual_map
@@ -91,9 +91,9 @@ class SQUID(AnomalyNetwork):
             )
         patch = [edge // PARTS for edge in size]
         widths = [width, *doubling_widths(patch, 2 * width, widest=16 * width)]
-        self.stem = ResidualTriple(spatial_dims, in_channels, width)
+        self.stem = ResidualBlock3(spatial_dims, in_channels, width)
         self.down = nn.ModuleList(
-            ResidualTriple(spatial_dims, before, after, stride=2) for before, after in itertools.pairwise(widths)
+            ResidualBlock3(spatial_dims, before, after, stride=2) for before, after in itertools.pairwise(widths)
         )
         grid = [edge // 2 ** len(self.down) for edge in patch]
         self.inpainting = InpaintingBlock(

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from monai.networks.layers.factories import Conv, Norm
+from monai.networks.layers.factories import Conv
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
+from medad_plugins.networks.blocks.norm_layers import activation_layer, norm_layer
 from medad_plugins.networks.blocks.spectral_norm import SpectralNorm
 
-__all__ = ["NORMS", "ConvDecoder", "ConvEncoder", "activation_layer", "doubling_widths", "norm_layer"]
+__all__ = ["ConvDecoder", "ConvEncoder", "doubling_widths"]
 
-NORMS = ("batch", "instance", "layer", "group", "none")
 OUTPUTS = ("none", "tanh", "sigmoid")
-
-
-def norm_layer(norm: str, spatial_dims: int, channels: int) -> nn.Module | None:
-    """A normalisation layer; None for ``"none"``.
-
-    Args:
-        norm: ``"batch"``, ``"instance"`` (with learnt scales), ``"layer"`` (all channels and locations of a case
-            together), ``"group"`` (eight groups of channels, fewer where eight do not divide them) or ``"none"``. A
-            critic that is trained with a gradient penalty must not have ``"batch"``.
-        spatial_dims: 1 (for vectors), 2 or 3.
-        channels: how many.
-    """
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {NORMS}, got {norm!r}.")
-    if norm == "batch":
-        batch: nn.Module = Norm[Norm.BATCH, spatial_dims](channels)
-        return batch
-    if norm == "instance":
-        instance: nn.Module = Norm[Norm.INSTANCE, spatial_dims](channels, affine=True)
-        return instance
-    if norm == "none":
-        return None
-    return nn.GroupNorm(1 if norm == "layer" else math.gcd(8, channels), channels)
-
-
-def activation_layer(slope: float) -> nn.Module:
-    """ReLU, or for a slope above 0 its leaky form."""
-    return nn.LeakyReLU(slope, inplace=True) if slope > 0 else nn.ReLU(inplace=True)
 
 
 def doubling_widths(image_size: int | Sequence[int], width: int, grid: int = 4, widest: int = 512) -> list[int]:

@@ -8,7 +8,9 @@ from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
 from medad_plugins.networks.backbones import ResNetTaps, tap_channels
-from medad_plugins.networks.blocks.residual_decoder import DecoderStage, Enlarge, init_convolutions
+from medad_plugins.networks.blocks.init_convolutions import init_convolutions
+from medad_plugins.networks.blocks.residual_decoder import DecoderStage
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 __all__ = ["ResidualCoder"]
 
@@ -52,7 +54,7 @@ class ResidualCoder(nn.Module):
             for before, after in zip(inputs, DECODED)
         )
         self.last = conv(DECODED[-1], 1, 1)
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
         init_convolutions(self, spatial_dims)
         self.encoder = ResNetTaps(backbone, spatial_dims, in_channels, 4, weights, optional_stages=("layer4",))
 

@@ -9,7 +9,8 @@ from itertools import pairwise
 from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
-from medad_plugins.networks.coders.conv_family import doubling_widths, norm_layer
+from medad_plugins.networks.blocks.norm_layers import norm_layer
+from medad_plugins.networks.coders.conv_family import doubling_widths
 
 __all__ = ["CriticTrunk", "ResidualCritic", "ResidualGenerator", "trunk_widths"]
 

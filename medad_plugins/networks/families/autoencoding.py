@@ -28,7 +28,7 @@ class AutoencodingNetwork(AnomalyNetwork):
         hidden_size: width of the layer before the latent; 0 leaves it out.
         latent_size: length of the latent, of each location where the bottleneck is ``"spatial"``.
         bottleneck: ``"vector"`` or ``"spatial"``, see `medad_plugins.networks.blocks.bottleneck`.
-        norm: see `medad_plugins.networks.coders.conv_family.norm_layer`.
+        norm: see `medad_plugins.networks.blocks.norm_layers.norm_layer`.
         mask_input: boxes that are painted over in training, see `mask_boxes`; what is asked for is the whole scan.
         heads: latents that the bottleneck gives, two for a variational one.
         reduction: image score, see `medad_plugins.scorers.MapPool`.

@@ -21,7 +21,7 @@ from medad_plugins.networks import (
     init_dcgan,
     make_bottleneck,
 )
-from medad_plugins.networks.coders.conv_family import NORMS, norm_layer
+from medad_plugins.networks.blocks.norm_layers import NORMS, norm_layer
 
 
 def _scan(spatial_dims: int, size: int = 16, channels: int = 1) -> Tensor:
