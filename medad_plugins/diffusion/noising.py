@@ -16,6 +16,7 @@ from medad_plugins.diffusion.box_grid import box_grid
 from medad_plugins.diffusion.noise_kinds import NOISES, draw_noise
 from medad_plugins.inferers import PrecisionInferer
 from medad_plugins.networks.batch_noise import batch_drawn
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["PREDICTIONS", "NoisingBatch", "NoisingInferer"]
 
@@ -71,8 +72,7 @@ class NoisingBatch(DiffusionPrepareBatch):
     def __call__(
         self, batchdata: Any, device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Tensor, tuple[()], dict[str, Tensor]]:
-        image = default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0]
-        image = image.as_tensor() if hasattr(image, "as_tensor") else image
+        image = plain_tensor(default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0])
         image = image * 2 - 1
         drawn = {"noise": self.get_noise(image), "timesteps": self.get_timesteps(image)}
         if self.boxes > 1:

@@ -8,6 +8,8 @@ import torch
 from monai.engines.utils import default_prepare_batch
 from torch import Tensor
 
+from medad_plugins.plain_tensor import plain_tensor
+
 __all__ = ["ClassBatch"]
 
 
@@ -27,7 +29,6 @@ class ClassBatch:
     def __call__(
         self, batchdata: Any, device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        image = default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0]
-        image = image.as_tensor() if hasattr(image, "as_tensor") else image
+        image = plain_tensor(default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0])
         classes = torch.as_tensor(batchdata[self.key], dtype=torch.long)
         return image, classes.to(image.device, non_blocking=non_blocking)

@@ -13,6 +13,7 @@ from monai.engines.utils import IterationEvents, default_prepare_batch
 from monai.utils.enums import CommonKeys
 
 from medad_plugins.engines.distributed import additive_buffers, gather_images, sum_over_ranks
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["FittingTrainer"]
 
@@ -91,5 +92,5 @@ class FittingTrainer(SupervisedTrainer):
     @staticmethod
     def _images(engine: Any, batchdata: Any) -> torch.Tensor:
         image = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)[0]
-        images: torch.Tensor = image.as_tensor() if hasattr(image, "as_tensor") else image
+        images: torch.Tensor = plain_tensor(image)
         return images

@@ -20,6 +20,7 @@ from medad_plugins.engines.optimizers import NamedOptimizers
 from medad_plugins.engines.phases import Phase, Terms
 from medad_plugins.engines.schedule import image_as_target
 from medad_plugins.errors import InputError
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["TERMS", "PhasedTrainer"]
 
@@ -181,7 +182,7 @@ def _require_finite(phase: Phase, terms: Terms, norm: Tensor, engine: Engine) ->
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_plain(each) for each in value)
-    return value.as_tensor() if hasattr(value, "as_tensor") else value
+    return plain_tensor(value)
 
 
 def _require_fitting(network: nn.Module, optimizer: NamedOptimizers, phases: Sequence[Phase]) -> None:

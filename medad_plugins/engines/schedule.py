@@ -8,6 +8,8 @@ import torch
 from monai.engines.utils import default_prepare_batch
 from torch import Tensor
 
+from medad_plugins.plain_tensor import plain_tensor
+
 __all__ = ["epoch_length", "image_as_target"]
 
 
@@ -28,6 +30,5 @@ def image_as_target(
     batchdata: Any, device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
     """Batch of an autoencoder for MONAI's engines: the scan ``(B, C, *spatial)`` is input and target."""
-    image = default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0]
-    image = image.as_tensor() if hasattr(image, "as_tensor") else image
+    image = plain_tensor(default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0])
     return image, image

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medad_plugins.engines.slices import SliceBatch
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["SideBySideBatch"]
 
@@ -40,6 +41,6 @@ class SideBySideBatch(SliceBatch):
         self, batchdata: Any, device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Any]:
         images = [batchdata[key] for key in self.inputs]
-        plain = [image.as_tensor() if hasattr(image, "as_tensor") else image for image in images]
+        plain = [plain_tensor(image) for image in images]
         batch: Mapping[str, Any] = {**batchdata, "image": torch.cat(plain, 1)}
         return super().__call__(batch, device, non_blocking, **kwargs)

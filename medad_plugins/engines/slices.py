@@ -9,6 +9,8 @@ import torch
 from monai.engines.utils import default_prepare_batch
 from torch import Tensor
 
+from medad_plugins.plain_tensor import plain_tensor
+
 __all__ = ["SliceBatch", "cut_slices"]
 
 
@@ -58,19 +60,13 @@ class SliceBatch:
         self, batchdata: Any, device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Any]:
         image, target = default_prepare_batch(batchdata, device, non_blocking, **kwargs)[:2]
-        image = image.as_tensor() if hasattr(image, "as_tensor") else image
+        image = plain_tensor(image)
         if self.target_key is None:
             return image if self.slice_axis is None else cut_slices(image, self.slice_axis, self.count), target
         keys = [self.target_key] if isinstance(self.target_key, str) else list(self.target_key)
-        targets = [_plain(batchdata[key]).to(image, non_blocking=non_blocking) for key in keys]
+        targets = [torch.as_tensor(plain_tensor(batchdata[key])).to(image, non_blocking=non_blocking) for key in keys]
         if self.slice_axis is not None:
             # as channels of one volume, so that all are cut in the same places
             cut = cut_slices(torch.cat([image, *targets], 1), self.slice_axis, self.count)
             image, *targets = cut.split([image.shape[1], *(target.shape[1] for target in targets)], 1)
         return image, targets[0] if isinstance(self.target_key, str) else tuple(targets)
-
-
-def _plain(value: Any) -> Tensor:
-    """A tensor without MONAI's metadata."""
-    tensor: Tensor = value.as_tensor() if hasattr(value, "as_tensor") else torch.as_tensor(value)
-    return tensor

@@ -14,6 +14,7 @@ from monai.transforms import Compose, Invertd, MapTransform, Transform
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.scorers import Calibration
 from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
 
@@ -138,7 +139,7 @@ class RestoreScanGridd(MapTransform):
         for key, output_key in zip(self.keys, self.output_keys, strict=True):
             # without its own history: Invertd writes the scan's history onto the tensor it is given
             values = torch.as_tensor(case[key]).detach().float()
-            values = values.as_tensor() if isinstance(values, MetaTensor) else values
+            values = plain_tensor(values)
             inverted = self._invert({self.image_key: case[self.image_key], "restored": MetaTensor(values)})
             case[output_key] = inverted["restored"].contiguous()
         return case

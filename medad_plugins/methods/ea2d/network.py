@@ -117,5 +117,4 @@ class EA2D(FineTunedNetwork):
             maps.append(turn(grid_map, view))
             scores.append(self.pool(grid_map))
         both = torch.stack(maps).mean(0)
-        factor = torch.stack(scores).mean(0) / self.pool(both).clamp_min(1e-12)
-        return self.fusion.to_image(both * factor.reshape([-1] + [1] * (both.dim() - 1)), image.shape[2:])
+        return self.fusion.to_image(self.pool.scaled_to(torch.stack(scores).mean(0), both), image.shape[2:])

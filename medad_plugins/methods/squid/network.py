@@ -167,8 +167,7 @@ class SQUID(AnomalyNetwork):
         if not self.by_rating:
             return residual
         score = torch.sigmoid(-self.normality(self.rating(rebuilt)))
-        scale = score / self.pool(residual).clamp_min(1e-12)
-        return residual * scale.reshape([-1] + [1] * (residual.dim() - 1))
+        return self.pool.scaled_to(score, residual)
 
 
 def _start_as_pytorch_does(network: nn.Module) -> None:

@@ -166,4 +166,4 @@ class VAE(AutoencodingNetwork):
         values = self._map(image).float()
         if self.score == "map":
             return values
-        return values + (self._image_score(image) - self.pool(values)).reshape([-1] + [1] * (values.dim() - 1))
+        return self.pool.shifted_to(self._image_score(image), values)

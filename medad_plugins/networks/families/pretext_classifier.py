@@ -139,4 +139,4 @@ class PretextClassifier(FineTunedNetwork):
         # what far scans' locations add, of both signs, is many times the distance: small numbers keep rounding small
         scale = max(float(whitening.shape[0]), 1.0)
         resized = self.to_image(shares / scale, size)
-        return resized + (distance.squeeze(1) / scale - self.pool(resized)).reshape([-1, 1] + ones)
+        return self.pool.shifted_to(distance.squeeze(1) / scale, resized)
