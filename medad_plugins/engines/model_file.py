@@ -139,13 +139,16 @@ class ModelFile:
         """The network as it was trained, in eval mode.
 
         Args:
-            network: its class.
+            network: its class. Where it has ``renamed_settings``, older names of its arguments with those that they
+                have now, a file with the older ones is read too.
             changes: settings to replace, e.g. ``weights="none"``.
 
         Raises:
             InputError: if the file does not fit the class.
         """
-        settings = {**self.content["settings"]["network"], **changes}
+        renamed: Mapping[str, str] = getattr(network, "renamed_settings", {})
+        saved = {renamed.get(name, name): value for name, value in self.content["settings"]["network"].items()}
+        settings = {**saved, **changes}
         try:
             rebuilt = network(**settings)
             rebuilt.load_state_dict(self.content["model"], strict=True)

@@ -131,8 +131,7 @@ class PhasedTrainer(SupervisedTrainer):
             self.optimizer[name].step()  # type: ignore[index]
         self._totals[phase.name] = phase.total(values)
         self.terms.update({f"{phase.name}.{name}": value for name, value in values.items()})
-        if phase.after is not None:
-            phase.after(self.network, {name: float(value) for name, value in values.items()})
+        phase.finish(self.network, values)
 
 
 class _LossOf(nn.Module):
@@ -194,6 +193,8 @@ def _require_fitting(network: nn.Module, optimizer: NamedOptimizers, phases: Seq
         for name in phase.descends:
             if name not in optimizer:
                 raise ValueError(f"phase {phase.name!r} names the optimiser {name!r}; there is {', '.join(optimizer)}.")
+        if isinstance(phase.after, str) and not callable(getattr(network, phase.after, None)):
+            raise ValueError(f"phase {phase.name!r} ends with {phase.after}(), which {type(network).__name__} has not.")
         for child in phase.in_eval:
             if child not in children:
                 known = ", ".join(name for name, _ in network.named_children())

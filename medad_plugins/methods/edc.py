@@ -44,7 +44,16 @@ class EDC(FineTunedNetwork):
         norm_momentum: float = 0.01,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, 4, encoder_norm, norm_momentum, reduction)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            stages=4,
+            encoder_norm=encoder_norm,
+            norm_momentum=norm_momentum,
+            reduction=reduction,
+        )
         self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
         self.fusion = CosineMapFusion(spatial_dims, self.pool)
 

@@ -36,7 +36,9 @@ class RD4AD(ReverseDistillation):
         sigma: float = 4.0,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, combine, sigma, reduction)
+        super().__init__(
+            spatial_dims, in_channels, backbone, weights, combine=combine, sigma=sigma, reduction=reduction
+        )
         self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:

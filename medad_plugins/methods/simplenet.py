@@ -54,7 +54,9 @@ class SimpleNet(AnomalyNetwork):
             raise ValueError(f"dimensions, hidden and noise must be positive, got {dimensions}, {hidden} and {noise}.")
         self.dimensions, self.noise = dimensions, noise
         self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        self.embedding = PatchEmbedding(self.features.channels[1:], spatial_dims, 3, dimensions, "linear")
+        self.embedding = PatchEmbedding(
+            self.features.channels[1:], spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
+        )
         self.adaptor = nn.Linear(dimensions, dimensions)
         init_linear(self.adaptor)
         self.discriminator = FeatureDiscriminator(dimensions, hidden)

@@ -46,7 +46,14 @@ class AAE(AutoencodingNetwork):
         reduction: str | float = "mean",
     ) -> None:
         super().__init__(
-            spatial_dims, in_channels, image_size, channels, hidden_size, latent_size, bottleneck, reduction=reduction
+            spatial_dims,
+            in_channels,
+            image_size,
+            channels=channels,
+            hidden_size=hidden_size,
+            latent_size=latent_size,
+            bottleneck=bottleneck,
+            reduction=reduction,
         )
         locations = torch.Size(self.encoder.grid[1:]).numel() if bottleneck == "spatial" else 1
         self.critic = LatentCritic(latent_size * locations, critic_widths)

@@ -62,7 +62,7 @@ class AEFlow(AnomalyNetwork):
         self.highest = 1 / math.sqrt(2 * math.pi)  # density of the standard normal at 0
         self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
         channels = self.features.channels[2]
-        self.flow = CouplingFlow(channels, spatial_dims, steps, SUBNETS[subnet], clamp)
+        self.flow = CouplingFlow(channels, spatial_dims, steps, subnet=SUBNETS[subnet], clamp=clamp)
         widths = [channels, channels // 2, channels // 4, channels // 16]
         self.decoder = UpsamplingDecoder(spatial_dims, widths, in_channels)
         self.mean_pool = MapPool("mean")

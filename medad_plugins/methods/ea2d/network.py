@@ -89,7 +89,16 @@ class EA2D(FineTunedNetwork):
     ) -> None:
         if views not in (1, 2) or attention_levels not in (0, 1, 2):
             raise ValueError(f"views must be 1 or 2 and attention_levels 0 to 2, got {views} and {attention_levels}.")
-        super().__init__(spatial_dims, in_channels, backbone, weights, 4, encoder_norm, norm_momentum, reduction)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            stages=4,
+            encoder_norm=encoder_norm,
+            norm_momentum=norm_momentum,
+            reduction=reduction,
+        )
         self.decoders = nn.ModuleList(
             AttendedDecoder(backbone, spatial_dims, norm_momentum, attention_levels) for _ in range(views)
         )

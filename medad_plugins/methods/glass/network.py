@@ -104,7 +104,9 @@ class GLASS(AnomalyNetwork):
         self.dimensions, self.hypothesis, self.spatial_dims = dimensions, hypothesis, spatial_dims
         self.noise, self.radius, self.steps, self.step_size, self.points = noise, radius, steps, step_size, points
         self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        self.embedding = PatchEmbedding(self.features.channels[1:], spatial_dims, 3, dimensions, "linear")
+        self.embedding = PatchEmbedding(
+            self.features.channels[1:], spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
+        )
         self.projection = nn.Linear(dimensions, dimensions)
         init_linear(self.projection)
         # high for what is abnormal here

@@ -54,7 +54,14 @@ class MemAE(AutoencodingNetwork):
         if residual not in RESIDUALS:
             raise ValueError(f"residual must be one of {RESIDUALS}, got {residual!r}.")
         super().__init__(
-            spatial_dims, in_channels, image_size, channels, hidden_size, latent_size, bottleneck, reduction=reduction
+            spatial_dims,
+            in_channels,
+            image_size,
+            channels=channels,
+            hidden_size=hidden_size,
+            latent_size=latent_size,
+            bottleneck=bottleneck,
+            reduction=reduction,
         )
         self.residual = residual
         self.memory = MemoryModule(latent_size, items, threshold, similarity)

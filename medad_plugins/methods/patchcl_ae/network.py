@@ -9,7 +9,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.methods.patchcl_ae.coder import STEPS, EighthDecoder, EighthEncoder
+from medad_plugins.methods.patchcl_ae.coder import STEPS, StrideEightDecoder, StrideEightEncoder
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.batch_noise import batch_normal
 from medad_plugins.networks.coders.conv_family import ConvEncoder, doubling_widths
@@ -47,7 +47,7 @@ class PatchCLAE(AnomalyNetwork):
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
         image_size: edges of the scan in pixels, multiples of 8.
-        width: channels of the encoder's first depth; see `EighthEncoder`.
+        width: channels of the encoder's first depth; see `StrideEightEncoder`.
         blocks: of the encoder's last depth.
         critic_width: channels of the discriminator's first block, which doubles them up to 8 times as many.
         dimensions: of the projections and of the discriminator's hidden layer.
@@ -80,8 +80,8 @@ class PatchCLAE(AnomalyNetwork):
                 expected=f"a multiple of {step} along every axis, {2 * step} or more",
                 found=" x ".join(map(str, size)),
             )
-        self.encoder = EighthEncoder(spatial_dims, in_channels, width, blocks)
-        self.decoder = EighthDecoder(spatial_dims, in_channels, width)
+        self.encoder = StrideEightEncoder(spatial_dims, in_channels, width, blocks)
+        self.decoder = StrideEightDecoder(spatial_dims, in_channels, width)
         self.projections = nn.ModuleList(PlaceProjection(channels, dimensions) for channels in self.encoder.channels)
         trunk = ConvEncoder(
             spatial_dims,

@@ -46,7 +46,9 @@ class RDPlusPlus(ReverseDistillation):
         sigma: float = 4.0,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, combine, sigma, reduction)
+        super().__init__(
+            spatial_dims, in_channels, backbone, weights, combine=combine, sigma=sigma, reduction=reduction
+        )
         self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
         self.projections = nn.ModuleList(Projection(width, spatial_dims) for width in self.teacher.channels)
 

@@ -112,7 +112,9 @@ class RealNet(AnomalyNetwork):
         self.layers = require_stages(layers)
         if len(channels) != len(self.layers):
             raise ValueError(f"channels must be {len(self.layers)} numbers, one for each layer, got {list(channels)}.")
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, max(self.layers), weights, frozen=True)
+        self.features = ResNetTaps(
+            backbone, spatial_dims, in_channels, stages=max(self.layers), weights=weights, frozen=True
+        )
         taps = [self.features.channels[layer - 1] for layer in self.layers]
         self.selections = nn.ModuleList(ChannelSelection(tap, kept) for tap, kept in zip(taps, channels))
         kept = [min(tap, count) for tap, count in zip(taps, channels)]

@@ -55,7 +55,16 @@ class ReContrast(FineTunedNetwork):
         sigma: float = 4.0,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, 3, encoder_norm, 0.1, reduction)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            stages=3,
+            encoder_norm=encoder_norm,
+            norm_momentum=0.1,
+            reduction=reduction,
+        )
         self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, frozen=True)
         # without a file, too, both must start as one
         self.teacher.load_state_dict(self.encoder.state_dict())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from monai.utils import ensure_tuple_rep
@@ -51,10 +51,10 @@ class SQUID(AnomalyNetwork):
         width: channels of the finest level; every coarser one has twice as many, up to 16 times as many.
         critic_width: of the discriminator's first block, up to 8 times as wide.
         slots: of every memory.
-        strongest: see `medad_plugins.networks.blocks.memory_addressing.look_up`.
+        top_k: see `medad_plugins.networks.blocks.memory_addressing.look_up`.
         heads: of the attention.
-        longest: see `InpaintingBlock`.
-        share: of the locations that are painted in training; the others keep the original features.
+        max_length: see `InpaintingBlock`.
+        masked_share: of the locations that are painted in training; the others keep the original features.
         score: ``"rating"``, the paper's by the discriminator, to which the map is scaled, or ``"residual"``, which the
             map then is.
         reduction: of the map, see `medad_plugins.scorers.MapPool`; it decides the score of ``"residual"`` alone.
@@ -62,6 +62,13 @@ class SQUID(AnomalyNetwork):
     Reference:
         Xiang et al., "SQUID: Deep Feature In-Painting for Unsupervised Anomaly Detection", CVPR 2023.
     """
+
+    # constructor keywords of older model files
+    renamed_settings: ClassVar[dict[str, str]] = {
+        "strongest": "top_k",
+        "longest": "max_length",
+        "share": "masked_share",
+    }
 
     def __init__(
         self,
@@ -71,10 +78,10 @@ class SQUID(AnomalyNetwork):
         width: int = 32,
         critic_width: int = 16,
         slots: int = 200,
-        strongest: int = 5,
+        top_k: int = 5,
         heads: int = 8,
-        longest: int = 2048,
-        share: float = 0.95,
+        max_length: int = 2048,
+        masked_share: float = 0.95,
         score: str = "rating",
         reduction: str | float = "mean",
     ) -> None:
@@ -97,10 +104,27 @@ class SQUID(AnomalyNetwork):
         )
         grid = [edge // 2 ** len(self.down) for edge in patch]
         self.inpainting = InpaintingBlock(
-            spatial_dims, PARTS, widths[-1], grid, slots, strongest, heads, longest, share
+            spatial_dims,
+            parts=PARTS,
+            channels=widths[-1],
+            grid=grid,
+            slots=slots,
+            top_k=top_k,
+            heads=heads,
+            max_length=max_length,
+            masked_share=masked_share,
         )
-        self.student = PatchDecoder(spatial_dims, in_channels, PARTS, widths, patch, slots, strongest, share)
-        self.teacher = PatchDecoder(spatial_dims, in_channels, PARTS, widths, patch)
+        self.student = PatchDecoder(
+            spatial_dims,
+            in_channels,
+            parts=PARTS,
+            widths=widths,
+            patch_size=patch,
+            slots=slots,
+            top_k=top_k,
+            masked_share=masked_share,
+        )
+        self.teacher = PatchDecoder(spatial_dims, in_channels, parts=PARTS, widths=widths, patch_size=patch)
         critic_widths = doubling_widths(size, critic_width, widest=8 * critic_width)
         self.discriminator = ConvDiscriminator(spatial_dims, in_channels, size, critic_widths)
         _start_as_pytorch_does(self.discriminator)
@@ -154,7 +178,7 @@ class SQUID(AnomalyNetwork):
         self.train(was_training)
 
     def fit(self) -> None:
-        """Take over how normal scans are rated."""
+        """Compute mean and standard deviation of the collected ratings."""
         self.normality.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:

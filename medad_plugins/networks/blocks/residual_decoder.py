@@ -111,7 +111,16 @@ class DecoderStage(nn.Module):
         super().__init__()
         inputs = [in_channels] + [planes * expansion] * (blocks - 1)
         self.blocks = nn.ModuleList(
-            DecoderBlock(spatial_dims, channels, planes, expansion, i == 0, norm_momentum, upsampling, width)
+            DecoderBlock(
+                spatial_dims,
+                channels,
+                planes,
+                expansion,
+                enlarges=i == 0,
+                norm_momentum=norm_momentum,
+                upsampling=upsampling,
+                width=width,
+            )
             for i, channels in enumerate(inputs)
         )
 
@@ -155,13 +164,13 @@ class ResidualDecoder(nn.Module):
         self.stages = nn.ModuleList(
             DecoderStage(
                 spatial_dims,
-                STAGE_PLANES[level + 1] * block.expansion,
-                STAGE_PLANES[level],
-                block.expansion,
-                count,
-                norm_momentum,
-                upsampling,
-                inner_width(architecture),
+                in_channels=STAGE_PLANES[level + 1] * block.expansion,
+                planes=STAGE_PLANES[level],
+                expansion=block.expansion,
+                blocks=count,
+                norm_momentum=norm_momentum,
+                upsampling=upsampling,
+                width=inner_width(architecture),
             )
             for level, count in zip((2, 1, 0), counts)
         )

@@ -83,7 +83,7 @@ class ConvEncoder(nn.Sequential):
         ends: list[int] = []
         for index, (before, after) in enumerate(zip((in_channels, *channels[:-1]), channels)):
             layers += _block(
-                conv(before, after, 4, 2, 1, bias=bias),
+                conv(before, after, kernel_size=4, stride=2, padding=1, bias=bias),
                 norm if index or first_norm else "none",
                 spatial_dims,
                 after,
@@ -91,7 +91,7 @@ class ConvEncoder(nn.Sequential):
                 spectral_norm,
             )
             for _ in range(extra_blocks if index == 0 else 0):
-                same = conv(after, after, 3, 1, 1, bias=bias)
+                same = conv(after, after, kernel_size=3, padding=1, bias=bias)
                 layers += _block(same, norm, spatial_dims, after, slope, spectral_norm)
             if dropout > 0:
                 layers.append(nn.Dropout2d(dropout) if spatial_dims == 2 else nn.Dropout3d(dropout))
@@ -161,9 +161,14 @@ class ConvDecoder(nn.Sequential):
         widths = list(channels[::-1])
         for before, after in pairwise(widths):
             layers += _block(
-                transposed(before, after, 4, 2, 1, bias=bias), norm, spatial_dims, after, slope, spectral_norm
+                transposed(before, after, kernel_size=4, stride=2, padding=1, bias=bias),
+                norm,
+                spatial_dims,
+                after,
+                slope,
+                spectral_norm,
             )
-        last = transposed(widths[-1], out_channels, 4, 2, 1, bias=bias)
+        last = transposed(widths[-1], out_channels, kernel_size=4, stride=2, padding=1, bias=bias)
         layers.append(SpectralNorm(last) if spectral_norm else last)
         if output != "none":
             layers.append(nn.Tanh() if output == "tanh" else nn.Sigmoid())

@@ -50,13 +50,24 @@ class ResidualCoder(nn.Module):
         self.squeeze = nn.Sequential(*layers)
         inputs = (SQUEEZED[-1], *DECODED)
         self.decoder = nn.ModuleList(
-            DecoderStage(spatial_dims, before, after, 1, 2, 0.1, "interpolate", 1)
+            DecoderStage(
+                spatial_dims,
+                before,
+                after,
+                expansion=1,
+                blocks=2,
+                norm_momentum=0.1,
+                upsampling="interpolate",
+                width=1,
+            )
             for before, after in zip(inputs, DECODED)
         )
         self.last = conv(DECODED[-1], 1, 1)
         self.enlarge = UpsampleTo(spatial_dims)
         init_convolutions(self, spatial_dims)
-        self.encoder = ResNetTaps(backbone, spatial_dims, in_channels, 4, weights, optional_stages=("layer4",))
+        self.encoder = ResNetTaps(
+            backbone, spatial_dims, in_channels, stages=4, weights=weights, optional_stages=("layer4",)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         taps = self.encoder(image)

@@ -135,7 +135,7 @@ class ResidualCritic(nn.Module):
         super().__init__()
         if norm == "batch":
             raise ValueError("a critic with a gradient penalty must not have batch norm.")
-        self.trunk = CriticTrunk(spatial_dims, in_channels, image_size, width, norm, grid)
+        self.trunk = CriticTrunk(spatial_dims, in_channels, image_size, width=width, norm=norm, grid=grid)
         self.head = nn.Linear(self.trunk.features, 1)
         init_he(self)
 

@@ -72,7 +72,16 @@ class PretextClassifier(FineTunedNetwork):
         sigma: float = 4.0,
         reduction: str | float = "mean",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, stages, encoder_norm, norm_momentum, reduction)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            stages=stages,
+            encoder_norm=encoder_norm,
+            norm_momentum=norm_momentum,
+            reduction=reduction,
+        )
         if stages not in (3, 4) or classes < 2 or head_layers < 0 or hidden < 1:
             numbers = f"stages {stages}, classes {classes}, head_layers {head_layers}, hidden {hidden}"
             raise ValueError(f"stages must be 3 or 4, classes at least 2, the others not negative, got {numbers}.")
