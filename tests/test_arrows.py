@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "plain_tensor": [],
     "inferers": ["errors", "plain_tensor"],
     "scorers": ["errors"],
+    "protocols": ["scorers"],
     "networks": ["errors", "files", "scorers"],
     "networks.fitted": ["errors", "scorers"],
     "networks.blocks": ["errors", "networks", "scorers"],

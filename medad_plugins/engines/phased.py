@@ -88,7 +88,7 @@ class PhasedTrainer(SupervisedTrainer):
             train_handlers=train_handlers,
             decollate=False,
         )
-        self.phases = list(phases)
+        self.phases, self.optimizers = list(phases), optimizer
         self.terms: Terms = {}
         self._totals: dict[str, Tensor] = {}
 
@@ -115,12 +115,12 @@ class PhasedTrainer(SupervisedTrainer):
 
     def _step(self, engine: Any, phase: Phase, image: Tensor, target: Any) -> None:
         names = list(phase.descends)
-        _prepare(self.network, phase, self.optimizer.parameters(*names))  # type: ignore[attr-defined]
+        _prepare(self.network, phase, self.optimizers.parameters(*names))
         terms: Terms = engine.inferer(image, _LossOf(self.network, phase, target))
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         trained: list[nn.Parameter] = []
         for name, chosen in phase.descends.items():
-            own = self.optimizer.parameters(name)  # type: ignore[attr-defined]
+            own = self.optimizers.parameters(name)
             trained += set_gradients(phase.total(terms, chosen), own, keep_graph=name != names[-1])
         if not trained:
             raise ValueError(f"the loss of phase {phase.name!r} depends on nothing that its optimisers train.")
@@ -128,7 +128,7 @@ class PhasedTrainer(SupervisedTrainer):
         values = _means_over_ranks(terms)
         _require_finite(phase, values, limit_norm(trained, phase.clip), engine)
         for name in names:
-            self.optimizer[name].step()  # type: ignore[index]
+            self.optimizers[name].step()
         self._totals[phase.name] = phase.total(values)
         self.terms.update({f"{phase.name}.{name}": value for name, value in values.items()})
         phase.finish(self.network, values)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from medad_plugins.engines import NamedOptimizers, gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder, read_torch
+from medad_plugins.protocols import Stateful
 
 __all__ = ["ClipGradients", "ResumableCheckpoint"]
 
@@ -42,16 +43,6 @@ class ClipGradients:
 
     def __call__(self, engine: Engine) -> None:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
-
-
-class Stateful(Protocol):
-    """What can be kept and taken up again."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """All there is to keep."""
-
-    def load_state_dict(self, state: Any) -> Any:
-        """Take up what was kept."""
 
 
 class ResumableCheckpoint:

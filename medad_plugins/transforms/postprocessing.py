@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, MapTransform, Transform
-from torch import Tensor, nn
+from torch import Tensor
 
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.plain_tensor import plain_tensor
+from medad_plugins.protocols import Calibrated
 from medad_plugins.scorers import Calibration
 from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
 
@@ -31,13 +32,13 @@ logger = logging.getLogger(__name__)
 SAVEABLE = ("map", "mask", "overlay")
 
 
-def fitted_calibration(network: nn.Module) -> Calibration:
+def fitted_calibration(network: Calibrated) -> Calibration:
     """The network's calibration.
 
     Raises:
         InputError: the network is not calibrated.
     """
-    calibration: Calibration = network.calibration  # type: ignore[assignment]
+    calibration = network.calibration
     if not calibration.is_fitted:
         raise InputError(
             "the network is not calibrated, so it cannot decide",
@@ -59,7 +60,7 @@ class ScoreAnomalyMapd(MapTransform):
         InputError: alpha is not between 0 and 1; the network is not calibrated; a map is not finite.
     """
 
-    def __init__(self, network: nn.Module, alpha: float | str = 0.05, key: str = "pred") -> None:
+    def __init__(self, network: Calibrated, alpha: float | str = 0.05, key: str = "pred") -> None:
         super().__init__(key)  # MONAI Deploy takes a chain for a dictionary's only by its first transform's type
         self.network, self.key = network, key
         self.alpha = alpha
@@ -85,7 +86,7 @@ class ScoreAnomalyMapd(MapTransform):
         calibration = fitted_calibration(self.network)
         self._warn_if_unreachable(calibration)
         anomaly_map: Tensor = case[self.key]
-        score = float(self.network.pool(anomaly_map.detach().float()[None]))  # type: ignore[operator]
+        score = float(self.network.pool(anomaly_map.detach().float()[None]))
         if not (math.isfinite(score) and bool(torch.isfinite(anomaly_map).all())):
             todo = "check that the training did not diverge and that --ckpt_path is the right file"
             raise InputError("the anomaly map is not finite", where=case.get("case_id"), todo=todo)
@@ -157,7 +158,7 @@ class ThresholdAnomalyMapd(Transform):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Calibrated,
         key: str = "anomaly_map",
         mask_keys: Sequence[str] = ("anomaly_mask", "pred"),
     ) -> None:
@@ -193,7 +194,7 @@ class AnomalyPostprocessing(Compose):
     def __init__(
         self,
         preprocessing: Compose,
-        network: nn.Module,
+        network: Calibrated,
         alpha: float | str = 0.05,
         output_dir: str | os.PathLike[str] | None = None,
         save: Sequence[str] = SAVEABLE,
