@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from medad_plugins.losses.full_precision import full_precision
 
-__all__ = ["ADVERSARIAL_LOSSES", "critic_gap", "discriminator_loss", "generator_loss"]
+__all__ = ["ADVERSARIAL_LOSSES", "discriminator_loss", "generator_loss"]
 
 ADVERSARIAL_LOSSES = ("bce", "lsgan", "hinge", "wasserstein")
 
@@ -54,8 +54,3 @@ def generator_loss(fake: Tensor, kind: str = "bce") -> Tensor:
     if kind == "lsgan":
         return (fake - 1).square().mean()
     return -fake.mean()
-
-
-def critic_gap(real: Tensor, fake: Tensor) -> Tensor:
-    """How much higher a Wasserstein critic rates real cases, without gradient: its estimate of the distance."""
-    return full_precision(real.detach()).mean() - full_precision(fake.detach()).mean()
