@@ -24,14 +24,14 @@ PREDICTIONS = (DDPMPredictionType.EPSILON.value, DDPMPredictionType.SAMPLE.value
 
 
 class NoisingBatch(DiffusionPrepareBatch):
-    """``prepare_batch`` for MONAI's engines: scans at -1..1, what is to be told of them, and how much noise they get.
+    """``prepare_batch`` for MONAI's engines: scans at -1..1, the target, and how much noise they get.
 
     All that is drawn comes from the processor's generator, so that it is the same on every device.
 
     Args:
-        num_train_timesteps: times of the diffusion, or how many of its first ones are taught.
+        num_train_timesteps: times of the diffusion, or how many of its first ones are trained.
         noise: its kind, see `draw_noise`.
-        predicts: what is to be told, ``"epsilon"``, the noise, or ``"sample"``, the scan without it.
+        predicts: the target, ``"epsilon"``, the noise, or ``"sample"``, the scan without it.
         boxes: with 2 or more, only one box of a grid of so many along every axis is to get noise, drawn for each case.
 
     Shape:
@@ -60,7 +60,7 @@ class NoisingBatch(DiffusionPrepareBatch):
         return batch_drawn(partial(torch.randint, 0, self.num_train_timesteps), [len(images)], like)
 
     def get_target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the network is to tell."""
+        """The target of the network."""
         return noise if self.predicts == DDPMPredictionType.EPSILON else images
 
     def get_noised(self, images: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def _squared_norms(critic: Callable[[Tensor], Tensor], points: Tensor) -> Tensor
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Mean squared distance of the critic's gradient norm from 1, between real and made cases; a scalar.
+    """Mean squared distance of the critic's gradient norm from 1, between real and generated cases; a scalar.
 
     A critic with batch norm must not be trained so: its gradient would be that of the whole batch.
 

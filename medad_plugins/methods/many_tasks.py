@@ -1,4 +1,4 @@
-"""Many Tasks: one U-Net that knows where it looks, taught by several kinds of made anomalies."""
+"""Many Tasks: one U-Net with encoded positions, trained on several kinds of synthetic anomalies."""
 
 from __future__ import annotations
 

@@ -14,13 +14,7 @@ class RD4AD(ReverseDistillation):
     """RD4AD: the student is given a one-class embedding of the teacher's three scales.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
-        combine: ``"sum"``, ``"mean"`` or ``"product"`` of the three scales' maps.
-        sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
+        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction: see `ReverseDistillation`.
 
     Reference:
         Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022.

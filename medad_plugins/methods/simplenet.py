@@ -17,7 +17,7 @@ __all__ = ["SimpleNet"]
 
 
 class SimpleNet(AnomalyNetwork):
-    """SimpleNet: a discriminator that tells adapted features of normal scans from the same features with noise.
+    """SimpleNet: a discriminator of adapted features of normal scans and the same features with noise.
 
     The backbone is frozen; one linear layer adapts the embeddings of its stages 2 and 3 (stride 8). Trained with
     `medad_plugins.losses.TwoSidedMarginLoss`; the noise comes from PyTorch's generator.

@@ -1,4 +1,4 @@
-"""Adversarial autoencoder: latents that a critic cannot tell from draws of a normal distribution."""
+"""Adversarial autoencoder: latents that a critic cannot distinguish from draws of a normal distribution."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class AAE(AutoencodingNetwork):
             return self.encode(reconstruction)
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as its latent tells it, ``(B, C, *spatial)``, intensities about 0..1."""
+        """The scan decoded from its latent, ``(B, C, *spatial)``, intensities about 0..1."""
         return self.decode(self.encode(image))
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,9 @@ __all__ = ["DRAEM"]
 
 
 class DRAEM(AnomalyNetwork):
-    """DRAEM: repairs made anomalies without skips, then finds them in the scan and its repaired form together.
+    """DRAEM: repairs synthetic anomalies without skips, then finds them in the scan and its repaired form together.
 
-    Trained with `medad_plugins.methods.draem.DRAEMLoss` on scans with made anomalies.
+    Trained with `medad_plugins.methods.draem.DRAEMLoss` on scans with synthetic anomalies.
 
     Args:
         spatial_dims: 2 or 3.

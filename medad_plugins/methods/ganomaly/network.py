@@ -73,7 +73,7 @@ class GANomaly(AnomalyNetwork):
         return again, code, self.second_encoder(again)
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as its code tells it, ``(B, C, *spatial)``, intensities 0..1."""
+        """The scan decoded from its code, ``(B, C, *spatial)``, intensities 0..1."""
         return (self.rebuild(image * 2 - 1)[0] + 1) / 2
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -39,9 +39,9 @@ class PlaceProjection(nn.Module):
 class PatchCLAE(AnomalyNetwork):
     """PatchCL-AE: a denoising autoencoder without a residual in pixels, whose encoder compares scan and reconstruction.
 
-    Encoder, decoder and projections learn that a place of the reconstruction is told apart from all other places of the
-    scan and recognised as its own, and that a discriminator takes the whole for a scan. The map is what the same
-    encoder finds unlike. Trained by `medad_plugins.engines.PhasedTrainer` on `PatchCLAETerms`.
+    Encoder, decoder and projections learn to distinguish a place of the reconstruction from all other places of the
+    scan and to recognise it as its own, and to make a discriminator take the whole for a scan. The map is what the
+    same encoder finds unlike. Trained by `medad_plugins.engines.PhasedTrainer` on `PatchCLAETerms`.
 
     Args:
         spatial_dims: 2 or 3.

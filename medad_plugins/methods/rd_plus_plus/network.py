@@ -21,13 +21,7 @@ class RDPlusPlus(ReverseDistillation):
     `medad_plugins.synthesis.NoisyCopyd`.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
-        combine: ``"sum"``, ``"mean"`` or ``"product"`` of the three scales' maps.
-        sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
+        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction: see `ReverseDistillation`.
 
     Shape:
         train: ``(B, 2 * in_channels, *spatial)``, scans and their noisy copies, to the dictionary that the loss takes.

@@ -69,10 +69,10 @@ class ResidualJudge(nn.Module):
 
 
 class RealNet(AnomalyNetwork):
-    """RealNet: features that show made anomalies are rebuilt as if there were none; what differs is judged.
+    """RealNet: features that show synthetic anomalies are rebuilt as if there were none; what differs is judged.
 
-    The backbone is frozen. Before the training `observe` sees scans with made anomalies and `choose` keeps the channels
-    that show them best, see `ChannelSelection`. Trained with `medad_plugins.methods.realnet.RealNetLoss`.
+    The backbone is frozen. Before the training `observe` sees scans with synthetic anomalies and `choose` keeps
+    the channels that show them best, see `ChannelSelection`. Trained with `medad_plugins.methods.realnet.RealNetLoss`.
 
     Args:
         spatial_dims: 2 or 3.
@@ -138,7 +138,7 @@ class RealNet(AnomalyNetwork):
 
     @torch.no_grad()
     def observe(self, pair: Tensor, mask: Tensor) -> None:
-        """Take scans with made anomalies, and the same without, into account for the choice of channels.
+        """Take scans with synthetic anomalies, and the same without, into account for the choice of channels.
 
         Args:
             pair: both along the channels, ``(B, 2 * C, *spatial)``.

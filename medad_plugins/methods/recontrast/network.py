@@ -33,13 +33,9 @@ class ReContrast(FineTunedNetwork):
     angle, in either direction, the scan is abnormal.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
-        encoder_norm: of the trained encoder, ``"train"`` or ``"eval"``, see `FineTunedNetwork`.
+        spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of three stages;
+            the paper's backbone is ``wide_resnet50_2``.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image; the paper's is 4 of 256.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
 
     Reference:
         Guo et al., "ReContrast: Domain-Specific Anomaly Detection via Contrastive Reconstruction", NeurIPS 2023.

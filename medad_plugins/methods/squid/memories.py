@@ -22,7 +22,7 @@ def _first_slots(positions: int, slots: int, dimensions: int, top_k: int) -> Ten
 
 
 class MemoryQueues(FittedModule):
-    """The latest vectors that training saw at each position; they are written and read, never taught by gradient.
+    """The latest vectors that training saw at each position; they are written and read, never trained by gradient.
 
     Args:
         positions: how many queues.

@@ -40,7 +40,7 @@ class SQUID(AnomalyNetwork):
 
     An encoder sees every patch by itself; `InpaintingBlock` paints its features from what queues of normal patches hold
     of its neighbours; the student rebuilds the scan from that, the teacher from the features as they were. What the
-    memories do not know is rebuilt badly, and a discriminator, trained against the student, says how badly. Trained by
+    memories do not hold is rebuilt badly, and a discriminator, trained against the student, rates how badly. Trained by
     `medad_plugins.engines.PhasedTrainer` on `medad_plugins.methods.squid.squid_generator_terms` and
     `squid_discriminator_terms`; then `collect` and `fit` see how it rates normal scans.
 
@@ -141,7 +141,7 @@ class SQUID(AnomalyNetwork):
         return x, finer
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as the memories tell it, ``(B, C, *spatial)``, 0..1."""
+        """The scan rebuilt from the memories, ``(B, C, *spatial)``, 0..1."""
         deepest, finer = self.encode(image)
         rebuilt: Tensor = self.student(self.inpainting(deepest)[0], finer)[0]
         return rebuilt

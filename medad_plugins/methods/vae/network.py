@@ -92,7 +92,7 @@ class VAE(AutoencodingNetwork):
         return mean, log_variance
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as the mean of its latent tells it, ``(B, C, *spatial)``, intensities about 0..1."""
+        """The scan decoded from the mean of its latent, ``(B, C, *spatial)``, intensities about 0..1."""
         return self.decode(self.posterior(image)[0])
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""U-Net that is told how noisy its input is."""
+"""U-Net conditioned on the noise level of its input."""
 
 from __future__ import annotations
 

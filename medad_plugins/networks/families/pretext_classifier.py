@@ -1,4 +1,4 @@
-"""A classifier of how a scan was changed, and a Gaussian of what it makes of normal scans."""
+"""A classifier of synthetic changes, and a Gaussian of its features of normal scans."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def perceptron(widths: list[int]) -> nn.Sequential:
 
 
 class PretextClassifier(FineTunedNetwork):
-    """Learns in which way normal scans were changed; how far its features lie from those of normal scans is the score.
+    """A classifier of synthetic changes whose features' distance from those of normal scans is the score.
 
     Two stages: by gradient (`torch.nn.CrossEntropyLoss` on the kinds of change), then `collect` and `fit` of a Gaussian
     with shrunk covariance over the averaged features, brought to length one, e.g. by
@@ -35,16 +35,11 @@ class PretextClassifier(FineTunedNetwork):
     is the map.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`.
-        weights: path, known name or ``"none"``; a file without ``layer4`` is accepted, see `FineTunedNetwork`.
+        spatial_dims, in_channels, backbone, weights, encoder_norm, norm_momentum: see `FineTunedNetwork`.
         stages: of the encoder, 4, or 3 for a map twice as fine and for weights that end there.
         classes: unchanged, and the kinds of change.
         head_layers: hidden layers of the head.
         hidden: their width.
-        encoder_norm: see `FineTunedNetwork`.
-        norm_momentum: of the encoder's running statistics.
         sigma: Gaussian smoothing of the map, in pixels of the image.
         reduction: of the map, see `medad_plugins.scorers.MapPool`; whatever it is, the map is shifted so that it
             gives the distance.
