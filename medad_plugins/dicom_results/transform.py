@@ -11,13 +11,13 @@ import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, SaveImaged
 from PIL import Image
-from torch import nn
 
 from medad_plugins.data.dicom_file import is_dicom
 from medad_plugins.data.dicom_series import dicom_files
 from medad_plugins.dicom_results.algorithm import Algorithm
 from medad_plugins.dicom_results.source_series import SourceSeries
 from medad_plugins.dicom_results.writing import write_dicom_results
+from medad_plugins.protocols import Calibrated
 from medad_plugins.reports.figures import case_caption, colour_range, overlay_picture, scan_planes
 from medad_plugins.transforms.postprocessing import RestoreScanGridd
 
@@ -33,14 +33,14 @@ class CasePicture:
         algorithm: what the caption names.
     """
 
-    def __init__(self, preprocessing: Compose, network: nn.Module, algorithm: Algorithm) -> None:
+    def __init__(self, preprocessing: Compose, network: Calibrated, algorithm: Algorithm) -> None:
         self._restore = RestoreScanGridd("image", preprocessing, output_keys="scan")
         self.network, self.algorithm = network, algorithm
 
     @property
     def colour_range(self) -> tuple[float, float]:
         """Map values at the ends of the colour scale."""
-        return colour_range(self.network.calibration)  # type: ignore[arg-type]
+        return colour_range(self.network.calibration)
 
     def __call__(self, case: Mapping[Hashable, Any]) -> Image.Image:
         scan: MetaTensor = self._restore({"image": case["image"]})["scan"]
@@ -75,7 +75,7 @@ class SaveImageDicomResultsd(SaveImaged):
     def __init__(
         self,
         preprocessing: Compose,
-        network: nn.Module,
+        network: Calibrated,
         bundle_root: str | os.PathLike[str],
         output_dir: str | os.PathLike[str],
     ) -> None:

@@ -1,4 +1,4 @@
-"""Diffusion models: how they are taught, drawn from, and asked whether a scan is normal."""
+"""Diffusion models: how they are trained, sampled, and used to score a scan."""
 
 from __future__ import annotations
 

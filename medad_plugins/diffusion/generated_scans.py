@@ -29,7 +29,7 @@ NAME = "generated_"
 
 
 class GeneratedScans:
-    """Writes scans drawn from a diffusion model, each a little less normal than the model was taught.
+    """Writes scans drawn from a diffusion model, each a little less normal than the model was trained on.
 
     Images become PNG, volumes NIfTI of a millimetre a voxel, both of 8 bits: what `generated_pool` of
     `medad_plugins.synthesis` reads.

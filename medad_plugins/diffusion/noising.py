@@ -16,6 +16,7 @@ from medad_plugins.diffusion.box_grid import box_grid
 from medad_plugins.diffusion.noise_kinds import NOISES, draw_noise
 from medad_plugins.inferers import PrecisionInferer
 from medad_plugins.networks.batch_noise import batch_drawn
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["PREDICTIONS", "NoisingBatch", "NoisingInferer"]
 
@@ -23,14 +24,14 @@ PREDICTIONS = (DDPMPredictionType.EPSILON.value, DDPMPredictionType.SAMPLE.value
 
 
 class NoisingBatch(DiffusionPrepareBatch):
-    """``prepare_batch`` for MONAI's engines: scans at -1..1, what is to be told of them, and how much noise they get.
+    """``prepare_batch`` for MONAI's engines: scans at -1..1, the target, and how much noise they get.
 
     All that is drawn comes from the processor's generator, so that it is the same on every device.
 
     Args:
-        num_train_timesteps: times of the diffusion, or how many of its first ones are taught.
+        num_train_timesteps: times of the diffusion, or how many of its first ones are trained.
         noise: its kind, see `draw_noise`.
-        predicts: what is to be told, ``"epsilon"``, the noise, or ``"sample"``, the scan without it.
+        predicts: the target, ``"epsilon"``, the noise, or ``"sample"``, the scan without it.
         boxes: with 2 or more, only one box of a grid of so many along every axis is to get noise, drawn for each case.
 
     Shape:
@@ -59,7 +60,7 @@ class NoisingBatch(DiffusionPrepareBatch):
         return batch_drawn(partial(torch.randint, 0, self.num_train_timesteps), [len(images)], like)
 
     def get_target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the network is to tell."""
+        """The target of the network."""
         return noise if self.predicts == DDPMPredictionType.EPSILON else images
 
     def get_noised(self, images: Tensor) -> Tensor:
@@ -71,8 +72,7 @@ class NoisingBatch(DiffusionPrepareBatch):
     def __call__(
         self, batchdata: Any, device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
     ) -> tuple[Tensor, Tensor, tuple[()], dict[str, Tensor]]:
-        image = default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0]
-        image = image.as_tensor() if hasattr(image, "as_tensor") else image
+        image = plain_tensor(default_prepare_batch(batchdata, device, non_blocking, **kwargs)[0])
         image = image * 2 - 1
         drawn = {"noise": self.get_noise(image), "timesteps": self.get_timesteps(image)}
         if self.boxes > 1:

@@ -1,4 +1,4 @@
-"""The full diffusion's noise levels in a few steps, with more or less noise than the model was taught."""
+"""The full diffusion's noise levels in a few steps, with more or less noise than the model was trained with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RespacedDDPMScheduler(DDPMScheduler):
         steps: how many times are kept, spread evenly from the last to the first; of one step the result is what the
             model takes for the clean image.
         variance_factor: of the posterior's variance in every step, one number or one for each sample ``(B,)``; it may
-            be set between samplings. 1 gives what the model was taught, more makes samples less normal.
+            be set between samplings. 1 gives what the model was trained with, more makes samples less normal.
         num_train_timesteps: times of the whole diffusion.
         schedule: of the betas, see MONAI's ``NoiseSchedules``.
         clip_sample: whether what a step takes for the clean image is clipped to -1..1.

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from medad_plugins.data import FaultTolerantLoader
 from medad_plugins.engines.rank_batch_norm import synchronise_batch_norm
 from medad_plugins.errors import InputError
+from medad_plugins.protocols import ModuleLike
 from medad_plugins.scorers.fitted import FittedModule
 
 __all__ = [
@@ -131,13 +132,13 @@ def gather_images(images: Tensor | None) -> Tensor:
     return torch.cat(list(shares))[order]
 
 
-def additive_buffers(network: nn.Module) -> list[tuple[FittedModule, str]]:
+def additive_buffers(network: ModuleLike) -> list[tuple[FittedModule, str]]:
     """Modules and names of the buffers that hold sums over the cases seen, see `FittedModule.additive_buffers`."""
     modules = [module for module in network.modules() if isinstance(module, FittedModule)]
     return [(module, name) for module in modules for name in module.additive_buffers()]
 
 
-def sum_over_ranks(network: nn.Module) -> None:
+def sum_over_ranks(network: ModuleLike) -> None:
     """Make the additive buffers of a network, in place, those of the cases of all ranks."""
     if idist.get_world_size() == 1:
         return

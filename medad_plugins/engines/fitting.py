@@ -13,6 +13,8 @@ from monai.engines.utils import IterationEvents, default_prepare_batch
 from monai.utils.enums import CommonKeys
 
 from medad_plugins.engines.distributed import additive_buffers, gather_images, sum_over_ranks
+from medad_plugins.plain_tensor import plain_tensor
+from medad_plugins.protocols import Fittable
 
 __all__ = ["FittingTrainer"]
 
@@ -50,9 +52,10 @@ class FittingTrainer(SupervisedTrainer):
         prepare_batch: Callable[..., Any] = default_prepare_batch,
         train_handlers: Sequence[Any] | None = None,
     ) -> None:
-        for method in ("collect", "fit"):
-            if not callable(getattr(network, method, None)):
-                raise ValueError(f"{type(network).__name__} cannot be fitted: it has no method {method}().")
+        if not isinstance(network, Fittable):
+            method = "fit" if hasattr(network, "collect") else "collect"
+            raise ValueError(f"{type(network).__name__} cannot be fitted: it has no method {method}().")
+        self.fitted: Fittable = network
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -72,7 +75,7 @@ class FittingTrainer(SupervisedTrainer):
     def _fit_after_last_epoch(self, engine: Engine) -> None:
         if self.fits_at_end and engine.state.epoch == engine.state.max_epochs:
             sum_over_ranks(self.network)
-            self.network.fit()  # type: ignore[operator]
+            self.fitted.fit()
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
         image = self._images(engine, batchdata) if batchdata else None
@@ -91,5 +94,5 @@ class FittingTrainer(SupervisedTrainer):
     @staticmethod
     def _images(engine: Any, batchdata: Any) -> torch.Tensor:
         image = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs)[0]
-        images: torch.Tensor = image.as_tensor() if hasattr(image, "as_tensor") else image
+        images: torch.Tensor = plain_tensor(image)
         return images

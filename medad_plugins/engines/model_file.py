@@ -152,14 +152,17 @@ class ModelFile:
         """The network as it was trained, in eval mode; pretrained weights are not asked for again.
 
         Args:
-            network: its class.
+            network: its class. Where it has ``renamed_settings``, older names of its arguments with those that they
+                have now, a file with the older ones is read too.
             scan: how scans come to it now; None leaves it as it was trained.
             changes: settings to replace.
 
         Raises:
             InputError: if the file does not fit the class.
         """
-        settings = {**self.content["settings"]["network"], **_fitting(network, scan), **changes}
+        renamed: Mapping[str, str] = getattr(network, "renamed_settings", {})
+        saved = {renamed.get(name, name): value for name, value in self.content["settings"]["network"].items()}
+        settings = {**saved, **_fitting(network, scan), **changes}
         try:
             rebuilt = network(**settings)
             rebuilt.load_state_dict(self.content["model"], strict=True)

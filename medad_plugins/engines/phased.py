@@ -20,6 +20,7 @@ from medad_plugins.engines.optimizers import NamedOptimizers
 from medad_plugins.engines.phases import Phase, Terms
 from medad_plugins.engines.scan_batch import ScanBatch
 from medad_plugins.errors import InputError
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["TERMS", "PhasedTrainer"]
 
@@ -87,7 +88,7 @@ class PhasedTrainer(SupervisedTrainer):
             train_handlers=train_handlers,
             decollate=False,
         )
-        self.phases = list(phases)
+        self.phases, self.optimizers = list(phases), optimizer
         self.terms: Terms = {}
         self._totals: dict[str, Tensor] = {}
 
@@ -114,12 +115,12 @@ class PhasedTrainer(SupervisedTrainer):
 
     def _step(self, engine: Any, phase: Phase, image: Tensor, target: Any) -> None:
         names = list(phase.descends)
-        _prepare(self.network, phase, self.optimizer.parameters(*names))  # type: ignore[attr-defined]
+        _prepare(self.network, phase, self.optimizers.parameters(*names))
         terms: Terms = engine.inferer(image, _LossOf(self.network, phase, target))
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         trained: list[nn.Parameter] = []
         for name, chosen in phase.descends.items():
-            own = self.optimizer.parameters(name)  # type: ignore[attr-defined]
+            own = self.optimizers.parameters(name)
             trained += set_gradients(phase.total(terms, chosen), own, keep_graph=name != names[-1])
         if not trained:
             raise ValueError(f"the loss of phase {phase.name!r} depends on nothing that its optimisers train.")
@@ -127,11 +128,10 @@ class PhasedTrainer(SupervisedTrainer):
         values = _means_over_ranks(terms)
         _require_finite(phase, values, limit_norm(trained, phase.clip), engine)
         for name in names:
-            self.optimizer[name].step()  # type: ignore[index]
+            self.optimizers[name].step()
         self._totals[phase.name] = phase.total(values)
         self.terms.update({f"{phase.name}.{name}": value for name, value in values.items()})
-        if phase.after is not None:
-            phase.after(self.network, {name: float(value) for name, value in values.items()})
+        phase.finish(self.network, values)
 
 
 class _LossOf(nn.Module):
@@ -181,7 +181,7 @@ def _require_finite(phase: Phase, terms: Terms, norm: Tensor, engine: Engine) ->
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(_plain(each) for each in value)
-    return value.as_tensor() if hasattr(value, "as_tensor") else value
+    return plain_tensor(value)
 
 
 def _require_fitting(network: nn.Module, optimizer: NamedOptimizers, phases: Sequence[Phase]) -> None:
@@ -193,6 +193,8 @@ def _require_fitting(network: nn.Module, optimizer: NamedOptimizers, phases: Seq
         for name in phase.descends:
             if name not in optimizer:
                 raise ValueError(f"phase {phase.name!r} names the optimiser {name!r}; there is {', '.join(optimizer)}.")
+        if isinstance(phase.after, str) and not callable(getattr(network, phase.after, None)):
+            raise ValueError(f"phase {phase.name!r} ends with {phase.after}(), which {type(network).__name__} has not.")
         for child in phase.in_eval:
             if child not in children:
                 known = ", ".join(name for name, _ in network.named_children())

@@ -31,7 +31,8 @@ class Phase:
         clip: highest norm of all its gradients together; None leaves them.
         in_eval: children of the network that are in eval mode meanwhile, so that their batch norms neither use the
             batch nor follow it, and dropout leaves out nothing.
-        after: ``after(network, terms)``, called when it is done, with the terms as plain numbers.
+        after: what is called when it is done: the name of a method of the network without arguments, or
+            ``after(network, terms)`` with the terms as plain numbers.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Phase:
         last: int | None = None,
         clip: float | None = None,
         in_eval: Sequence[str] = (),
-        after: Callable[[nn.Module, dict[str, float]], None] | None = None,
+        after: str | Callable[[nn.Module, dict[str, float]], None] | None = None,
     ) -> None:
         if every < 1 or repeat < 1 or first < 1 or not 0 <= offset < every:
             given = f"every {every}, offset {offset}, repeat {repeat}, first {first}"
@@ -87,6 +88,13 @@ class Phase:
             if value.dim():
                 raise ValueError(f"term {name!r} of phase {self.name!r} is no scalar but {tuple(value.shape)}.")
         return found
+
+    def finish(self, network: nn.Module, terms: Mapping[str, Tensor]) -> None:
+        """Call what comes after it."""
+        if isinstance(self.after, str):
+            getattr(network, self.after)()
+        elif self.after is not None:
+            self.after(network, {name: float(value) for name, value in terms.items()})
 
     def total(self, terms: Mapping[str, Tensor], names: Sequence[str] | None = None) -> Tensor:
         """Weighted sum of the terms, or of those named."""

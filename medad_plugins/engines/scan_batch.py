@@ -10,6 +10,7 @@ from monai.engines.utils import default_prepare_batch
 from torch import Tensor
 
 from medad_plugins.data.scan_format import ScanFormat
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["ScanBatch", "cut_slices"]
 
@@ -94,9 +95,8 @@ class ScanBatch:
 
 
 def _plain(value: Any) -> Tensor:
-    """A tensor without MONAI's metadata."""
-    tensor: Tensor = value.as_tensor() if hasattr(value, "as_tensor") else torch.as_tensor(value)
-    return tensor
+    """A tensor without MONAI's metadata, also of numbers in a list."""
+    return torch.as_tensor(plain_tensor(value))
 
 
 def _on_device(target: Tensor, image: Tensor, non_blocking: bool) -> Tensor:

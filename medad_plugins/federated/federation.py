@@ -14,6 +14,7 @@ from medad_plugins.federated.merging import merge_replies
 from medad_plugins.federated.messages import CALIBRATE, FINISH, FIT, TRAIN, Reply, Request
 from medad_plugins.federated.training_config import TrainingConfig
 from medad_plugins.files import output_folder
+from medad_plugins.protocols import Fittable
 
 __all__ = ["Federation"]
 
@@ -57,18 +58,22 @@ class Federation:
             replies = ask(self._request(TRAIN, number))
             merge_replies(self.network, replies)
             if self.training.sums and self.training.by_passes:
-                self.network.fit()  # type: ignore[operator]
+                self._fit()
             cases = ", ".join(f"{reply.site} {reply.cases}" for reply in replies)
             logger.info("round %d of %d, normal cases to train on: %s.", number + 1, self.rounds, cases)
         if self.training.fits_after_training:
             merge_replies(self.network, ask(self._request(FIT)))
-            self.network.fit()  # type: ignore[operator]
+            self._fit()
         merge_replies(self.network, ask(self._request(CALIBRATE)))
         logger.info("calibrated on %d held-out normal cases.", self.network.calibration.reference_scores.numel())
         save_model(path, self.network, **self.training.model())
         logger.info("saved %s", path)
         ask(self._request(FINISH))
         return path
+
+    def _fit(self) -> None:
+        assert isinstance(self.network, Fittable)
+        self.network.fit()
 
     def _request(self, step: str, number: int = 0) -> Request:
         state = {name: value.clone() for name, value in self.network.state_dict().items()}

@@ -9,9 +9,9 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import default_prepare_batch
 from monai.inferers import Inferer, SimpleInferer
-from torch import nn
 
 from medad_plugins.engines.distributed import sum_over_ranks
+from medad_plugins.protocols import Fittable
 
 __all__ = ["FitAfterTraining", "FitBeforeEpochs"]
 
@@ -34,7 +34,7 @@ class FitAfterTraining:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Fittable,
         loader: Iterable[Any],
         device: str | torch.device = "cpu",
         prepare_batch: Callable[..., Any] = default_prepare_batch,
@@ -51,7 +51,7 @@ class FitAfterTraining:
     def __call__(self, engine: Engine) -> None:
         self.collect()
         sum_over_ranks(self.network)
-        self.network.fit()  # type: ignore[operator]
+        self.network.fit()
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -62,7 +62,7 @@ class FitAfterTraining:
             for batch in self.loader:
                 if batch:
                     image = self.prepare_batch(batch, self.device, False)[0]
-                    self.inferer(image, self.network.collect)  # type: ignore[arg-type]
+                    self.inferer(image, self.network.collect)
         finally:
             self.network.train(was_training)
 
@@ -78,7 +78,7 @@ class FitBeforeEpochs(FitAfterTraining):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Fittable,
         loader: Iterable[Any],
         device: str | torch.device = "cpu",
         prepare_batch: Callable[..., Any] = default_prepare_batch,

@@ -10,9 +10,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import default_prepare_batch
 from monai.inferers import Inferer, SimpleInferer
-from torch import Tensor, nn
+from torch import Tensor
 
 from medad_plugins.errors import InputError
+from medad_plugins.protocols import Centred
 
 __all__ = ["InitialCentre"]
 
@@ -36,7 +37,7 @@ class InitialCentre:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Centred,
         loader: Iterable[Any],
         device: str | torch.device = "cpu",
         iteration: int = 1,
@@ -76,7 +77,7 @@ class InitialCentre:
             for batch in self.loader:
                 if batch:
                     image = self.prepare_batch(batch, self.device, False)[0]
-                    embeddings = self.inferer(image, self.network.embed)  # type: ignore[arg-type]
+                    embeddings = self.inferer(image, self.network.embed)
                     total, count = total + embeddings.double().sum(0), count + len(embeddings)
         finally:
             self.network.train(was_training)
@@ -84,7 +85,7 @@ class InitialCentre:
         if not bool(torch.isfinite(mean).all()):
             todo = "lower the learning rate of the first stage or use --precision float32"
             raise InputError("the embeddings of the normal scans are not finite", todo=todo)
-        self.network.set_centre(mean)  # type: ignore[operator]
+        self.network.set_centre(mean)
 
 
 def _mean_over_ranks(total: Tensor, count: int) -> Tensor:

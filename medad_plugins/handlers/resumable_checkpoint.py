@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -16,22 +16,13 @@ from torch import nn
 from medad_plugins.engines import NamedOptimizers, gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder, read_torch
+from medad_plugins.protocols import Stateful
 
 __all__ = ["ResumableCheckpoint"]
 
 logger = logging.getLogger(__name__)
 
 _ENTRIES = {"model", "optimizer", "epoch", "epoch_length", "random_state"}
-
-
-class Stateful(Protocol):
-    """What can be kept and taken up again."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """All there is to keep."""
-
-    def load_state_dict(self, state: Any) -> Any:
-        """Take up what was kept."""
 
 
 class ResumableCheckpoint:

@@ -10,14 +10,14 @@ from typing import Any
 
 import monai
 import torch
-from torch import nn
 
 import medad_plugins
+from medad_plugins.protocols import ModuleLike
 
 __all__ = ["run_facts"]
 
 
-def run_facts(network: nn.Module) -> dict[str, Any]:
+def run_facts(network: ModuleLike) -> dict[str, Any]:
     """Versions, device, sizes and peak memory so far, as plain values by name.
 
     Keys: ``network`` (class), ``parameters`` and ``fitted_values`` (counts), ``device``, ``threads``,

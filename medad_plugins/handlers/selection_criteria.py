@@ -18,6 +18,7 @@ from medad_plugins.data import Case, FaultTolerantLoader
 from medad_plugins.engines import gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.networks import AnomalyNetwork
+from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.synthesis import FindBodyd, Recipe, SourcePool, SynthesizeAnomalyd
 from medad_plugins.synthesis.published import held_out_recipes
 
@@ -168,7 +169,7 @@ def _prepared(cases: Sequence[Case], transform: Callable[..., Any]) -> list[dict
     items = []
     for batch in FaultTolerantLoader(cases, transform):
         tensors = {key: batch[key][0] for key in ("image", "body") if key in batch}
-        plain = {key: value.as_tensor() if hasattr(value, "as_tensor") else value for key, value in tensors.items()}
+        plain = {key: plain_tensor(value) for key, value in tensors.items()}
         items.append({**plain, "case_id": batch["case_id"][0]})
     if not gather_list([True] * len(items)):
         raise InputError("no held-out normal case could be read, so there is nothing to choose the weights by")

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.protocols import Reconstructs
 from medad_plugins.reports.figures import colour_table
 
 __all__ = ["TrainingPictures", "training_picture"]
@@ -82,9 +83,8 @@ class TrainingPictures:
             modes = {module: module.training for module in self.network.modules()}
             self.network.eval()
             rows = [images]
-            reconstruct = getattr(self.network, "reconstruct", None)
-            if callable(reconstruct):
-                rows.append(self.inferer(images, _Calls(reconstruct)))
+            if isinstance(self.network, Reconstructs):
+                rows.append(self.inferer(images, _Calls(self.network.reconstruct)))
             rows.append(self.inferer(images, self.network))
             for module, mode in modes.items():
                 module.training = mode

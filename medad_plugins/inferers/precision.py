@@ -8,6 +8,8 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
+from medad_plugins.plain_tensor import plain_tensor
+
 __all__ = ["PrecisionInferer"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -34,7 +36,7 @@ class PrecisionInferer(SimpleInferer):
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         # a MetaTensor would pass each operation of the network through Python
-        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        image = plain_tensor(inputs)
         if self.dtype == torch.float32:
             return network(image, *args, **kwargs)
         layout = torch.channels_last if image.dim() == 4 else torch.channels_last_3d

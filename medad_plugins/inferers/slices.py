@@ -9,6 +9,7 @@ from torch import Tensor
 
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.inferers.precision import PrecisionInferer
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["SlicewiseInferer", "scan_inferer"]
 
@@ -31,7 +32,7 @@ class SlicewiseInferer(SliceInferer):
         self.per_slice = PrecisionInferer(precision)
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        image = plain_tensor(inputs)
         if image.dim() == 4:
             return self.per_slice(image, network, *args, **kwargs)
         return super().__call__(image, lambda slices: self.per_slice(slices, network), *args, **kwargs)

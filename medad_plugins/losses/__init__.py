@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from medad_plugins.losses.adversarial import ADVERSARIAL_LOSSES, critic_gap, discriminator_loss, generator_loss
+from medad_plugins.losses.adversarial import ADVERSARIAL_LOSSES, discriminator_loss, generator_loss
 from medad_plugins.losses.contrastive import info_nce, supervised_contrast
 from medad_plugins.losses.gaussian_ssim import gaussian_ssim
 from medad_plugins.losses.global_cosine import GlobalCosineLoss
-from medad_plugins.losses.gradient_penalty import gradient_penalty, real_gradient_penalty
+from medad_plugins.losses.gradient_penalty import gradient_penalty
 from medad_plugins.losses.latent import feature_matching, gaussian_divergence, latent_distance
 from medad_plugins.losses.local_cosine import LocalCosineLoss
 from medad_plugins.losses.margin import TwoSidedMarginLoss
@@ -20,7 +20,6 @@ __all__ = [
     "LocalCosineLoss",
     "ResidualLoss",
     "TwoSidedMarginLoss",
-    "critic_gap",
     "discriminator_loss",
     "feature_matching",
     "gaussian_divergence",
@@ -29,7 +28,6 @@ __all__ = [
     "gradient_penalty",
     "info_nce",
     "latent_distance",
-    "real_gradient_penalty",
     "sinkhorn_divergence",
     "softmax_focal",
     "supervised_contrast",

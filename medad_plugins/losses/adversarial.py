@@ -1,4 +1,4 @@
-"""Losses of a discriminator and of who wants to deceive it, in pairs."""
+"""Losses of a discriminator and of its generator, in pairs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from medad_plugins.losses.full_precision import full_precision
 
-__all__ = ["ADVERSARIAL_LOSSES", "critic_gap", "discriminator_loss", "generator_loss"]
+__all__ = ["ADVERSARIAL_LOSSES", "discriminator_loss", "generator_loss"]
 
 ADVERSARIAL_LOSSES = ("bce", "lsgan", "hinge", "wasserstein")
 
@@ -18,11 +18,11 @@ def _require_known(kind: str) -> None:
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, kind: str = "bce") -> tuple[Tensor, Tensor]:
-    """What a discriminator lowers: the terms of real and of made cases, means over the logits.
+    """What a discriminator minimises: the terms of real and of generated cases, means over the logits.
 
     Args:
-        real, fake: logits without a sigmoid, of any shape; a discriminator rates real ones high. Made cases come
-            detached from who made them.
+        real, fake: logits without a sigmoid, of any shape; a discriminator rates real ones high. Generated cases come
+            detached from their generator.
         kind: ``"bce"`` (cross-entropy), ``"lsgan"`` (squared distance from 1 and 0), ``"hinge"`` (margins of 1) or
             ``"wasserstein"`` (their difference; with a gradient penalty).
 
@@ -41,10 +41,10 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str = "bce") -> tuple[T
 
 
 def generator_loss(fake: Tensor, kind: str = "bce") -> Tensor:
-    """What the maker of cases lowers, so that a discriminator rates them high; the non-saturating form of ``"bce"``.
+    """What a generator minimises, so that a discriminator rates its cases high; the non-saturating form of ``"bce"``.
 
     Args:
-        fake: logits of made cases, with their gradient.
+        fake: logits of generated cases, with their gradient.
         kind: as in `discriminator_loss`.
     """
     _require_known(kind)
@@ -54,8 +54,3 @@ def generator_loss(fake: Tensor, kind: str = "bce") -> Tensor:
     if kind == "lsgan":
         return (fake - 1).square().mean()
     return -fake.mean()
-
-
-def critic_gap(real: Tensor, fake: Tensor) -> Tensor:
-    """How much higher a Wasserstein critic rates real cases, without gradient: its estimate of the distance."""
-    return full_precision(real.detach()).mean() - full_precision(fake.detach()).mean()

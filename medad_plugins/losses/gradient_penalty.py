@@ -1,4 +1,4 @@
-"""Penalties on the gradient of a critic with respect to what it rates."""
+"""Penalty on the gradient of a critic with respect to what it rates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from medad_plugins.losses.full_precision import full_precision
 from medad_plugins.networks.batch_noise import batch_uniform
 
-__all__ = ["gradient_penalty", "real_gradient_penalty"]
+__all__ = ["gradient_penalty"]
 
 
 def _squared_norms(critic: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def _squared_norms(critic: Callable[[Tensor], Tensor], points: Tensor) -> Tensor
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Mean squared distance of the critic's gradient norm from 1, between real and made cases; a scalar.
+    """Mean squared distance of the critic's gradient norm from 1, between real and generated cases; a scalar.
 
     A critic with batch norm must not be trained so: its gradient would be that of the whole batch.
 
@@ -39,12 +39,3 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     share = batch_uniform((len(real), *[1] * (real.dim() - 1)), real)
     norms = (_squared_norms(critic, torch.lerp(real, fake, share)) + 1e-12).sqrt()
     return (norms - 1).square().mean()
-
-
-def real_gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """R1: the mean squared norm of the critic's gradient at real cases ``(B, ...)``; a scalar, to be halved by weight.
-
-    Reference:
-        Mescheder et al., "Which Training Methods for GANs do actually Converge?", ICML 2018.
-    """
-    return _squared_norms(critic, full_precision(real.detach())).mean()

@@ -40,7 +40,7 @@ def latent_distance(one: Tensor, other: Tensor, norm: str = "l2", reduction: str
 def feature_matching(
     real: Sequence[Tensor] | Tensor, fake: Sequence[Tensor] | Tensor, norm: str = "l2", reduction: str = "mean"
 ) -> Tensor:
-    """How far a discriminator's features of made cases are from those of real ones; a scalar.
+    """How far a discriminator's features of generated cases are from those of real ones; a scalar.
 
     Case by case, not of the batch's means. The real ones are detached.
 

@@ -41,7 +41,7 @@ def sinkhorn_divergence(x: Tensor, y: Tensor, blur: float = 0.05, diameter: floa
     Args:
         x: ``(B, N, D)``, points of equal weight.
         y: ``(B, M, D)``.
-        blur: distance below which points are not told apart; epsilon is its square.
+        blur: distance below which points are not distinguished; epsilon is its square.
         diameter: about the largest distance between points.
         steps: at the last epsilon; ten come within about a tenth of the limit, some hundred within a percent.
 

@@ -17,7 +17,7 @@ def softmax_focal(logits: Tensor, mask: Tensor, gamma: float = 2.0, smooth: floa
     Args:
         logits: ``(B, 2, *spatial)`` of normal and abnormal.
         mask: ``(B, 1, *spatial)``, 0 or 1.
-        gamma: how much less what is told right already counts; 0 is the cross entropy.
+        gamma: how much less what is classified well already counts; 0 is the cross entropy.
         smooth: small positive number.
 
     Reference:

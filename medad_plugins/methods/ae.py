@@ -22,17 +22,11 @@ class ConvAE(AutoencodingNetwork):
     """Autoencoder with a narrow bottleneck that rebuilds healthy anatomy only; the residual is the anomaly map.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        image_size: edge lengths of the scan in pixels, a multiple of ``2 ** len(channels)``.
-        channels: widths of the stride-2 encoder blocks, mirrored in the decoder.
-        hidden_size: width of the layer before the latent.
-        latent_size: length of the latent vector; the choice that matters most (16, or 4 for chest radiographs).
+        spatial_dims, in_channels, image_size, channels, hidden_size, latent_size, reduction, bottleneck, mask_input:
+            see `AutoencodingNetwork`. ``latent_size`` matters most (16, or 4 for chest radiographs);
+            ``mask_input="one"`` is the context-encoding CeAE.
         residual: ``"l1"``, ``"l2"`` or ``"ssim"``, see `medad_plugins.scorers.residual_map`, or ``"perceptual"``, see
             `PerceptualResidual`, whose frozen backbone is then kept with the network.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
-        bottleneck: ``"vector"`` or ``"spatial"``.
-        mask_input: see `medad_plugins.networks.blocks.box_mask.mask_boxes`; ``"one"`` is the context-encoding CeAE.
         map: ``"residual"``, or ``"gradient"``: the absolute gradient of the mean residual with respect to the scan.
         backbone: of the perceptual residual.
         weights: of that backbone.
@@ -66,10 +60,10 @@ class ConvAE(AutoencodingNetwork):
             spatial_dims,
             in_channels,
             image_size,
-            channels,
-            hidden_size,
-            latent_size,
-            bottleneck,
+            channels=channels,
+            hidden_size=hidden_size,
+            latent_size=latent_size,
+            bottleneck=bottleneck,
             mask_input=mask_input,
             reduction=reduction,
         )
@@ -81,7 +75,7 @@ class ConvAE(AutoencodingNetwork):
         )
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as its latent vector tells it, ``(B, C, *spatial)``, intensities about 0..1."""
+        """The scan decoded from its latent, ``(B, C, *spatial)``, intensities about 0..1."""
         return self.decode(self.encode(image))
 
     def training_output(self, image: Tensor) -> Tensor:

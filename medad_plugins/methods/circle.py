@@ -1,4 +1,4 @@
-"""A U-Net that is asked several times, each time without other parts of itself."""
+"""U-Net with Monte-Carlo dropout."""
 
 from __future__ import annotations
 

@@ -18,16 +18,9 @@ class EDC(FineTunedNetwork):
     encoder learns through its deepest stage alone. Where the decoder's features differ in angle, the scan is abnormal.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``resnet50``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`. A file without ``layer4``
-            is accepted; that stage then starts at random.
-        encoder_norm: ``"train"`` lets the encoder's batch norms follow the scans; ``"eval"`` keeps their pretrained
-            statistics (their affine part still learns), for small batches and for weights with folded norms; a stage
-            that the weights lack has none to keep and follows the scans.
-        norm_momentum: momentum of all running statistics; the paper's 0.01 suits 500 to 6,000 iterations.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
+        spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of four stages;
+            the paper's backbone is ``resnet50``.
+        norm_momentum: of the decoder's running statistics too; the paper's 0.01 suits 500 to 6,000 iterations.
 
     Reference:
         Guo et al., "Encoder-Decoder Contrast for Unsupervised Anomaly Detection in Medical Images", IEEE TMI 43(3),
@@ -44,7 +37,16 @@ class EDC(FineTunedNetwork):
         norm_momentum: float = 0.01,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, 4, encoder_norm, norm_momentum, reduction)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            stages=4,
+            encoder_norm=encoder_norm,
+            norm_momentum=norm_momentum,
+            reduction=reduction,
+        )
         self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
         self.fusion = CosineMapFusion(spatial_dims, self.pool)
 

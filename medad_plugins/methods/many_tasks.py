@@ -1,4 +1,4 @@
-"""Many Tasks: one U-Net that knows where it looks, taught by several kinds of made anomalies."""
+"""Many Tasks: one U-Net with encoded positions, trained on several kinds of synthetic anomalies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ManyTasks(AnomalyNetwork):
     ) -> None:
         super().__init__(reduction)
         first = PositionedConvolution(spatial_dims, in_channels, features[0])
-        self.unet = PlainUNet(spatial_dims, in_channels, features, "instance", "gelu", first)
+        self.unet = PlainUNet(spatial_dims, in_channels, features, norm="instance", activation="gelu", first=first)
 
     def training_output(self, image: Tensor) -> Tensor:
         """How much each pixel was changed, ``(B, 1, *spatial)``, as the labels have it."""

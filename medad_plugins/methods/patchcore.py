@@ -64,7 +64,9 @@ class PatchCore(AnomalyNetwork):
             backbone, spatial_dims, in_channels, stages=self.layers[-1], weights=weights, frozen=True
         )
         channels = [self.features.channels[layer - 1] for layer in self.layers]
-        self.embedding = PatchEmbedding(channels, spatial_dims, 3, dimensions, "linear")
+        self.embedding = PatchEmbedding(
+            channels, spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
+        )
         self.memory = MemoryBank(coreset, memory_budget, seed=coreset_seed)
         self.to_image = MapToImage(spatial_dims, self.pool, sigma)
 

@@ -1,83 +1,20 @@
-"""Reverse distillation: a student that rebuilds a frozen teacher's features from less than the teacher saw."""
+"""RD4AD: reverse distillation from a one-class embedding."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import BACKBONES, ResNetTaps
 from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
-from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
-from medad_plugins.scorers import CosineMapFusion
+from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 
-__all__ = ["RD4AD", "ReverseDistillation"]
-
-
-class ReverseDistillation(AnomalyNetwork):
-    """Teacher, student and scoring that all reverse distillations share; they differ in what the student is given.
-
-    A subclass writes `rebuild`. The teacher's three taps and the student's features are compared, in training by
-    `medad_plugins.losses.GlobalCosineLoss`, for the map by one minus their cosine at every location.
-
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the papers' is ``wide_resnet50_2``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
-        combine: ``"sum"``, ``"mean"`` or ``"product"`` of the three scales' maps.
-        sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
-    """
-
-    def __init__(
-        self,
-        spatial_dims: int = 2,
-        in_channels: int = 1,
-        backbone: str = "wide_resnet50_2",
-        weights: str = "imagenet",
-        combine: str = "sum",
-        sigma: float = 4.0,
-        reduction: str | float = "max",
-    ) -> None:
-        super().__init__(reduction)
-        self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        # not mirrored: the encoder's depths of layer1 to layer3 are the student's from its deepest stage on
-        depths = BACKBONES[backbone][1][:3]
-        self.student = ResidualDecoder(backbone, spatial_dims, upsampling="transposed", blocks=depths)
-        self.fusion = CosineMapFusion(
-            spatial_dims, self.pool, combine, on_image_grid=True, align_corners=True, sigma=sigma
-        )
-
-    def rebuild(self, taps: list[Tensor]) -> list[Tensor]:
-        """The student's features from the teacher's ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
-        raise TypeError(f"{type(self).__name__} does not say what its student is given.")
-
-    def student_parameters(self) -> list[nn.Parameter]:
-        """What learns: all but the teacher."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
-    def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Student's and teacher's feature maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
-        taps = self.teacher(image)
-        return self.rebuild(taps), taps
-
-    def anomaly_map(self, image: Tensor) -> Tensor:
-        """One minus the cosine of both features, summed over three scales on the image grid and smoothed, 0..3."""
-        taps = self.teacher(image)
-        return self.fusion(self.rebuild(taps), taps, image.shape[2:])
+__all__ = ["RD4AD"]
 
 
 class RD4AD(ReverseDistillation):
     """RD4AD: the student is given a one-class embedding of the teacher's three scales.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
-        combine: ``"sum"``, ``"mean"`` or ``"product"`` of the three scales' maps.
-        sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
+        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction: see `ReverseDistillation`.
 
     Reference:
         Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022.
@@ -93,7 +30,9 @@ class RD4AD(ReverseDistillation):
         sigma: float = 4.0,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, combine, sigma, reduction)
+        super().__init__(
+            spatial_dims, in_channels, backbone, weights, combine=combine, sigma=sigma, reduction=reduction
+        )
         self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:

@@ -17,7 +17,7 @@ __all__ = ["SimpleNet"]
 
 
 class SimpleNet(AnomalyNetwork):
-    """SimpleNet: a discriminator that tells adapted features of normal scans from the same features with noise.
+    """SimpleNet: a discriminator of adapted features of normal scans and the same features with noise.
 
     The backbone is frozen; one linear layer adapts the embeddings of its stages 2 and 3 (stride 8). Trained with
     `medad_plugins.losses.TwoSidedMarginLoss`; the noise comes from PyTorch's generator.
@@ -54,7 +54,9 @@ class SimpleNet(AnomalyNetwork):
             raise ValueError(f"dimensions, hidden and noise must be positive, got {dimensions}, {hidden} and {noise}.")
         self.dimensions, self.noise = dimensions, noise
         self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        self.embedding = PatchEmbedding(self.features.channels[1:], spatial_dims, 3, dimensions, "linear")
+        self.embedding = PatchEmbedding(
+            self.features.channels[1:], spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
+        )
         self.adaptor = nn.Linear(dimensions, dimensions)
         init_linear(self.adaptor)
         self.discriminator = FeatureDiscriminator(dimensions, hidden)

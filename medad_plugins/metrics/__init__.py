@@ -7,8 +7,6 @@ from medad_plugins.metrics.detection_metric import DetectionMetric
 from medad_plugins.metrics.localization import LocalizationMetric
 from medad_plugins.metrics.localization_functions import (
     compute_aupro,
-    compute_froc,
-    compute_localization,
     compute_pixel_metrics,
 )
 from medad_plugins.metrics.overlap import dice
@@ -20,8 +18,6 @@ __all__ = [
     "PixelCounts",
     "binomial_interval",
     "compute_aupro",
-    "compute_froc",
-    "compute_localization",
     "compute_pixel_metrics",
     "describe_detection",
     "detection_summary",

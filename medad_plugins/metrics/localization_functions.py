@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,25 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from medad_plugins.metrics.curves import area_to_limit, average_precision, best_dice
 from medad_plugins.metrics.lesions import find_lesions
-from medad_plugins.metrics.localization import LocalizationMetric
 
-__all__ = ["compute_aupro", "compute_froc", "compute_localization", "compute_pixel_metrics"]
-
-
-def compute_localization(
-    y_pred: Iterable[Any], y: Iterable[Any] | None = None, groups: Sequence[str] | None = None, **settings: Any
-) -> dict[str, Any]:
-    """Figures of localization, with intervals, of maps ``(B, 1, *spatial)`` against masks of the same shape.
-
-    Args:
-        y_pred: anomaly maps, or a list of ``(1, *spatial)``, whose shapes may differ.
-        y: masks; None for normal cases.
-        groups: patient (or case) of each map.
-        settings: of `LocalizationMetric`, which describes the figures.
-    """
-    metric = LocalizationMetric(**settings)
-    metric(y_pred, y, groups)
-    return metric.aggregate()
+__all__ = ["compute_aupro", "compute_pixel_metrics"]
 
 
 def compute_pixel_metrics(maps: Sequence[ArrayLike] | NDArray, masks: Sequence[ArrayLike] | NDArray) -> dict[str, Any]:
@@ -114,26 +97,6 @@ def compute_aupro(
     place = ranked.thresholds.size - 1 - np.searchsorted(ranked.thresholds[::-1], ranked.lesion_values)
     gains = np.bincount(place, weights, minlength=ranked.thresholds.size)
     return ranked.area(gains / sum(case.size for case in sizes), limit)
-
-
-def compute_froc(
-    maps: Sequence[ArrayLike] | NDArray, masks: Sequence[ArrayLike] | NDArray, thresholds: Sequence[float]
-) -> dict[str, list[float]]:
-    """Lesion sensitivity and false positives per case at each threshold, as `LocalizationMetric` defines them.
-
-    Args:
-        maps: anomaly maps ``(N, *spatial)``, or a list of ``(*spatial)``, whose shapes may differ.
-        masks: lesion where not 0, of the same shapes.
-        thresholds: in the maps' units.
-
-    Returns:
-        ``thresholds``, ``lesion_sensitivity`` (None without a lesion) and ``false_positives_per_case``.
-    """
-    metric = LocalizationMetric(froc_thresholds=thresholds, resamples=0)
-    for index, (anomaly_map, truth) in enumerate(_pairs(maps, masks)):
-        metric.update(anomaly_map, truth, str(index))
-    froc = metric.aggregate()["froc"]
-    return {name: froc[name] for name in ("thresholds", "lesion_sensitivity", "false_positives_per_case")}
 
 
 def _pairs(

@@ -32,6 +32,7 @@ from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
 from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.networks.families.pixel_predictor import PixelPredictor
 from medad_plugins.networks.families.pretext_classifier import PretextClassifier
+from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 from medad_plugins.networks.fitted.gaussians import PatchGaussians
 from medad_plugins.networks.fitted.isolation_forest import IsolationTrees
 from medad_plugins.networks.fitted.kernel_density import KernelDensityHead
@@ -83,6 +84,7 @@ __all__ = [
     "ResidualCritic",
     "ResidualDecoder",
     "ResidualGenerator",
+    "ReverseDistillation",
     "ScanToBackbone",
     "ShrunkGaussian",
     "SpectralNorm",

@@ -41,8 +41,7 @@ class AnomalyNetwork(nn.Module):
     def scaled_to(self, score: Tensor, residual: Tensor) -> Tensor:
         """A residual ``(B, 1, *spatial)``, not negative, scaled so that it pools to each scan's score ``(B,)``."""
         # a tiny floor, so that a perfect reconstruction has a score too
-        residual = residual + 1e-6
-        return residual * (score / self.pool(residual)).reshape([-1] + [1] * (residual.dim() - 1))
+        return self.pool.scaled_to(score, residual + 1e-6)
 
     def forward(self, image: Tensor) -> Tensor:
         # an exported network has no train mode, and TorchScript allows one return type and wants its test alone

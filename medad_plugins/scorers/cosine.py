@@ -58,7 +58,7 @@ class CosineMapFusion(nn.Module):
         self.combine, self.on_image_grid, self.align_corners = combine, on_image_grid, align_corners
         if keep_score is None:
             keep_score = "none" if on_image_grid else "scale"
-        self.to_image = MapToImage(spatial_dims, pool, sigma, align_corners, keep_score)
+        self.to_image = MapToImage(spatial_dims, pool, sigma, align_corners=align_corners, keep_score=keep_score)
 
     def _resize(self, distance: Tensor, size: list[int]) -> Tensor:
         if self.nearest:

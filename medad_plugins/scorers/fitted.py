@@ -28,7 +28,7 @@ class FittedModule(nn.Module):
         return ()
 
     def merge_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """One for all of what this module's buffers are at several sites.
+        """Merge this module's buffers from several sites.
 
         By default `additive_buffers` are added up and `united_buffers` laid together; a module with another way
         overrides this. Buffers that are left out are averaged, see `medad_plugins.federated.merge_replies`.
@@ -46,7 +46,7 @@ class FittedModule(nn.Module):
         return merged
 
     def after_merge(self) -> None:
-        """Called once the module has taken over merged buffers, e.g. to select from a bank that is too large now."""
+        """Called once the module holds merged buffers, e.g. to select from a bank that is too large now."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name, buffer in self.named_buffers(recurse=False):

@@ -54,7 +54,6 @@ class MapToImage(nn.Module):
         resized = self.smoothing(resized)
         if self.keep_score == "none":
             return resized
-        shape = [-1] + [1] * (resized.dim() - 1)
         if self.keep_score == "shift":
-            return resized + (self.pool(grid_map) - self.pool(resized)).reshape(shape)
-        return resized * (self.pool(grid_map) / self.pool(resized).clamp_min(1e-12)).reshape(shape)
+            return self.pool.shifted_to(self.pool(grid_map), resized)
+        return self.pool.scaled_to(self.pool(grid_map), resized)

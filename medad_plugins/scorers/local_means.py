@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -47,5 +46,4 @@ class LocalMeanScore(nn.Module):
         return anomaly_map
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
-        factor = self.pool(self.means(anomaly_map)) / self.pool(anomaly_map).clamp_min(1e-12)
-        return anomaly_map * torch.reshape(factor, [-1] + [1] * (anomaly_map.dim() - 1))
+        return self.pool.scaled_to(self.pool(self.means(anomaly_map)), anomaly_map)

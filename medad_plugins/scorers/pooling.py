@@ -38,3 +38,16 @@ class MapPool(nn.Module):
             return values.mean(1)
         count = max(1, int(self.fraction * values.shape[1] + 0.5))
         return torch.topk(values, count, dim=1).values.mean(1)
+
+    def scaled_to(self, score: Tensor, anomaly_map: Tensor) -> Tensor:
+        """A map ``(B, 1, *spatial)``, not negative, times a factor for each case, so that it pools to a score ``(B,)``.
+
+        A map that pools to zero stays zero.
+        """
+        factor = score / self.forward(anomaly_map).clamp_min(1e-12)
+        return anomaly_map * factor.reshape([-1] + [1] * (anomaly_map.dim() - 1))
+
+    def shifted_to(self, score: Tensor, anomaly_map: Tensor) -> Tensor:
+        """A map ``(B, 1, *spatial)`` of any sign plus an offset for each case, so that it pools to a score ``(B,)``."""
+        offset = score - self.forward(anomaly_map)
+        return anomaly_map + offset.reshape([-1] + [1] * (anomaly_map.dim() - 1))

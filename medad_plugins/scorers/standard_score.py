@@ -40,7 +40,7 @@ class StandardScore(FittedModule):
         self.squares += values.square().sum()
 
     def fit(self) -> None:
-        """Take mean and deviation over from what was collected, and begin anew.
+        """Compute mean and deviation of what was collected, and begin anew.
 
         Raises:
             InputError: there are fewer than two scores, or they are all alike.

@@ -11,7 +11,6 @@ from medad_plugins.synthesis.contents import (
     Gamma,
     IntensityJitter,
     Invert,
-    MatchRange,
     Posterise,
     Sharpen,
     Solarise,
@@ -27,13 +26,12 @@ from medad_plugins.synthesis.made_dataset import made_dataset
 from medad_plugins.synthesis.medmix import SeparateRecipe, medmix
 from medad_plugins.synthesis.noisy_copy import NoisyCopyd
 from medad_plugins.synthesis.recipe import MadeAnomaly, Recipe
-from medad_plugins.synthesis.regions import CombinedRegion, NoiseRegion, PlacedRegion, SoftRegion
+from medad_plugins.synthesis.regions import CombinedRegion, NoiseRegion, PlacedRegion
 from medad_plugins.synthesis.shapes import AreaCuboid, Ball, Cuboid, EllipsoidUnion, Scar, Sheared
 from medad_plugins.synthesis.simplex_noise import fractal_noise, simplex_noise
 from medad_plugins.synthesis.sizes import FoldedNormal, Geometric, LogUniform, ShiftedGamma, Uniform
 from medad_plugins.synthesis.soft_patch import SoftPatch
 from medad_plugins.synthesis.sources import (
-    ConstantContent,
     ForeignElsewhere,
     ForeignHere,
     NoiseContent,
@@ -51,7 +49,6 @@ __all__ = [
     "Blur",
     "ChangedCopyd",
     "CombinedRegion",
-    "ConstantContent",
     "Cuboid",
     "Deform",
     "EllipsoidUnion",
@@ -72,7 +69,6 @@ __all__ = [
     "LogUniform",
     "Logistic",
     "MadeAnomaly",
-    "MatchRange",
     "Mix",
     "NoiseContent",
     "NoiseRegion",
@@ -91,7 +87,6 @@ __all__ = [
     "ShiftedGamma",
     "SmoothIntensity",
     "SoftPatch",
-    "SoftRegion",
     "Solarise",
     "SomeChanges",
     "SourcePool",

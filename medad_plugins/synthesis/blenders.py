@@ -103,7 +103,9 @@ class SmoothIntensity:
     """
 
     def __init__(
-        self, offset: Sampler = ShiftedGamma(3, 0.2, 0.1, 0.1, 2.0), ramp: Sampler = Uniform(0.2, 1.0)
+        self,
+        offset: Sampler = ShiftedGamma(shape=3, scale=0.2, offset=0.1, low=0.1, high=2.0),
+        ramp: Sampler = Uniform(0.2, 1.0),
     ) -> None:
         self.offset, self.ramp = offset, ramp
 

@@ -19,7 +19,6 @@ __all__ = [
     "Gamma",
     "IntensityJitter",
     "Invert",
-    "MatchRange",
     "Posterise",
     "Sharpen",
     "Solarise",
@@ -166,12 +165,3 @@ class SomeChanges:
         for index in rng.permutation(len(self.changes))[: self.count]:
             content = self.changes[index](rng, content, own)
         return content
-
-
-class MatchRange:
-    """Content stretched to the lowest and highest intensity of the host there, so that its level gives no clue."""
-
-    def __call__(self, rng: RandomState, content: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
-        low, high = float(content.min()), float(content.max())
-        relative = (content - low) / max(high - low, 1e-6)
-        return (own.min() + relative * (own.max() - own.min())).astype(np.float32)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medad_plugins.data import Case, cached_dataset
 from medad_plugins.errors import InputError
+from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.synthesis.body import FindBodyd
 from medad_plugins.synthesis.contents import IntensityJitter
 from medad_plugins.synthesis.recipe import Recipe
@@ -36,7 +37,7 @@ def _slice(volume: Any, axis: int, place: int) -> Any:
     if not isinstance(volume, MetaTensor):
         return cut
     spacing = np.delete(np.asarray(volume.pixdim), axis)
-    plain = cut.as_tensor() if isinstance(cut, MetaTensor) else cut
+    plain = plain_tensor(cut)
     return MetaTensor(plain, affine=torch.diag(torch.tensor([*spacing.tolist(), 1.0])))
 
 

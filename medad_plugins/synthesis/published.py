@@ -69,13 +69,13 @@ def cutpaste(kind: str = "box") -> Recipe:
         raise ValueError(f"kind must be 'box' or 'scar', got {kind!r}.")
     shape = AreaCuboid() if kind == "box" else Scar()
     region = PlacedRegion(shape, whole=True, overlap=0)
-    return Recipe(f"cutpaste_{kind}", region, Paste(), SameElsewhere(), (IntensityJitter(0.1),))
+    return Recipe(f"cutpaste_{kind}", region, Paste(), SameElsewhere(), contents=(IntensityJitter(0.1),))
 
 
 def anatpaste() -> Recipe:
     """AnatPaste: CutPaste with a soft edge, inside the body alone (Sato et al., iScience 2023)."""
     region = PlacedRegion(SoftPatch(), centre="body", overlap=0, inside_body=True)
-    return Recipe("anatpaste", region, Paste(), SameElsewhere(), (IntensityJitter(0.1),))
+    return Recipe("anatpaste", region, Paste(), SameElsewhere(), contents=(IntensityJitter(0.1),))
 
 
 def nsa(overlap: float = 0.7) -> Recipe:
@@ -84,7 +84,7 @@ def nsa(overlap: float = 0.7) -> Recipe:
     Args:
         overlap: least share of a piece that must be body, in both scans.
     """
-    half = ShiftedGamma(2, 0.03, 0.05, 0.03, 0.4)
+    half = ShiftedGamma(shape=2, scale=0.03, offset=0.05, low=0.03, high=0.4)
     region = PlacedRegion(EllipsoidUnion(half), overlap=overlap)
     source = ForeignElsewhere(Uniform(0.7, 1.3), overlap=overlap)
     return Recipe("nsa", region, PoissonBlend("mixed"), source, labeller=Logistic(), count=Geometric(3))
@@ -114,7 +114,7 @@ def many_tasks(sd: float = 1.0) -> list[Recipe]:
             the changes of the last task, and all labels.
     """
     region, label, count = PlacedRegion(Sheared(), overlap=0.5), FlippedGaussian(0.2 * sd), Geometric(4)
-    offset = ShiftedGamma(3, 0.2 * sd, 0.1 * sd, 0.1 * sd, 2.0 * sd)
+    offset = ShiftedGamma(shape=3, scale=0.2 * sd, offset=0.1 * sd, low=0.1 * sd, high=2.0 * sd)
     source = ForeignElsewhere(Uniform(0.8, 1.25), degrees=45)
     return [
         Recipe("blend", region, PoissonBlend("mixed"), source, labeller=label, count=count),
@@ -139,7 +139,9 @@ def noise_blend(
     """
     contents = [SomeChanges(_LOOKS, changes)] if changes else []
     source = ForeignHere() if here else ForeignElsewhere(degrees=45 if changes else 0)
-    return Recipe("noise_blend", NoiseRegion(largest_octave), Mix(Uniform(*opacity)), source, contents, Binary())
+    return Recipe(
+        "noise_blend", NoiseRegion(largest_octave), Mix(Uniform(*opacity)), source, contents, labeller=Binary()
+    )
 
 
 def glass(texture: str = "foreign") -> Recipe:
@@ -152,10 +154,10 @@ def glass(texture: str = "foreign") -> Recipe:
     if texture not in ("foreign", "noise"):
         raise ValueError(f"texture must be 'foreign' or 'noise', got {texture!r}.")
     region = FoundRegion(CombinedRegion(NoiseRegion(), NoiseRegion()), least=4)
-    blender = Mix(FoldedNormal(0.5, 0.1, 0.2, 0.8))
+    blender = Mix(FoldedNormal(mean=0.5, sd=0.1, low=0.2, high=0.8))
     if texture == "noise":
-        return Recipe("glass", region, blender, NoiseContent(sd=Uniform(0.3, 1.5)), [Blur(Uniform(0.5, 2))])
-    return Recipe("glass", region, blender, ForeignElsewhere(degrees=45), [SomeChanges(_LOOKS, 3)])
+        return Recipe("glass", region, blender, NoiseContent(sd=Uniform(0.3, 1.5)), contents=[Blur(Uniform(0.5, 2))])
+    return Recipe("glass", region, blender, ForeignElsewhere(degrees=45), contents=[SomeChanges(_LOOKS, 3)])
 
 
 def held_out_recipes(taught: Sequence[Recipe] = ()) -> list[Recipe]:

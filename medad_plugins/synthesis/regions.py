@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis.host import Host, Region
@@ -15,7 +14,7 @@ from medad_plugins.synthesis.noise import perlin_noise
 from medad_plugins.synthesis.shapes import Shape
 from medad_plugins.synthesis.sizes import Sampler, Uniform
 
-__all__ = ["CombinedRegion", "NoiseRegion", "PlacedRegion", "RegionSampler", "SoftRegion"]
+__all__ = ["CombinedRegion", "NoiseRegion", "PlacedRegion", "RegionSampler"]
 
 
 class RegionSampler(Protocol):
@@ -147,33 +146,6 @@ class NoiseRegion:
         if host.body is not None:
             alpha *= host.body
         return Region((0,) * host.spatial_dims, alpha).clipped(host.shape)
-
-
-class SoftRegion:
-    """A region with a soft edge: its alpha is smoothed by a Gaussian and scaled.
-
-    Args:
-        region: the hard one.
-        sigma: draws the standard deviation in voxels; 0 leaves it hard.
-        opacity: draws the largest alpha.
-    """
-
-    def __init__(
-        self, region: RegionSampler, sigma: Sampler = Uniform(0.5, 3), opacity: Sampler = Uniform(1, 1)
-    ) -> None:
-        self.region, self.sigma, self.opacity = region, sigma, opacity
-
-    def __call__(self, rng: RandomState, host: Host) -> Region | None:
-        region = self.region(rng, host)
-        if region is None:
-            return None
-        sigma, opacity = self.sigma(rng), self.opacity(rng)
-        grown = region.grown(int(np.ceil(2 * sigma)), host.shape)
-        alpha = ndimage.gaussian_filter(grown.alpha, sigma, truncate=2) if sigma > 0 else grown.alpha
-        if host.body is not None:
-            alpha = alpha * host.body[grown.box]
-        soft = Region(grown.start, (opacity * np.where(alpha > 0.02, alpha, 0)).astype(np.float32))
-        return soft.clipped(host.shape)
 
 
 class CombinedRegion:

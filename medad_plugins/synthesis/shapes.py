@@ -151,7 +151,9 @@ class Ball:
         after Mueller et al., "Confidence-Aware and Self-Supervised Image Anomaly Localisation", UNSURE 2023.
     """
 
-    def __init__(self, radius: Sampler = FoldedNormal(0.10, 0.05, 0.03, 0.25), unit: str = "fraction") -> None:
+    def __init__(
+        self, radius: Sampler = FoldedNormal(mean=0.10, sd=0.05, low=0.03, high=0.25), unit: str = "fraction"
+    ) -> None:
         self.radius, self.unit = radius, _check_unit(unit)
 
     def __call__(self, rng: RandomState, host: Host) -> NDArray[np.float32]:
@@ -176,7 +178,7 @@ class Sheared:
 
     def __init__(
         self,
-        side: Sampler = ShiftedGamma(2, 0.1, 0.03, 0.06, 0.8),
+        side: Sampler = ShiftedGamma(shape=2, scale=0.1, offset=0.03, low=0.06, high=0.8),
         shear: float = 0.2,
         degrees: float = 90.0,
         largest: float = 0.8,
@@ -209,7 +211,11 @@ class EllipsoidUnion:
         Schlueter et al., "Natural Synthetic Anomalies", ECCV 2022.
     """
 
-    def __init__(self, half_width: Sampler = ShiftedGamma(2, 0.03, 0.05, 0.03, 0.4), count: int = 5) -> None:
+    def __init__(
+        self,
+        half_width: Sampler = ShiftedGamma(shape=2, scale=0.03, offset=0.05, low=0.03, high=0.4),
+        count: int = 5,
+    ) -> None:
         self.half_width, self.count = half_width, count
 
     def __call__(self, rng: RandomState, host: Host) -> NDArray[np.float32]:

@@ -16,7 +16,6 @@ from medad_plugins.synthesis.rotation import random_rotation
 from medad_plugins.synthesis.sizes import Sampler, Uniform
 
 __all__ = [
-    "ConstantContent",
     "ForeignElsewhere",
     "ForeignHere",
     "NoiseContent",
@@ -143,23 +142,6 @@ class ForeignElsewhere:
             if float((content.mean(0)[region.inside] > self.background).mean()) >= self.overlap:
                 return content
         return None
-
-
-class ConstantContent:
-    """One intensity.
-
-    Args:
-        value: draws it, on the image's scale.
-    """
-
-    takes_foreign = False
-
-    def __init__(self, value: Sampler = Uniform(0, 1)) -> None:
-        self.value = value
-
-    def __call__(self, rng: RandomState, host: Host, region: Region, foreign: Foreign) -> NDArray[np.float32] | None:
-        shape = (len(host.image), *region.alpha.shape)
-        return np.full(shape, self.value(rng), dtype=np.float32)
 
 
 class NoiseContent:

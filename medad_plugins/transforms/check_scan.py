@@ -17,6 +17,7 @@ from monai.utils import TraceKeys
 
 from medad_plugins.data.scan import stored_bits_of
 from medad_plugins.errors import InputError
+from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["CheckScand"]
 
@@ -50,7 +51,7 @@ class CheckScand(MapTransform, InvertibleTransform):
             image = result[key]
             meta = dict(image.meta) if isinstance(image, MetaTensor) else {}
             where = meta.get("filename_or_obj") or data.get("case_id")
-            values = image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
+            values = torch.as_tensor(plain_tensor(image))
             # readers of hosts do not say how intensities were stored
             meta.setdefault("stored_bits", 8 if values.dtype == torch.uint8 else stored_bits_of(np.dtype(np.float32)))
             values = values.to("cpu", torch.float32)

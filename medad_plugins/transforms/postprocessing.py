@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, MapTransform, Transform
-from torch import Tensor, nn
+from torch import Tensor
 
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.plain_tensor import plain_tensor
+from medad_plugins.protocols import Calibrated
 from medad_plugins.scorers import Calibration
 from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
 
@@ -30,13 +32,13 @@ logger = logging.getLogger(__name__)
 SAVEABLE = ("map", "mask", "overlay")
 
 
-def fitted_calibration(network: nn.Module) -> Calibration:
+def fitted_calibration(network: Calibrated) -> Calibration:
     """The network's calibration.
 
     Raises:
         InputError: the network is not calibrated.
     """
-    calibration: Calibration = network.calibration  # type: ignore[assignment]
+    calibration = network.calibration
     if not calibration.is_fitted:
         raise InputError(
             "the network is not calibrated, so it cannot decide",
@@ -58,7 +60,7 @@ class ScoreAnomalyMapd(MapTransform):
         InputError: alpha is not between 0 and 1; the network is not calibrated; a map is not finite.
     """
 
-    def __init__(self, network: nn.Module, alpha: float | str = 0.05, key: str = "pred") -> None:
+    def __init__(self, network: Calibrated, alpha: float | str = 0.05, key: str = "pred") -> None:
         super().__init__(key)  # MONAI Deploy takes a chain for a dictionary's only by its first transform's type
         self.network, self.key = network, key
         self.alpha = alpha
@@ -84,7 +86,7 @@ class ScoreAnomalyMapd(MapTransform):
         calibration = fitted_calibration(self.network)
         self._warn_if_unreachable(calibration)
         anomaly_map: Tensor = case[self.key]
-        score = float(self.network.pool(anomaly_map.detach().float()[None]))  # type: ignore[operator]
+        score = float(self.network.pool(anomaly_map.detach().float()[None]))
         if not (math.isfinite(score) and bool(torch.isfinite(anomaly_map).all())):
             todo = "check that the training did not diverge and that --ckpt_path is the right file"
             raise InputError("the anomaly map is not finite", where=case.get("case_id"), todo=todo)
@@ -138,7 +140,7 @@ class RestoreScanGridd(MapTransform):
         for key, output_key in zip(self.keys, self.output_keys, strict=True):
             # without its own history: Invertd writes the scan's history onto the tensor it is given
             values = torch.as_tensor(case[key]).detach().float()
-            values = values.as_tensor() if isinstance(values, MetaTensor) else values
+            values = plain_tensor(values)
             inverted = self._invert({self.image_key: case[self.image_key], "restored": MetaTensor(values)})
             case[output_key] = inverted["restored"].contiguous()
         return case
@@ -156,7 +158,7 @@ class ThresholdAnomalyMapd(Transform):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Calibrated,
         key: str = "anomaly_map",
         mask_keys: Sequence[str] = ("anomaly_mask", "pred"),
     ) -> None:
@@ -192,7 +194,7 @@ class AnomalyPostprocessing(Compose):
     def __init__(
         self,
         preprocessing: Compose,
-        network: nn.Module,
+        network: Calibrated,
         alpha: float | str = 0.05,
         output_dir: str | os.PathLike[str] | None = None,
         save: Sequence[str] = SAVEABLE,

@@ -14,9 +14,9 @@ from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.protocols import Calibrated
 from medad_plugins.reports.figures import case_caption, colour_range, overlay_picture, scan_planes
 
 __all__ = ["SaveImageAnomalyd", "SaveImageOverlayd"]
@@ -98,7 +98,7 @@ class SaveImageOverlayd(_CaseWriter):
     def __init__(
         self,
         restore: Callable[[Mapping[Hashable, Any]], dict[Hashable, Any]],
-        network: nn.Module,
+        network: Calibrated,
         output_dir: str | os.PathLike[str],
     ) -> None:
         super().__init__("image", output_dir)
@@ -111,7 +111,7 @@ class SaveImageOverlayd(_CaseWriter):
         planes = scan_planes(scan.numpy(), anomaly_map, mask, np.asarray(scan.affine))
         picture = overlay_picture(
             planes,
-            limits=colour_range(self.network.calibration),  # type: ignore[arg-type]
+            limits=colour_range(self.network.calibration),
             threshold=case["pixel_threshold"],
             caption=case_caption(case),
             flagged=case["is_anomalous"],

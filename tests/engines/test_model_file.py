@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -50,6 +50,23 @@ def test_rebuilt_as_it_was_trained(tmp_path: Path) -> None:
 def test_settings_can_be_replaced(tmp_path: Path) -> None:
     network = ModelFile(_saved(tmp_path), "ae").rebuild(Scaled, gain=1.0)
     assert torch.equal(network(torch.ones(1, 1, 2, 2)), torch.full((1, 1, 2, 2), 2.0))
+
+
+class Renamed(Scaled):
+    """Its arguments had other names once."""
+
+    renamed_settings: ClassVar[dict[str, str]] = {"width": "channels", "gain": "factor"}
+
+    def __init__(self, channels: int = 3, factor: float = 1.0) -> None:
+        super().__init__(channels, factor)
+
+
+def test_settings_under_older_names_are_read(tmp_path: Path) -> None:
+    model = ModelFile(_saved(tmp_path), "ae")
+    assert model.rebuild(Renamed).gain == 3.0
+    assert model.rebuild(Renamed, factor=1.0).gain == 1.0
+    with pytest.raises(InputError, match="the model does not fit the network of this bundle"):
+        model.rebuild(Renamed, gain=1.0)
 
 
 def test_settings_of_the_network_and_of_the_training(tmp_path: Path) -> None:

@@ -187,6 +187,18 @@ def test_phases_run_in_order_and_repeat() -> None:
     assert order == ["d", "d", "d", "d", "g"]
 
 
+def test_a_phase_may_end_with_a_method_of_the_network() -> None:
+    class Counting(Gan):
+        count = 0
+
+        def remember(self) -> None:
+            self.count += 1
+
+    network = Counting()
+    _trainer(network, [Phase("g", generate, "generator", repeat=2, after="remember")], batches=3).run()
+    assert network.count == 6
+
+
 def test_clip_limits_the_step() -> None:
     network = Gan()
     before = [parameter.detach().clone() for parameter in network.encoder.parameters()]
@@ -280,6 +292,7 @@ def test_a_gradient_that_is_not_finite_stops_too() -> None:
     ("phases", "message"),
     [
         ([Phase("p", generate, "critic")], "names the optimiser 'critic'; there is encoder, generator, discriminator"),
+        ([Phase("p", generate, "generator", after="remember")], "ends with remember.., which Gan has not"),
         ([Phase("p", generate, "generator", in_eval=["mapper"])], "names the child 'mapper'; there is encoder"),
         ([Phase("p", generate, "generator"), Phase("p", rebuild, "encoder")], "names of their own"),
         ([], "names of their own"),

@@ -35,10 +35,10 @@ def _loader(scans: Tensor) -> PassLoader:
     return PassLoader(Dataset([{"image": scan} for scan in scans]), batch_size=4)
 
 
-def _run(network: nn.Module, scans: Tensor, iteration: int, **others: Any) -> list[Tensor | None]:
+def _run(network: Embedder, scans: Tensor, iteration: int, **others: Any) -> list[Tensor | None]:
     """The centre after each of six iterations."""
     seen: list[Tensor | None] = []
-    engine = Engine(lambda engine, batch: seen.append(network.centre))  # type: ignore[arg-type]
+    engine = Engine(lambda engine, batch: seen.append(network.centre))
     InitialCentre(network, _loader(scans), iteration=iteration, **others).attach(engine)
     network.train()
     engine.run([0] * 3, max_epochs=2)

@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine
 
 from medad_plugins.handlers.metrics import Detection, Localization
-from medad_plugins.metrics import compute_localization, detection_summary
+from medad_plugins.metrics import LocalizationMetric, detection_summary
 
 
 def _batches() -> list[dict[str, Any]]:
@@ -37,7 +37,9 @@ def test_figures_of_an_epoch_are_those_of_one_call() -> None:
         state = engine.run(batches)
     maps, masks, labels = (torch.cat([batch[key] for batch in batches]) for key in ("map", "mask", "label"))
     patients = [name for batch in batches for name in batch["patient"]]
-    expected = compute_localization(maps, masks, patients, pixel_threshold=0.9, resamples=50)
+    metric = LocalizationMetric(pixel_threshold=0.9, resamples=50)
+    metric(maps, masks, patients)
+    expected = metric.aggregate()
     assert state.metrics["localization"] == expected
     assert state.metrics["pixel_ap"] == expected["pixel_ap"] > 0
     scores = maps.amax((1, 2, 3)).double().tolist()

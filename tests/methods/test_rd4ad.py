@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from medad_plugins.inferers import PrecisionInferer
 from medad_plugins.losses import GlobalCosineLoss
-from medad_plugins.methods.rd4ad import RD4AD, ReverseDistillation
+from medad_plugins.methods.rd4ad import RD4AD
 
 
 def _rd4ad(spatial_dims: int = 2, seed: int = 0, **arguments: str | float) -> RD4AD:
@@ -155,5 +155,3 @@ def test_wrong_arguments() -> None:
         _rd4ad(combine="max")
     with pytest.raises(ValueError, match="backbone must be one of .*, got 'vgg'"):
         RD4AD(backbone="vgg", weights="none")
-    with pytest.raises(TypeError, match="ReverseDistillation does not say what its student is given"):
-        ReverseDistillation(backbone="resnet10", weights="none").train()(_scan(32, 32))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from medad_plugins.engines import NamedOptimizers, Phase, PhasedTrainer, parameters_of
+from medad_plugins.engines import ModelFile, NamedOptimizers, Phase, PhasedTrainer, parameters_of, save_model
 from medad_plugins.errors import InputError
 from medad_plugins.methods.squid import SQUID, squid_discriminator_terms, squid_generator_terms
 
@@ -18,7 +19,7 @@ REST = ("stem", "down", "inpainting", "student", "teacher")
 
 def _network(dims: int = 2, size: int = 32, **others: Any) -> SQUID:
     torch.manual_seed(0)
-    values = {"width": 8, "critic_width": 4, "slots": 6, "longest": 64, **others}
+    values = {"width": 8, "critic_width": 4, "slots": 6, "max_length": 64, **others}
     return SQUID(dims, 1, size, **values)
 
 
@@ -146,3 +147,12 @@ def test_other_numbers_of_scans_than_training_saw_are_fine() -> None:
     with torch.no_grad():
         one, three = network(_scans(2, 64, 1)), network(_scans(2, 64, 3))
     assert one.shape == (1, 1, 64, 64) and three.shape == (3, 1, 64, 64)
+
+
+def test_model_files_with_the_older_names_of_its_settings_are_read(tmp_path: Path) -> None:
+    network, scans = _network(size=16, top_k=3, masked_share=0.5, score="residual").eval(), _scans(size=16)
+    older = {"width": 8, "critic_width": 4, "slots": 6, "strongest": 3, "longest": 64, "share": 0.5}
+    settings = {"spatial_dims": 2, "in_channels": 1, "image_size": 16, "score": "residual", **older}
+    save_model(tmp_path / "model.pt", network, "squid", {"network": settings, "image_size": 16})
+    rebuilt = ModelFile(tmp_path / "model.pt", "squid").rebuild(SQUID)
+    assert torch.equal(rebuilt(scans), network(scans)) and rebuilt.inpainting.masked_share == 0.5

@@ -15,7 +15,7 @@ from medad_plugins.networks.blocks.memory_addressing import look_up
 
 def _block(dims: int) -> InpaintingBlock:
     torch.manual_seed(0)
-    return InpaintingBlock(dims, 2, channels=16, grid=[2] * dims, slots=6, strongest=3, heads=2).eval()
+    return InpaintingBlock(dims, 2, channels=16, grid=[2] * dims, slots=6, top_k=3, heads=2).eval()
 
 
 def _attended(block: InpaintingBlock, query: Tensor, keys: Tensor) -> Tensor:
@@ -67,13 +67,13 @@ def test_most_locations_are_painted_in_training() -> None:
     block = _block(2)
     x = torch.rand(8, 16, 2, 2)
     assert not torch.equal(block(x)[0], x)
-    block.share = 0.0
+    block.masked_share = 0.0
     assert torch.equal(block(x)[0], block(x)[0]), "nothing is drawn in eval mode"
     assert torch.equal(block.train()(x)[0], x)
 
 
 def test_a_patch_is_no_longer_than_allowed() -> None:
     assert InpaintingBlock(2, 2, 512, [4, 4]).queues.slots.shape == (4, 200, 2048), "the paper's"
-    assert InpaintingBlock(3, 2, 256, [3, 3, 3], slots=5, longest=512).queues.slots.shape == (8, 5, 16 * 27)
+    assert InpaintingBlock(3, 2, 256, [3, 3, 3], slots=5, max_length=512).queues.slots.shape == (8, 5, 16 * 27)
     with pytest.raises(InputError, match="do not fit the memory"):
-        InpaintingBlock(2, 2, 16, [40, 40], longest=1000)
+        InpaintingBlock(2, 2, 16, [40, 40], max_length=1000)

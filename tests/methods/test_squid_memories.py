@@ -15,7 +15,7 @@ def _numbered(first: int, count: int) -> torch.Tensor:
 
 
 def test_a_queue_forgets_the_oldest() -> None:
-    queues = MemoryQueues(positions=2, slots=5, dimensions=1, strongest=2)
+    queues = MemoryQueues(positions=2, slots=5, dimensions=1, top_k=2)
     written: list[int] = []
     for first, count in ((1, 3), (4, 3), (7, 1), (8, 5), (13, 12)):
         queues.remember(_numbered(first, count))
@@ -59,7 +59,7 @@ def test_queues_of_several_sites_lie_side_by_side() -> None:
 @pytest.mark.parametrize("patch_size", [(2, 3), (2, 1, 3)])
 def test_each_piece_of_a_map_is_looked_up_at_its_own_place(patch_size: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    memory = MemoryMatrices(channels=2, patch_size=patch_size, parts=2, slots=6, strongest=3)
+    memory = MemoryMatrices(channels=2, patch_size=patch_size, parts=2, slots=6, top_k=3)
     x = torch.randn(2, 2, *(2 * edge for edge in patch_size))
     out = memory(x)
     assert out.shape == x.shape
@@ -73,5 +73,5 @@ def test_each_piece_of_a_map_is_looked_up_at_its_own_place(patch_size: tuple[int
 
 
 def test_more_strongest_than_slots_is_refused() -> None:
-    with pytest.raises(ValueError, match="strongest must lie between 2 and the 4 slots"):
+    with pytest.raises(ValueError, match="top_k must lie between 2 and the 4 slots"):
         MemoryQueues(2, 4, 1, 5)

@@ -13,7 +13,7 @@ from medad_plugins.methods.squid import SQUID, squid_discriminator_terms, squid_
 @pytest.mark.parametrize("dims", [2, 3])
 def test_terms_are_the_papers(dims: int) -> None:
     torch.manual_seed(0)
-    network = SQUID(dims, 1, 16, width=8, critic_width=4, slots=6, longest=64, share=1.0).double()
+    network = SQUID(dims, 1, 16, width=8, critic_width=4, slots=6, max_length=64, masked_share=1.0).double()
     image = torch.rand(2, 1, *[16] * dims, dtype=torch.float64)
     network.discriminator.eval()
     with torch.no_grad():

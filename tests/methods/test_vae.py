@@ -33,7 +33,7 @@ def _divergence(mean: Tensor, log_variance: Tensor) -> float:
     return total
 
 
-def _misfit(one: Tensor, other: Tensor) -> float:
+def _reconstruction_error(one: Tensor, other: Tensor) -> float:
     difference = (2 * one.double().numpy() - 1) - (2 * other.double().numpy() - 1)
     return float((difference**2).sum() / 2)
 
@@ -119,14 +119,14 @@ def test_score_is_the_formula_and_the_pooled_map(spatial_dims: int, score: str, 
         fits, ratios = [], []
         for noise in network.noise.double():
             z = m + torch.exp(v / 2) * noise
-            fits.append(_misfit(network.decode(z.float()[None])[0], image[index]))
+            fits.append(_reconstruction_error(network.decode(z.float()[None])[0], image[index]))
             prior = math.exp(-0.5 * float((z**2).sum()))
             own = math.exp(-0.5 * float((noise**2).sum())) / math.prod(math.exp(x / 2) for x in v.tolist())
             ratios.append(prior / own)
         smallest = min(fits)
         expected = {
             "kl": divergence,
-            "elbo": divergence + _misfit(network.reconstruct(image)[index], image[index]),
+            "elbo": divergence + _reconstruction_error(network.reconstruct(image)[index], image[index]),
             "probability": sum(fits) / 4,
             "iwae": -math.log(sum(ratios) / 4) + smallest - math.log(sum(math.exp(smallest - fit) for fit in fits) / 4),
         }[score]
@@ -136,7 +136,7 @@ def test_score_is_the_formula_and_the_pooled_map(spatial_dims: int, score: str, 
 @torch.no_grad()
 def test_importance_weighting_survives_images_whose_probability_underflows() -> None:
     network, image = _vae(score="iwae", image_size=64).eval(), torch.ones(1, 1, 64, 64)
-    assert math.exp(-float(network.misfit(network.reconstruct(image), image))) == 0
+    assert math.exp(-float(network.reconstruction_error(network.reconstruct(image), image))) == 0
     assert bool(torch.isfinite(network(image)).all())
 
 
@@ -157,20 +157,20 @@ def test_maps_of_gradients_are_differences_of_the_loss(kind: str) -> None:
             (network.posterior(scan)[1].exp() - 1 - network.posterior(scan)[1]).sum() / 2
         )
 
-    def misfit(scan: Tensor) -> float:
+    def error(scan: Tensor) -> float:
         return float((2 * (network.reconstruct(scan) - scan)).square().sum() / 2)
 
     def both(scan: Tensor) -> float:
-        return divergence(scan) + misfit(scan)
+        return divergence(scan) + error(scan)
 
     # single precision would drown the differences
     network.divergence = lambda mean, log_variance: (  # type: ignore[method-assign]
         0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1)
     )
-    network.misfit = lambda reconstruction, image: (  # type: ignore[method-assign]
+    network.reconstruction_error = lambda reconstruction, image: (  # type: ignore[method-assign]
         0.5 * (2 * (reconstruction - image)).square().flatten(1).sum(1)
     )
-    value = {"residual_gradient": misfit, "kl_gradient": divergence, "elbo_gradient": both, "combined": divergence}
+    value = {"residual_gradient": error, "kl_gradient": divergence, "elbo_gradient": both, "combined": divergence}
     anomaly_map = network(image)
     for row, column in ((3, 4), (8, 15)):
         expected = sum(_numeric(network, image, value[kind], (c, row, column)) for c in range(2)) / 2

@@ -25,7 +25,6 @@ from medad_plugins.synthesis import (
     Region,
     SameElsewhere,
     SmoothIntensity,
-    SoftRegion,
     Uniform,
 )
 from medad_plugins.synthesis.noise import perlin_noise
@@ -89,17 +88,6 @@ def test_a_region_larger_than_the_image_is_cut_to_it() -> None:
     host = _host(2)
     region = PlacedRegion(Ball(Uniform(3, 3)))(RandomState(0), host)
     assert region is not None and all(a <= n for a, n in zip(region.alpha.shape, host.shape, strict=True))
-
-
-@BOTH
-def test_soft_edges_fall_off_and_stay_in_the_body(spatial_dims: int) -> None:
-    host = _host(spatial_dims, with_body=True)
-    assert host.body is not None
-    soft = SoftRegion(PlacedRegion(_square(spatial_dims)), Uniform(2, 2), Uniform(0.5, 0.5))
-    region = soft(RandomState(2), host)
-    assert region is not None and 0.2 < region.alpha.max() <= 0.5
-    assert len(np.unique(region.alpha)) > 10
-    assert not region.alpha[~host.body[region.box]].any()
 
 
 @BOTH

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from monai.data import Dataset, MetaTensor
+from numpy.random import RandomState
+from numpy.typing import NDArray
 
 from medad_plugins.data import IterationLoader
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis import (
-    ConstantContent,
     Cuboid,
     Mix,
     Paste,
@@ -25,6 +26,8 @@ from medad_plugins.synthesis import (
     Uniform,
     published,
 )
+from medad_plugins.synthesis.host import Host, Region
+from medad_plugins.synthesis.sources import Foreign
 from synthesis.textured_scans import SHAPES, body, cases, scan
 
 RECIPES: list[Recipe] = [
@@ -41,6 +44,18 @@ RECIPES: list[Recipe] = [
 ]
 EVERY = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 BOTH = pytest.mark.parametrize("spatial_dims", [2, 3])
+
+
+class Constant:
+    """One intensity as content."""
+
+    takes_foreign = False
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, rng: RandomState, host: Host, region: Region, foreign: Foreign) -> NDArray[np.float32]:
+        return np.full((len(host.image), *region.alpha.shape), self.value, dtype=np.float32)
 
 
 def _synthesizer(recipes: list[Recipe], spatial_dims: int, channels: int = 1, **options: Any) -> SynthesizeAnomalyd:
@@ -114,7 +129,7 @@ def test_a_record_makes_the_same_case_again(recipe: Recipe, spatial_dims: int) -
 
 @BOTH
 def test_every_recipe_is_drawn_as_often_as_its_weight_says(spatial_dims: int) -> None:
-    recipes = [Recipe(name, PlacedRegion(Cuboid()), Mix(), ConstantContent()) for name in ("often", "seldom", "never")]
+    recipes = [Recipe(name, PlacedRegion(Cuboid()), Mix(), Constant(0.5)) for name in ("often", "seldom", "never")]
     synthesizer = _synthesizer(recipes, spatial_dims, weights=[3, 1, 0], prob=0.5).set_random_state(0)
     case = cases(spatial_dims)[0]
     names = [json.loads(r)["recipe"] if r else "" for r in (synthesizer(case)["synthesis"] for _ in range(400))]
@@ -145,7 +160,7 @@ def test_the_same_batches_for_any_number_of_workers() -> None:
 def test_meta_data_and_further_images_come_along() -> None:
     affine = torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0]))
     case = {"image": MetaTensor(scan(2, 0), affine=affine), "second": MetaTensor(scan(2, 1), affine=affine)}
-    recipe = Recipe("constant", PlacedRegion(Cuboid()), Paste(), ConstantContent(Uniform(2, 2)))
+    recipe = Recipe("constant", PlacedRegion(Cuboid()), Paste(), Constant(2))
     made = SynthesizeAnomalyd([recipe], keys=("image", "second"), prob=1.0).set_random_state(0)(case)
     mask = made["mask"][0] == 1
     for key in ("image", "second"):
@@ -157,7 +172,7 @@ def test_meta_data_and_further_images_come_along() -> None:
 @pytest.mark.parametrize("factor", [0.0, 1.0])
 @BOTH
 def test_limits_of_the_factor(factor: float, spatial_dims: int) -> None:
-    recipe = Recipe("mix", PlacedRegion(Cuboid()), Mix(Uniform(factor, factor)), ConstantContent(Uniform(3, 3)))
+    recipe = Recipe("mix", PlacedRegion(Cuboid()), Mix(Uniform(factor, factor)), Constant(3))
     made = _synthesizer([recipe], spatial_dims).set_random_state(0)(cases(spatial_dims)[0])
     assert made["is_anomalous"] == int(factor)
     assert bool((torch.as_tensor(made["image"])[made["mask"] == 1] == 3).all())

@@ -1,4 +1,4 @@
-"""Adversarial autoencoder: latents that a critic cannot tell from draws of a normal distribution."""
+"""Adversarial autoencoder: latents that a critic cannot distinguish from draws of a normal distribution."""
 
 from __future__ import annotations
 

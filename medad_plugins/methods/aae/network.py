@@ -1,4 +1,4 @@
-"""Adversarial autoencoder: latents that a critic cannot tell from draws of a normal distribution."""
+"""Adversarial autoencoder: latents that a critic cannot distinguish from draws of a normal distribution."""
 
 from __future__ import annotations
 
@@ -46,7 +46,14 @@ class AAE(AutoencodingNetwork):
         reduction: str | float = "mean",
     ) -> None:
         super().__init__(
-            spatial_dims, in_channels, image_size, channels, hidden_size, latent_size, bottleneck, reduction=reduction
+            spatial_dims,
+            in_channels,
+            image_size,
+            channels=channels,
+            hidden_size=hidden_size,
+            latent_size=latent_size,
+            bottleneck=bottleneck,
+            reduction=reduction,
         )
         locations = torch.Size(self.encoder.grid[1:]).numel() if bottleneck == "spatial" else 1
         self.critic = LatentCritic(latent_size * locations, critic_widths)
@@ -65,7 +72,7 @@ class AAE(AutoencodingNetwork):
             return self.encode(reconstruction)
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as its latent tells it, ``(B, C, *spatial)``, intensities about 0..1."""
+        """The scan decoded from its latent, ``(B, C, *spatial)``, intensities about 0..1."""
         return self.decode(self.encode(image))
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import ResNetTaps
 from medad_plugins.networks.blocks.flow import CouplingFlow, ResidualSubnet, Subnet, convolutional_subnet, log_density
 from medad_plugins.networks.blocks.upsampling_decoder import UpsamplingDecoder
-from medad_plugins.scorers import residual_map
+from medad_plugins.scorers import MapPool, residual_map
 
 __all__ = ["AEFlow"]
 
@@ -62,9 +62,10 @@ class AEFlow(AnomalyNetwork):
         self.highest = 1 / math.sqrt(2 * math.pi)  # density of the standard normal at 0
         self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
         channels = self.features.channels[2]
-        self.flow = CouplingFlow(channels, spatial_dims, steps, SUBNETS[subnet], clamp)
+        self.flow = CouplingFlow(channels, spatial_dims, steps, subnet=SUBNETS[subnet], clamp=clamp)
         widths = [channels, channels // 2, channels // 4, channels // 16]
         self.decoder = UpsamplingDecoder(spatial_dims, widths, in_channels)
+        self.mean_pool = MapPool("mean")
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -79,10 +80,7 @@ class AEFlow(AnomalyNetwork):
         """
         log_p = log_density(z).mean(1, keepdim=True)
         local = functional.interpolate(self.highest - torch.exp(log_p), size, mode=self.mode, align_corners=False)
-        shape = [-1] + [1] * (z.dim() - 1)
-        of_case = (self.highest - torch.exp(log_p.flatten(1).mean(1))).reshape(shape)
-        mean = local.flatten(1).mean(1).reshape(shape)
-        return local * (of_case / mean.clamp_min(1e-12))
+        return self.mean_pool.scaled_to(self.highest - torch.exp(log_p.flatten(1).mean(1)), local)
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Weighted sum of the features' improbability and ``1 - SSIM`` of the reconstruction, not negative."""

@@ -52,7 +52,7 @@ def _monai_unet(
 
 
 class DDPM(AnomalyNetwork):
-    """A diffusion model of normal scans that is asked what a noised scan looked like.
+    """A diffusion model of normal scans that removes the noise which was added to a scan.
 
     Trained with `DenoisingTerms`. A scan gets the noise of time ``level - 1`` and goes back in
     ``steps``; the map is the residual between the scan and what has become of it. The noise is drawn anew from a fixed
@@ -65,7 +65,7 @@ class DDPM(AnomalyNetwork):
             that can be halved ``len(multipliers) - 1`` times.
         width, multipliers, blocks, attention_levels: of the U-Net, see `TimeUNet`.
         num_train_timesteps: times of the whole diffusion.
-        taught_timesteps: how many of the first ones are taught; None teaches all.
+        taught_timesteps: how many of the first ones are trained; None trains all.
         schedule: of the betas, see MONAI's ``NoiseSchedules``.
         predicts: ``"epsilon"``, the noise, or ``"sample"``, the clean scan.
         noise: its kind, see `draw_noise`.
@@ -138,7 +138,7 @@ class DDPM(AnomalyNetwork):
         self.median = MedianFilter([self.reach] * spatial_dims, spatial_dims)
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """What the U-Net tells of scans that were noised to random times, and what it should tell."""
+        """The U-Net's prediction for scans noised to random times, and its target."""
         scan, target, _, drawn = self.teaching({"image": image}, image.device)
         return self.noising(scan, self.unet, **drawn), target
 

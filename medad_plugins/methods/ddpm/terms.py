@@ -13,7 +13,7 @@ __all__ = ["DenoisingTerms"]
 
 
 class DenoisingTerms:
-    """Term ``denoising``: how far what the network tells of noised scans is from what it should, a mean.
+    """Term ``denoising``: mean distance of the network's prediction for noised scans from its target.
 
     Args:
         norm: ``"l2"``, squared differences, or ``"l1"``, absolute ones.
@@ -26,5 +26,5 @@ class DenoisingTerms:
 
     def __call__(self, network: AnomalyNetwork, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Of a network whose ``training_output`` is a pair."""
-        told, target = network.training_output(batch["image"])
-        return {"denoising": latent_distance(told, target, self.norm)}
+        predicted, target = network.training_output(batch["image"])
+        return {"denoising": latent_distance(predicted, target, self.norm)}

@@ -94,7 +94,7 @@ class DeepSVDD(AnomalyNetwork):
         return embedding
 
     def rebuild(self, image: Tensor) -> Tensor:
-        """Normalised scans ``(B, C, *spatial)`` as their embeddings tell them, for the first stage."""
+        """Normalised scans ``(B, C, *spatial)`` decoded from their embeddings, for the first stage."""
         rebuilt: Tensor = self.decoder(self.expansion(self.embed(image)))
         return rebuilt
 

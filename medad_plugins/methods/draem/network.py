@@ -13,9 +13,9 @@ __all__ = ["DRAEM"]
 
 
 class DRAEM(AnomalyNetwork):
-    """DRAEM: repairs made anomalies without skips, then finds them in the scan and its repaired form together.
+    """DRAEM: repairs synthetic anomalies without skips, then finds them in the scan and its repaired form together.
 
-    Trained with `medad_plugins.methods.draem.DRAEMLoss` on scans with made anomalies.
+    Trained with `medad_plugins.methods.draem.DRAEMLoss` on scans with synthetic anomalies.
 
     Args:
         spatial_dims: 2 or 3.
@@ -50,8 +50,12 @@ class DRAEM(AnomalyNetwork):
             raise ValueError(f"window must be odd, got {window}.")
         repairing = [width * factor for factor in (1, 2, 4, 8, 8)]
         finding = [segmentation_width * factor for factor in (1, 2, 4, 8, 8, 8)]
-        self.reconstruction = PoolingUNet(spatial_dims, in_channels, in_channels, repairing, False, norm_momentum)
-        self.segmentation = PoolingUNet(spatial_dims, 2 * in_channels, 2, finding, True, norm_momentum)
+        self.reconstruction = PoolingUNet(
+            spatial_dims, in_channels, in_channels, repairing, skips=False, norm_momentum=norm_momentum
+        )
+        self.segmentation = PoolingUNet(
+            spatial_dims, 2 * in_channels, 2, finding, skips=True, norm_momentum=norm_momentum
+        )
         self.keep_score = LocalMeanScore(spatial_dims, self.pool, window, padded=True)
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Reconstruction of several views of a scan, whose embeddings shall agree."""
+"""Reconstruction of several views of a scan, and agreement of their embeddings."""
 
 from __future__ import annotations
 

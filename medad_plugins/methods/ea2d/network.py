@@ -52,21 +52,16 @@ class EA2D(FineTunedNetwork):
     """EA2D: encoder-decoder contrast of a scan and of the scan turned by 180 degrees, one encoder and two decoders.
 
     Trained with `ViewConsistencyLoss`: each decoder rebuilds the encoder's features of its view,
-    and the encoder's deepest features of the two views shall agree. The gradient stops at the three taps as targets; it
-    goes through them as skips.
+    and the encoder's deepest features of the two views are drawn together. The gradient stops at the three taps as
+    targets; it goes through them as skips.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``resnet50``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`. A file without ``layer4``
-            is accepted; that stage then starts at random.
-        encoder_norm: ``"train"`` or ``"eval"``, see `FineTunedNetwork`.
-        norm_momentum: momentum of all running statistics; the paper's is 0.01. Of the encoder they are updated twice at
-            an iteration, once for each view.
+        spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of four stages;
+            the paper's backbone is ``resnet50``.
+        norm_momentum: of the decoders' running statistics too; the paper's is 0.01. Those of the encoder are updated
+            twice at an iteration, once for each view.
         views: 2, or 1 for the scan as it is alone.
         attention_levels: how many taps have an attended skip: 2 (strides 16 and 8), 1 (stride 16) or 0.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
 
     Raises:
         ValueError: for other views or levels.
@@ -89,7 +84,16 @@ class EA2D(FineTunedNetwork):
     ) -> None:
         if views not in (1, 2) or attention_levels not in (0, 1, 2):
             raise ValueError(f"views must be 1 or 2 and attention_levels 0 to 2, got {views} and {attention_levels}.")
-        super().__init__(spatial_dims, in_channels, backbone, weights, 4, encoder_norm, norm_momentum, reduction)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            stages=4,
+            encoder_norm=encoder_norm,
+            norm_momentum=norm_momentum,
+            reduction=reduction,
+        )
         self.decoders = nn.ModuleList(
             AttendedDecoder(backbone, spatial_dims, norm_momentum, attention_levels) for _ in range(views)
         )
@@ -117,5 +121,4 @@ class EA2D(FineTunedNetwork):
             maps.append(turn(grid_map, view))
             scores.append(self.pool(grid_map))
         both = torch.stack(maps).mean(0)
-        factor = torch.stack(scores).mean(0) / self.pool(both).clamp_min(1e-12)
-        return self.fusion.to_image(both * factor.reshape([-1] + [1] * (both.dim() - 1)), image.shape[2:])
+        return self.fusion.to_image(self.pool.scaled_to(torch.stack(scores).mean(0), both), image.shape[2:])

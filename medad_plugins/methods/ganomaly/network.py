@@ -28,7 +28,7 @@ class GANomaly(AnomalyNetwork):
         width: of the first block, doubled at each further one.
         widest: no block is wider.
         latent_size: length of the code.
-        norm: see `conv_family.norm_layer`. ``"instance"`` makes a score depend on its scan
+        norm: see `norm_layer`. ``"instance"`` makes a score depend on its scan
             alone, as the public code's habit of testing with single scans in train mode does; ``"batch"`` is what the
             paper writes, here with running statistics.
         extra_blocks: 3x3 convolutions after the first block of encoders and discriminator.
@@ -73,7 +73,7 @@ class GANomaly(AnomalyNetwork):
         return again, code, self.second_encoder(again)
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as its code tells it, ``(B, C, *spatial)``, intensities 0..1."""
+        """The scan decoded from its code, ``(B, C, *spatial)``, intensities 0..1."""
         return (self.rebuild(image * 2 - 1)[0] + 1) / 2
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

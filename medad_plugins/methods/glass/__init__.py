@@ -1,4 +1,4 @@
-"""GLASS: features that gradient ascent makes hard to tell from normal ones, and made anomalies in the image."""
+"""GLASS: anomalous features by gradient ascent, and synthetic anomalies in the image."""
 
 from __future__ import annotations
 

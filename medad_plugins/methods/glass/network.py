@@ -1,4 +1,4 @@
-"""GLASS: features that gradient ascent makes hard to tell from normal ones, and made anomalies in the image."""
+"""GLASS: anomalous features by gradient ascent, and synthetic anomalies in the image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class GlassLogits:
     Attributes:
         normal: of locations of normal scans ``(N,)``.
         ascended: of the same locations' features after gradient ascent ``(N,)``.
-        local: of all locations of scans with a made anomaly ``(M,)``.
+        local: of all locations of scans with a synthetic anomaly ``(M,)``.
         mask: which of these hold some of it ``(M,)``, 0 or 1.
     """
 
@@ -104,7 +104,9 @@ class GLASS(AnomalyNetwork):
         self.dimensions, self.hypothesis, self.spatial_dims = dimensions, hypothesis, spatial_dims
         self.noise, self.radius, self.steps, self.step_size, self.points = noise, radius, steps, step_size, points
         self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        self.embedding = PatchEmbedding(self.features.channels[1:], spatial_dims, 3, dimensions, "linear")
+        self.embedding = PatchEmbedding(
+            self.features.channels[1:], spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
+        )
         self.projection = nn.Linear(dimensions, dimensions)
         init_linear(self.projection)
         # high for what is abnormal here
@@ -137,7 +139,7 @@ class GLASS(AnomalyNetwork):
         """What the discriminator says of normal, ascended and locally changed features.
 
         Args:
-            image: normal scan, the same with a made anomaly, and its mask, joined along the channels
+            image: normal scan, the same with a synthetic anomaly, and its mask, joined along the channels
                 ``(B, 2 C + 1, *spatial)``.
         """
         channels = (image.shape[1] - 1) // 2

@@ -21,16 +21,11 @@ class MemAE(AutoencodingNetwork):
     Trained by `medad_plugins.methods.memae.memory_terms`. The residual is the anomaly map.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        image_size: edges of the scan in pixels, multiples of ``2 ** len(channels)``.
-        channels: widths of the encoder's blocks, each of which halves the scan; the decoder mirrors them.
-        hidden_size: width of the layer before the latent; 0 leaves it out.
-        latent_size: length of the latent and of the memory's items.
-        bottleneck: ``"vector"``, one query for a scan, or ``"spatial"``, one for each location of the last grid.
+        spatial_dims, in_channels, image_size, channels, hidden_size, latent_size, bottleneck, reduction: see
+            `AutoencodingNetwork`. The memory's items are as long as the latent; a ``"vector"`` is one query for a scan,
+            ``"spatial"`` one for each location of the last grid.
         items, threshold, similarity: of the memory, see `MemoryModule`.
         residual: ``"l2"`` squared or ``"l1"`` absolute differences, of the map; the loss is squared.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
 
     Reference:
         Gong et al., ICCV 2019, with a vector in the form of Cai et al., "MedIAnomaly", MedIA 102, 2025.
@@ -54,7 +49,14 @@ class MemAE(AutoencodingNetwork):
         if residual not in RESIDUALS:
             raise ValueError(f"residual must be one of {RESIDUALS}, got {residual!r}.")
         super().__init__(
-            spatial_dims, in_channels, image_size, channels, hidden_size, latent_size, bottleneck, reduction=reduction
+            spatial_dims,
+            in_channels,
+            image_size,
+            channels=channels,
+            hidden_size=hidden_size,
+            latent_size=latent_size,
+            bottleneck=bottleneck,
+            reduction=reduction,
         )
         self.residual = residual
         self.memory = MemoryModule(latent_size, items, threshold, similarity)
@@ -65,7 +67,7 @@ class MemAE(AutoencodingNetwork):
         return self.decode(answer), weights
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as the memory tells it, ``(B, C, *spatial)``, intensities about 0..1."""
+        """The scan rebuilt from the memory, ``(B, C, *spatial)``, intensities about 0..1."""
         return self.remember(image)[0]
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,9 @@ import torch
 from monai.networks.layers.factories import Conv, Norm, Pool
 from torch import Tensor, nn
 
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
-__all__ = ["STEPS", "EighthDecoder", "EighthEncoder"]
+__all__ = ["STEPS", "StrideEightDecoder", "StrideEightEncoder"]
 
 STEPS = 3  # times that the resolution is halved
 
@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         return changed
 
 
-class EighthEncoder(nn.Module):
+class StrideEightEncoder(nn.Module):
     """A 7x7 convolution, three 3x3 ones with average pooling, residual blocks; its features at five depths.
 
     Args:
@@ -69,8 +69,8 @@ class EighthEncoder(nn.Module):
         return features
 
 
-class EighthDecoder(nn.Module):
-    """`EighthEncoder` mirrored without residual blocks: three times linear doubling and a 3x3 convolution, then 7x7.
+class StrideEightDecoder(nn.Module):
+    """`StrideEightEncoder` mirrored without residual blocks: thrice linear doubling and a 3x3 convolution, then 7x7.
 
     Args:
         spatial_dims: 2 or 3.
@@ -88,7 +88,7 @@ class EighthDecoder(nn.Module):
             nn.Sequential(*_convolution(spatial_dims, before, after)) for before, after in itertools.pairwise(widths)
         )
         self.head = Conv[Conv.CONV, spatial_dims](width, out_channels, 7, padding=3)
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
 
     def forward(self, features: Tensor) -> Tensor:
         x = features

@@ -9,7 +9,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.methods.patchcl_ae.coder import STEPS, EighthDecoder, EighthEncoder
+from medad_plugins.methods.patchcl_ae.coder import STEPS, StrideEightDecoder, StrideEightEncoder
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.batch_noise import batch_normal
 from medad_plugins.networks.coders.conv_family import ConvEncoder, doubling_widths
@@ -39,15 +39,15 @@ class PlaceProjection(nn.Module):
 class PatchCLAE(AnomalyNetwork):
     """PatchCL-AE: a denoising autoencoder without a residual in pixels, whose encoder compares scan and reconstruction.
 
-    Encoder, decoder and projections learn that a place of the reconstruction is told apart from all other places of the
-    scan and recognised as its own, and that a discriminator takes the whole for a scan. The map is what the same
-    encoder finds unlike. Trained by `medad_plugins.engines.PhasedTrainer` on `PatchCLAETerms`.
+    Encoder, decoder and projections learn to distinguish a place of the reconstruction from all other places of the
+    scan and to recognise it as its own, and to make a discriminator take the whole for a scan. The map is what the
+    same encoder finds unlike. Trained by `medad_plugins.engines.PhasedTrainer` on `PatchCLAETerms`.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
         image_size: edges of the scan in pixels, multiples of 8.
-        width: channels of the encoder's first depth; see `EighthEncoder`.
+        width: channels of the encoder's first depth; see `StrideEightEncoder`.
         blocks: of the encoder's last depth.
         critic_width: channels of the discriminator's first block, which doubles them up to 8 times as many.
         dimensions: of the projections and of the discriminator's hidden layer.
@@ -80,8 +80,8 @@ class PatchCLAE(AnomalyNetwork):
                 expected=f"a multiple of {step} along every axis, {2 * step} or more",
                 found=" x ".join(map(str, size)),
             )
-        self.encoder = EighthEncoder(spatial_dims, in_channels, width, blocks)
-        self.decoder = EighthDecoder(spatial_dims, in_channels, width)
+        self.encoder = StrideEightEncoder(spatial_dims, in_channels, width, blocks)
+        self.decoder = StrideEightDecoder(spatial_dims, in_channels, width)
         self.projections = nn.ModuleList(PlaceProjection(channels, dimensions) for channels in self.encoder.channels)
         trunk = ConvEncoder(
             spatial_dims,

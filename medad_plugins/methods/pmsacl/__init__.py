@@ -1,4 +1,4 @@
-"""After PMSACL: normal scans and several classes of made anomalies, each drawn into a cluster of its own."""
+"""After PMSACL: normal scans and several classes of synthetic anomalies, each drawn into a cluster of its own."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ __all__ = ["ClassCentres"]
 
 
 class ClassCentres(nn.Module):
-    """Running mean of the vectors of each class; it follows them and is not taught by gradient.
+    """Running mean of the vectors of each class; it follows them and is not trained by gradient.
 
     Args:
         classes: how many.

@@ -1,4 +1,4 @@
-"""After PMSACL: normal scans and several classes of made anomalies, each drawn into a cluster of its own."""
+"""After PMSACL: normal scans and several classes of synthetic anomalies, each drawn into a cluster of its own."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class PMSACL(PretextClassifier):
             in_channels,
             backbone,
             weights,
-            stages,
-            classes,
+            stages=stages,
+            classes=classes,
             head_layers=0,
             encoder_norm=encoder_norm,
             norm_momentum=norm_momentum,

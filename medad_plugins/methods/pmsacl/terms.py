@@ -23,7 +23,7 @@ class PMSACLTerms:
 
     Args:
         temperature: of normal scans, see `supervised_contrast`.
-        pseudo_temperature: of scans with made anomalies; a higher one lets them lie more loosely.
+        pseudo_temperature: of scans with synthetic anomalies; a higher one lets them lie more loosely.
     """
 
     def __init__(self, temperature: float = 0.2, pseudo_temperature: float = 0.5) -> None:

@@ -7,26 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.methods.rd4ad import RD4AD
 from medad_plugins.methods.rd_plus_plus.projection import Projection
+from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
+from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 
 __all__ = ["RDPlusPlus"]
 
 
-class RDPlusPlus(RD4AD):
-    """RD++: RD4AD whose bottleneck sees the teacher's features through one projection for each scale.
+class RDPlusPlus(ReverseDistillation):
+    """RD++: RD4AD with one projection for each of the teacher's scales before the bottleneck.
 
     Trained with `medad_plugins.methods.rd_plus_plus.RDPlusPlusLoss` on scans beside noisy copies of them, see
     `medad_plugins.synthesis.NoisyCopyd`.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
-        combine: ``"sum"``, ``"mean"`` or ``"product"`` of the three scales' maps.
-        sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
+        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction: see `ReverseDistillation`.
 
     Shape:
         train: ``(B, 2 * in_channels, *spatial)``, scans and their noisy copies, to the dictionary that the loss takes.
@@ -45,7 +40,10 @@ class RDPlusPlus(RD4AD):
         sigma: float = 4.0,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, combine, sigma, reduction)
+        super().__init__(
+            spatial_dims, in_channels, backbone, weights, combine=combine, sigma=sigma, reduction=reduction
+        )
+        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
         self.projections = nn.ModuleList(Projection(width, spatial_dims) for width in self.teacher.channels)
 
     def projection_parameters(self) -> list[nn.Parameter]:

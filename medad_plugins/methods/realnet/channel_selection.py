@@ -1,4 +1,4 @@
-"""Choosing, of many feature channels, those that show made anomalies best."""
+"""Choosing, of many feature channels, those that show synthetic anomalies best."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ChannelSelection(FittedModule):
         """Take cases into account.
 
         Args:
-            features: of scans with made anomalies, ``(B, channels, *grid)``.
+            features: of scans with synthetic anomalies, ``(B, channels, *grid)``.
             clean: of the same scans without, as they are.
             mask: where the anomalies are, ``(B, 1, *spatial)``, 0 or 1; cases without one do not count.
         """

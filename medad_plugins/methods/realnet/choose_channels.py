@@ -48,7 +48,7 @@ class ChooseChannels:
         state, was_training = torch.get_rng_state(), network.training
         network.eval()
         device = next(network.parameters()).device
-        logger.info("choosing feature channels by scans with made anomalies.")
+        logger.info("choosing feature channels by scans with synthetic anomalies.")
         for batch in self.batches:
             network.observe(*self.prepare_batch(batch, device))
         sum_over_ranks(network)

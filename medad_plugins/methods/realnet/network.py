@@ -13,7 +13,7 @@ from medad_plugins.methods.realnet.channel_selection import ChannelSelection
 from medad_plugins.methods.realnet.ranked_residuals import RankedResiduals
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import ResNetTaps, require_stages
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 from medad_plugins.networks.coders.attention_unet import AttentionUNet
 from medad_plugins.scorers import LocalMeanScore
 
@@ -60,7 +60,7 @@ class ResidualJudge(nn.Module):
         blocks = [PlainResidualBlock(in_channels, spatial_dims) for _ in range(2)]
         steps = [step(before, after) for before, after in itertools.pairwise([in_channels, *widths[:-1]])]
         self.on_grid = nn.Sequential(*blocks, *steps)
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
         self.on_image = nn.Sequential(step(widths[-2], widths[-1]), conv(widths[-1], 2, 3, padding=1))
 
     def forward(self, residuals: Tensor, size: list[int]) -> Tensor:
@@ -69,10 +69,10 @@ class ResidualJudge(nn.Module):
 
 
 class RealNet(AnomalyNetwork):
-    """RealNet: features that show made anomalies are rebuilt as if there were none; what differs is judged.
+    """RealNet: features that show synthetic anomalies are rebuilt as if there were none; what differs is judged.
 
-    The backbone is frozen. Before the training `observe` sees scans with made anomalies and `choose` keeps the channels
-    that show them best, see `ChannelSelection`. Trained with `medad_plugins.methods.realnet.RealNetLoss`.
+    The backbone is frozen. Before the training `observe` sees scans with synthetic anomalies and `choose` keeps
+    the channels that show them best, see `ChannelSelection`. Trained with `medad_plugins.methods.realnet.RealNetLoss`.
 
     Args:
         spatial_dims: 2 or 3.
@@ -112,7 +112,9 @@ class RealNet(AnomalyNetwork):
         self.layers = require_stages(layers)
         if len(channels) != len(self.layers):
             raise ValueError(f"channels must be {len(self.layers)} numbers, one for each layer, got {list(channels)}.")
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, max(self.layers), weights, frozen=True)
+        self.features = ResNetTaps(
+            backbone, spatial_dims, in_channels, stages=max(self.layers), weights=weights, frozen=True
+        )
         taps = [self.features.channels[layer - 1] for layer in self.layers]
         self.selections = nn.ModuleList(ChannelSelection(tap, kept) for tap, kept in zip(taps, channels))
         kept = [min(tap, count) for tap, count in zip(taps, channels)]
@@ -136,7 +138,7 @@ class RealNet(AnomalyNetwork):
 
     @torch.no_grad()
     def observe(self, pair: Tensor, mask: Tensor) -> None:
-        """Take scans with made anomalies, and the same without, into account for the choice of channels.
+        """Take scans with synthetic anomalies, and the same without, into account for the choice of channels.
 
         Args:
             pair: both along the channels, ``(B, 2 * C, *spatial)``.

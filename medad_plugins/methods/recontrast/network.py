@@ -7,8 +7,9 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medad_plugins.networks.backbones import BACKBONES, ResNetTaps, tap_channels
+from medad_plugins.networks.blocks.init_convolutions import init_convolutions
 from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
-from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder, init_convolutions
+from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
 from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.scorers import CosineMapFusion
 
@@ -32,13 +33,9 @@ class ReContrast(FineTunedNetwork):
     angle, in either direction, the scan is abnormal.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
-        encoder_norm: of the trained encoder, ``"train"`` or ``"eval"``, see `FineTunedNetwork`.
+        spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of three stages;
+            the paper's backbone is ``wide_resnet50_2``.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image; the paper's is 4 of 256.
-        reduction: image score, see `medad_plugins.scorers.MapPool`.
 
     Reference:
         Guo et al., "ReContrast: Domain-Specific Anomaly Detection via Contrastive Reconstruction", NeurIPS 2023.
@@ -54,7 +51,16 @@ class ReContrast(FineTunedNetwork):
         sigma: float = 4.0,
         reduction: str | float = "max",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, 3, encoder_norm, 0.1, reduction)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            stages=3,
+            encoder_norm=encoder_norm,
+            norm_momentum=0.1,
+            reduction=reduction,
+        )
         self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, frozen=True)
         # without a file, too, both must start as one
         self.teacher.load_state_dict(self.encoder.state_dict())

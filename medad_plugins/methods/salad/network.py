@@ -29,7 +29,7 @@ class SALAD(AnomalyNetwork):
         width: of the first block, doubled at each further one.
         widest: no block is wider.
         latent_size: length of the latent.
-        norm: see `medad_plugins.networks.coders.conv_family.norm_layer`.
+        norm: see `medad_plugins.networks.blocks.norm_layers.norm_layer`.
         grid: edge of the smallest feature maps.
         image_share: of the image's error in the score, 0..1; the rest is the latent's. Each is measured in its standard
             deviations in normal scans.
@@ -77,18 +77,18 @@ class SALAD(AnomalyNetwork):
         return functional.layer_norm(latent, latent.shape[1:])
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The scans ``(B, C, *spatial)`` that latents tell of, intensities 0..1."""
+        """The scans ``(B, C, *spatial)`` decoded from latents, intensities 0..1."""
         image: Tensor = (self.decoder(latent) + 1) / 2
         return image
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as its latent tells it, ``(B, C, *spatial)``, intensities 0..1."""
+        """The scan decoded from its latent, ``(B, C, *spatial)``, intensities 0..1."""
         return self.decode(self.embed(image))
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of scans joined with damaged copies ``(B, 2 * C, *spatial)``: what is restored, latents, second latents.
 
-        The restored are of the copies. The latents are those of the scans, and of the scans as these latents tell them.
+        The restored are of the copies. The latents are those of the scans, and of the scans decoded from these.
         """
         scan, damaged = image.chunk(2, 1)
         restored = self.reconstruct(damaged)
@@ -113,7 +113,7 @@ class SALAD(AnomalyNetwork):
         self.latent_normality.collect(gap)
 
     def fit(self) -> None:
-        """Take over how large both errors are in normal scans."""
+        """Compute mean and standard deviation of both errors in normal scans."""
         self.image_normality.fit()
         self.latent_normality.fit()
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from medad_plugins.methods.squid.inpainting import masked_shortcut
 from medad_plugins.methods.squid.memories import MemoryMatrices
 from medad_plugins.networks.blocks.patch_grid import join_patches
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
-from medad_plugins.networks.blocks.residual_triple import ResidualTriple
+from medad_plugins.networks.blocks.residual_block3 import ResidualBlock3
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 __all__ = ["PatchDecoder"]
 
@@ -28,7 +28,7 @@ class DecoderLevel(nn.Module):
         out_channels: of the finer one and of this level's.
         has_skip: whether the encoder's features are taken.
         memory: see `MemoryMatrices`; None leaves it out.
-        share: of the locations that come from the memory in training.
+        masked_share: of the locations that come from the memory in training.
         patches: that a case has become here; 1 where it is whole.
     """
 
@@ -39,13 +39,13 @@ class DecoderLevel(nn.Module):
         out_channels: int,
         has_skip: bool = False,
         memory: MemoryMatrices | None = None,
-        share: float = 0.95,
+        masked_share: float = 0.95,
         patches: int = 1,
     ) -> None:
         super().__init__()
-        self.has_skip, self.share, self.patches = has_skip, share, patches
-        self.enlarge = Enlarge(spatial_dims)
-        self.block = ResidualTriple(spatial_dims, in_channels + (out_channels if has_skip else 0), out_channels)
+        self.has_skip, self.masked_share, self.patches = has_skip, masked_share, patches
+        self.enlarge = UpsampleTo(spatial_dims)
+        self.block = ResidualBlock3(spatial_dims, in_channels + (out_channels if has_skip else 0), out_channels)
         self.memory: nn.Module = nn.Identity() if memory is None else memory
         self.mixes = memory is not None
 
@@ -56,7 +56,7 @@ class DecoderLevel(nn.Module):
         found: Tensor = self.memory(x).to(x.dtype)
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants its test alone
             if self.training and self.mixes:
-                found = masked_shortcut(found, x, self.share, self.patches)
+                found = masked_shortcut(found, x, self.masked_share, self.patches)
         return found
 
 
@@ -73,8 +73,8 @@ class PatchDecoder(nn.Module):
         widths: channels of the encoder's levels, finest first.
         patch_size: edges of a patch at the finest level.
         slots: of the memories; 0 leaves them out.
-        strongest: see `medad_plugins.networks.blocks.memory_addressing.look_up`.
-        share: of the locations that come from a memory in training.
+        top_k: see `medad_plugins.networks.blocks.memory_addressing.look_up`.
+        masked_share: of the locations that come from a memory in training.
 
     Shape:
         the deepest features ``(B * positions, widths[-1], *grid)`` and those of the finer levels of the patches, finest
@@ -89,8 +89,8 @@ class PatchDecoder(nn.Module):
         widths: Sequence[int],
         patch_size: Sequence[int],
         slots: int = 0,
-        strongest: int = 5,
-        share: float = 0.95,
+        top_k: int = 5,
+        masked_share: float = 0.95,
     ) -> None:
         super().__init__()
         depth = len(widths) - 1
@@ -103,8 +103,17 @@ class PatchDecoder(nn.Module):
                 levels.append(DecoderLevel(spatial_dims, *channels))
                 continue
             edges = [edge // 2**finer // parts for edge in patch_size]
-            memory = MemoryMatrices(widths[finer], edges, parts, slots, strongest) if slots else None
-            levels.append(DecoderLevel(spatial_dims, *channels, True, memory, share, parts**spatial_dims))
+            memory = MemoryMatrices(widths[finer], edges, parts, slots, top_k) if slots else None
+            levels.append(
+                DecoderLevel(
+                    spatial_dims,
+                    *channels,
+                    has_skip=True,
+                    memory=memory,
+                    masked_share=masked_share,
+                    patches=parts**spatial_dims,
+                )
+            )
         self.levels = nn.ModuleList(levels)
         self.head = Conv[Conv.CONV, spatial_dims](widths[0], out_channels, 1)
 

@@ -17,18 +17,18 @@ from medad_plugins.networks.blocks.patch_grid import neighbouring_positions, pos
 __all__ = ["InpaintingBlock", "masked_shortcut"]
 
 
-def masked_shortcut(painted: Tensor, original: Tensor, share: float, positions: int) -> Tensor:
+def masked_shortcut(painted: Tensor, original: Tensor, masked_share: float, positions: int) -> Tensor:
     """In training, what was painted at most locations and the original at the others, drawn anew.
 
     Args:
         painted, original: ``(B * positions, C, *grid)``.
-        share: of the locations that are painted.
+        masked_share: of the locations that are painted.
         positions: patches of a case.
     """
     cases = len(painted) // positions
     # drawn by cases, which processes share
     drawn = batch_uniform((cases, positions, 1, *painted.shape[2:]), painted).flatten(0, 1)
-    return torch.where(drawn < share, painted, original)
+    return torch.where(drawn < masked_share, painted, original)
 
 
 class InpaintingBlock(nn.Module):
@@ -45,10 +45,10 @@ class InpaintingBlock(nn.Module):
         channels: of the features.
         grid: edges of a patch.
         slots: of each queue.
-        strongest: see `medad_plugins.networks.blocks.memory_addressing.look_up`.
+        top_k: see `medad_plugins.networks.blocks.memory_addressing.look_up`.
         heads: of the attention.
-        longest: bound of the length of a patch's vector; the paper's 2048.
-        share: of the locations that are painted in training.
+        max_length: bound of the length of a patch's vector; the paper's 2048.
+        masked_share: of the locations that are painted in training.
 
     Shape:
         ``(B * positions, channels, *grid)`` to the same, not negative, and the vectors for the queues ``(B, P, D)``.
@@ -67,18 +67,18 @@ class InpaintingBlock(nn.Module):
         channels: int,
         grid: Sequence[int],
         slots: int = 200,
-        strongest: int = 5,
+        top_k: int = 5,
         heads: int = 8,
-        longest: int = 2048,
-        share: float = 0.95,
+        max_length: int = 2048,
+        masked_share: float = 0.95,
     ) -> None:
         super().__init__()
         conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
-        self.positions, self.share = parts**spatial_dims, share
-        kept = self._kept_channels(channels, grid, heads, longest)
+        self.positions, self.masked_share = parts**spatial_dims, masked_share
+        kept = self._kept_channels(channels, grid, heads, max_length)
         length = kept * math.prod(grid)
         self.reduce = nn.Sequential(conv(channels, kept, 1, bias=False), norm(kept), nn.ReLU(inplace=True))
-        self.queues = MemoryQueues(self.positions, slots, length, strongest)
+        self.queues = MemoryQueues(self.positions, slots, length, top_k)
         self.attention = nn.MultiheadAttention(length, heads, batch_first=True)
         self.attention_norm = nn.LayerNorm(length)
         self.perceptron = nn.Sequential(
@@ -93,16 +93,16 @@ class InpaintingBlock(nn.Module):
         )
 
     @staticmethod
-    def _kept_channels(channels: int, grid: Sequence[int], heads: int, longest: int) -> int:
+    def _kept_channels(channels: int, grid: Sequence[int], heads: int, max_length: int) -> int:
         """A quarter of the channels, or fewer where a patch would be too long; its length divides among the heads."""
         cells = math.prod(grid)
         step = heads // math.gcd(cells, heads)
-        kept = min(channels // 4, longest // cells) // step * step
+        kept = min(channels // 4, max_length // cells) // step * step
         if kept < 1:
             raise InputError(
                 "patches of features do not fit the memory",
                 where="image_size",
-                expected=f"at most {longest // step} cells in a patch, and {4 * step} channels or more",
+                expected=f"at most {max_length // step} cells in a patch, and {4 * step} channels or more",
                 found=f"{cells} cells, {channels} channels",
                 todo="choose another image_size, or a larger width",
             )
@@ -118,7 +118,7 @@ class InpaintingBlock(nn.Module):
         restored = self.restore(torch.cat([painted, codes], 1))
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants its test alone
             if self.training:
-                restored = masked_shortcut(restored, x, self.share, self.positions)
+                restored = masked_shortcut(restored, x, self.masked_share, self.positions)
         return restored, queries
 
     def _painted(self, queries: Tensor) -> Tensor:

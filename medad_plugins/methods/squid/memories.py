@@ -15,20 +15,20 @@ from medad_plugins.scorers.fitted import FittedModule
 __all__ = ["MemoryMatrices", "MemoryQueues"]
 
 
-def _first_slots(positions: int, slots: int, dimensions: int, strongest: int) -> Tensor:
-    if not 2 <= strongest <= slots:
-        raise ValueError(f"strongest must lie between 2 and the {slots} slots, got {strongest}.")
+def _first_slots(positions: int, slots: int, dimensions: int, top_k: int) -> Tensor:
+    if not 2 <= top_k <= slots:
+        raise ValueError(f"top_k must lie between 2 and the {slots} slots, got {top_k}.")
     return torch.empty(positions, slots, dimensions).uniform_(-1, 1) * dimensions**-0.5
 
 
 class MemoryQueues(FittedModule):
-    """The latest vectors that training saw at each position; they are written and read, never taught by gradient.
+    """The latest vectors that training saw at each position; they are written and read, never trained by gradient.
 
     Args:
         positions: how many queues.
         slots: vectors that each holds; the oldest go first.
         dimensions: of a vector.
-        strongest: see `look_up`.
+        top_k: see `look_up`.
 
     Buffers:
         slots ``(P, M, D)``; at first small random vectors. place: where the next vector goes.
@@ -40,10 +40,10 @@ class MemoryQueues(FittedModule):
         Xiang et al., "SQUID", CVPR 2023.
     """
 
-    def __init__(self, positions: int, slots: int, dimensions: int, strongest: int = 5) -> None:
+    def __init__(self, positions: int, slots: int, dimensions: int, top_k: int = 5) -> None:
         super().__init__()
-        self.strongest = strongest
-        self.slots: Tensor = nn.Buffer(_first_slots(positions, slots, dimensions, strongest))
+        self.top_k = top_k
+        self.slots: Tensor = nn.Buffer(_first_slots(positions, slots, dimensions, top_k))
         self.place: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -62,7 +62,7 @@ class MemoryQueues(FittedModule):
         return {"slots": slots[turns % len(states), :, turns].transpose(0, 1), "place": states[0]["place"]}
 
     def forward(self, queries: Tensor) -> Tensor:
-        return look_up(queries, self.slots, self.strongest)
+        return look_up(queries, self.slots, self.top_k)
 
 
 def _of_all_ranks(vectors: Tensor) -> Tensor:
@@ -82,23 +82,23 @@ class MemoryMatrices(nn.Module):
         patch_size: edges of a patch.
         parts: of each edge of the map.
         slots: learnt patches for each position.
-        strongest: see `look_up`.
+        top_k: see `look_up`.
 
     Shape:
         ``(B, channels, *(patch_size * parts))`` to the same.
     """
 
-    def __init__(self, channels: int, patch_size: Sequence[int], parts: int, slots: int, strongest: int = 5) -> None:
+    def __init__(self, channels: int, patch_size: Sequence[int], parts: int, slots: int, top_k: int = 5) -> None:
         super().__init__()
-        self.parts, self.strongest = parts, strongest
+        self.parts, self.top_k = parts, top_k
         self.positions = parts ** len(patch_size)
         dimensions = channels
         for edge in patch_size:
             dimensions *= edge
-        self.slots = nn.Parameter(_first_slots(self.positions, slots, dimensions, strongest))
+        self.slots = nn.Parameter(_first_slots(self.positions, slots, dimensions, top_k))
 
     def forward(self, x: Tensor) -> Tensor:
         patches = split_patches(x, self.parts)
         queries = patches.flatten(1).unflatten(0, (-1, self.positions))
-        found = look_up(queries, self.slots, self.strongest)
+        found = look_up(queries, self.slots, self.top_k)
         return join_patches(found.reshape(patches.shape), self.parts)

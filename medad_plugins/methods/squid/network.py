@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from monai.utils import ensure_tuple_rep
@@ -15,7 +15,7 @@ from medad_plugins.methods.squid.decoder import PatchDecoder
 from medad_plugins.methods.squid.inpainting import InpaintingBlock
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.blocks.patch_grid import split_patches
-from medad_plugins.networks.blocks.residual_triple import ResidualTriple
+from medad_plugins.networks.blocks.residual_block3 import ResidualBlock3
 from medad_plugins.networks.coders.conv_family import doubling_widths
 from medad_plugins.networks.coders.dcgan import ConvDiscriminator
 from medad_plugins.scorers import StandardScore, residual_map
@@ -40,7 +40,7 @@ class SQUID(AnomalyNetwork):
 
     An encoder sees every patch by itself; `InpaintingBlock` paints its features from what queues of normal patches hold
     of its neighbours; the student rebuilds the scan from that, the teacher from the features as they were. What the
-    memories do not know is rebuilt badly, and a discriminator, trained against the student, says how badly. Trained by
+    memories do not hold is rebuilt badly, and a discriminator, trained against the student, rates how badly. Trained by
     `medad_plugins.engines.PhasedTrainer` on `medad_plugins.methods.squid.squid_generator_terms` and
     `squid_discriminator_terms`; then `collect` and `fit` see how it rates normal scans.
 
@@ -51,10 +51,10 @@ class SQUID(AnomalyNetwork):
         width: channels of the finest level; every coarser one has twice as many, up to 16 times as many.
         critic_width: of the discriminator's first block, up to 8 times as wide.
         slots: of every memory.
-        strongest: see `medad_plugins.networks.blocks.memory_addressing.look_up`.
+        top_k: see `medad_plugins.networks.blocks.memory_addressing.look_up`.
         heads: of the attention.
-        longest: see `InpaintingBlock`.
-        share: of the locations that are painted in training; the others keep the original features.
+        max_length: see `InpaintingBlock`.
+        masked_share: of the locations that are painted in training; the others keep the original features.
         score: ``"rating"``, the paper's by the discriminator, to which the map is scaled, or ``"residual"``, which the
             map then is.
         reduction: of the map, see `medad_plugins.scorers.MapPool`; it decides the score of ``"residual"`` alone.
@@ -62,6 +62,13 @@ class SQUID(AnomalyNetwork):
     Reference:
         Xiang et al., "SQUID: Deep Feature In-Painting for Unsupervised Anomaly Detection", CVPR 2023.
     """
+
+    # constructor keywords of older model files
+    renamed_settings: ClassVar[dict[str, str]] = {
+        "strongest": "top_k",
+        "longest": "max_length",
+        "share": "masked_share",
+    }
 
     def __init__(
         self,
@@ -71,10 +78,10 @@ class SQUID(AnomalyNetwork):
         width: int = 32,
         critic_width: int = 16,
         slots: int = 200,
-        strongest: int = 5,
+        top_k: int = 5,
         heads: int = 8,
-        longest: int = 2048,
-        share: float = 0.95,
+        max_length: int = 2048,
+        masked_share: float = 0.95,
         score: str = "rating",
         reduction: str | float = "mean",
     ) -> None:
@@ -91,16 +98,33 @@ class SQUID(AnomalyNetwork):
             )
         patch = [edge // PARTS for edge in size]
         widths = [width, *doubling_widths(patch, 2 * width, widest=16 * width)]
-        self.stem = ResidualTriple(spatial_dims, in_channels, width)
+        self.stem = ResidualBlock3(spatial_dims, in_channels, width)
         self.down = nn.ModuleList(
-            ResidualTriple(spatial_dims, before, after, stride=2) for before, after in itertools.pairwise(widths)
+            ResidualBlock3(spatial_dims, before, after, stride=2) for before, after in itertools.pairwise(widths)
         )
         grid = [edge // 2 ** len(self.down) for edge in patch]
         self.inpainting = InpaintingBlock(
-            spatial_dims, PARTS, widths[-1], grid, slots, strongest, heads, longest, share
+            spatial_dims,
+            parts=PARTS,
+            channels=widths[-1],
+            grid=grid,
+            slots=slots,
+            top_k=top_k,
+            heads=heads,
+            max_length=max_length,
+            masked_share=masked_share,
         )
-        self.student = PatchDecoder(spatial_dims, in_channels, PARTS, widths, patch, slots, strongest, share)
-        self.teacher = PatchDecoder(spatial_dims, in_channels, PARTS, widths, patch)
+        self.student = PatchDecoder(
+            spatial_dims,
+            in_channels,
+            parts=PARTS,
+            widths=widths,
+            patch_size=patch,
+            slots=slots,
+            top_k=top_k,
+            masked_share=masked_share,
+        )
+        self.teacher = PatchDecoder(spatial_dims, in_channels, parts=PARTS, widths=widths, patch_size=patch)
         critic_widths = doubling_widths(size, critic_width, widest=8 * critic_width)
         self.discriminator = ConvDiscriminator(spatial_dims, in_channels, size, critic_widths)
         _start_as_pytorch_does(self.discriminator)
@@ -117,7 +141,7 @@ class SQUID(AnomalyNetwork):
         return x, finer
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as the memories tell it, ``(B, C, *spatial)``, 0..1."""
+        """The scan rebuilt from the memories, ``(B, C, *spatial)``, 0..1."""
         deepest, finer = self.encode(image)
         rebuilt: Tensor = self.student(self.inpainting(deepest)[0], finer)[0]
         return rebuilt
@@ -154,7 +178,7 @@ class SQUID(AnomalyNetwork):
         self.train(was_training)
 
     def fit(self) -> None:
-        """Take over how normal scans are rated."""
+        """Compute mean and standard deviation of the collected ratings."""
         self.normality.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
@@ -167,8 +191,7 @@ class SQUID(AnomalyNetwork):
         if not self.by_rating:
             return residual
         score = torch.sigmoid(-self.normality(self.rating(rebuilt)))
-        scale = score / self.pool(residual).clamp_min(1e-12)
-        return residual * scale.reshape([-1] + [1] * (residual.dim() - 1))
+        return self.pool.scaled_to(score, residual)
 
 
 def _start_as_pytorch_does(network: nn.Module) -> None:

@@ -71,10 +71,10 @@ class VAE(AutoencodingNetwork):
             spatial_dims,
             in_channels,
             image_size,
-            channels,
-            hidden_size,
-            latent_size,
-            bottleneck,
+            channels=channels,
+            hidden_size=hidden_size,
+            latent_size=latent_size,
+            bottleneck=bottleneck,
             mask_input=mask_input,
             heads=2,
             reduction=reduction,
@@ -92,7 +92,7 @@ class VAE(AutoencodingNetwork):
         return mean, log_variance
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """The scan as the mean of its latent tells it, ``(B, C, *spatial)``, intensities about 0..1."""
+        """The scan decoded from the mean of its latent, ``(B, C, *spatial)``, intensities about 0..1."""
         return self.decode(self.posterior(image)[0])
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,7 +110,7 @@ class VAE(AutoencodingNetwork):
         mean, log_variance = mean.float(), log_variance.float()
         return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1)
 
-    def misfit(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+    def reconstruction_error(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         """Half the summed squared residual on -1..1, ``(B,)``: ``-log p(x | z)`` of unit variance, up to a constant."""
         return 0.5 * (2 * (reconstruction - image)).float().square().flatten(1).sum(1)
 
@@ -121,24 +121,24 @@ class VAE(AutoencodingNetwork):
         if self.score == "kl":
             total = divergence
         elif self.score == "elbo":
-            total = divergence + self.misfit(self.decode(mean), image)
+            total = divergence + self.reconstruction_error(self.decode(mean), image)
         else:
             total = self._over_samples(image, mean.float(), log_variance.float())
         return total / image[0].numel()
 
     def _over_samples(self, image: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        misfits: list[Tensor] = []
+        errors: list[Tensor] = []
         ratios: list[Tensor] = []
         for noise in self.noise:
             latent = mean + (0.5 * log_variance).exp() * noise
-            misfits.append(self.misfit(self.decode(latent), image))
+            errors.append(self.reconstruction_error(self.decode(latent), image))
             # log p(z) - log q(z | x)
             ratios.append(0.5 * (noise.square() + log_variance - latent.square()).flatten(1).sum(1))
-        fits = -torch.stack(misfits)
+        fits = -torch.stack(errors)
         if self.score == "probability":
             return -fits.mean(0)
         # means of probabilities, which underflow: in logarithms
-        count = torch.log(torch.full_like(fits[0], float(len(misfits))))
+        count = torch.log(torch.full_like(fits[0], float(len(errors))))
         return 2 * count - torch.logsumexp(torch.stack(ratios), 0) - torch.logsumexp(fits, 0)
 
     def _objective(self, image: Tensor) -> Tensor:
@@ -146,8 +146,8 @@ class VAE(AutoencodingNetwork):
         mean, log_variance = self.posterior(image)
         if self.map in ("kl_gradient", "combined"):
             return self.divergence(mean, log_variance)
-        misfit = self.misfit(self.decode(mean), image)
-        return misfit if self.map == "residual_gradient" else misfit + self.divergence(mean, log_variance)
+        error = self.reconstruction_error(self.decode(mean), image)
+        return error if self.map == "residual_gradient" else error + self.divergence(mean, log_variance)
 
     def _map(self, image: Tensor) -> Tensor:
         if self.map == "residual":
@@ -166,4 +166,4 @@ class VAE(AutoencodingNetwork):
         values = self._map(image).float()
         if self.score == "map":
             return values
-        return values + (self._image_score(image) - self.pool(values)).reshape([-1] + [1] * (values.dim() - 1))
+        return self.pool.shifted_to(self._image_score(image), values)

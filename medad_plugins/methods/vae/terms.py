@@ -14,10 +14,10 @@ __all__ = ["VariationalTerms"]
 
 
 class VariationalTerms:
-    """Misfit of the reconstruction and divergence of the latent, and of masked scans their misfit, for a phase.
+    """Reconstruction error and divergence of the latent, and the reconstruction error of masked scans, for a phase.
 
-    Terms: ``reconstruction`` and ``divergence``, where scans are masked also ``context``, the misfit of the whole scan
-    to what the mean latent of its masked copy tells. Residuals are on -1..1, where the network works.
+    Terms: ``reconstruction`` and ``divergence``, where scans are masked also ``context``, the error of the whole scan
+    rebuilt from the mean latent of its masked copy. Residuals are on -1..1, where the network works.
 
     Args:
         residual: ``"l2"`` squared or ``"l1"`` absolute differences.
@@ -35,14 +35,14 @@ class VariationalTerms:
         image = batch["image"]
         reconstruction, mean, log_variance = network.training_output(image)
         terms = {
-            "reconstruction": self._misfit(reconstruction, image),
+            "reconstruction": self._reconstruction_error(reconstruction, image),
             "divergence": gaussian_divergence(mean, log_variance, self.reduction),
         }
         if network.mask_input != "none":
-            terms["context"] = self._misfit(network.fill_in(image), image)
+            terms["context"] = self._reconstruction_error(network.fill_in(image), image)
         return terms
 
-    def _misfit(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+    def _reconstruction_error(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         difference = 2 * full_precision(reconstruction - image)
         values = difference.abs() if self.residual == "l1" else difference.square()
         if self.reduction == "mean":

@@ -9,7 +9,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.networks.coders.conv_family import activation_layer, norm_layer
+from medad_plugins.networks.blocks.norm_layers import activation_layer, norm_layer
 
 __all__ = [
     "BOTTLENECKS",

@@ -1,4 +1,4 @@
-"""Perceptron that tells normal feature vectors from others."""
+"""Perceptron that separates normal feature vectors from others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def init_linear(module: nn.Module) -> None:
 class FeatureDiscriminator(nn.Module):
     """Two linear layers with a batch norm between them; high for normal vectors, and of any sign.
 
-    In train mode its batch norm sees all vectors of one call together: what is to be told apart belongs into one call.
+    In train mode its batch norm sees all vectors of one call together: what it separates belongs in one call.
 
     Args:
         dimensions: length of the vectors.

@@ -22,17 +22,17 @@ def hard_shrink(weights: Tensor, threshold: Tensor) -> Tensor:
     return kept / kept.sum(-1, keepdim=True).clamp_min(1e-12)
 
 
-def look_up(queries: Tensor, slots: Tensor, strongest: int) -> Tensor:
+def look_up(queries: Tensor, slots: Tensor, top_k: int) -> Tensor:
     """What memories, one for each position, hold of queries: sums of the few slots that resemble a query most.
 
-    Weights are the softmax of the unscaled products; those that exceed the ``strongest``-th largest count, so at most
+    Weights are the softmax of the unscaled products; those that exceed the ``top_k``-th largest count, so at most
     one fewer. The gradient passes as if all of them counted. Nothing is random in it, though its authors speak of
     Gumbel.
 
     Args:
         queries: ``(B, P, D)``, a vector for each of P positions.
         slots: ``(P, M, D)``.
-        strongest: 2 to M.
+        top_k: 2 to M.
 
     Returns:
         ``(B, P, D)``, in single precision or better.
@@ -44,12 +44,12 @@ def look_up(queries: Tensor, slots: Tensor, strongest: int) -> Tensor:
         if torch.is_autocast_enabled(queries.device.type):
             # of products of long vectors half precision leaves less than the softmax needs
             with torch.autocast(queries.device.type, enabled=False):
-                return _looked_up(queries.to(slots.dtype), slots, strongest)
-    return _looked_up(queries.to(slots.dtype), slots, strongest)
+                return _looked_up(queries.to(slots.dtype), slots, top_k)
+    return _looked_up(queries.to(slots.dtype), slots, top_k)
 
 
-def _looked_up(queries: Tensor, slots: Tensor, strongest: int) -> Tensor:
+def _looked_up(queries: Tensor, slots: Tensor, top_k: int) -> Tensor:
     weights = torch.softmax(torch.bmm(queries.transpose(0, 1), slots.transpose(1, 2)), 2)  # (P, B, M)
     soft = weights.detach()
-    hard = hard_shrink(soft, torch.topk(soft, strongest, dim=2).values[:, :, -1:])
+    hard = hard_shrink(soft, torch.topk(soft, top_k, dim=2).values[:, :, -1:])
     return torch.bmm(weights + (hard - soft), slots).transpose(0, 1)

@@ -7,7 +7,7 @@ from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
 from medad_plugins.networks.backbones import BACKBONES, STAGE_PLANES, tap_channels
-from medad_plugins.networks.blocks.residual_decoder import init_convolutions
+from medad_plugins.networks.blocks.init_convolutions import init_convolutions
 
 __all__ = ["OneClassBottleneck"]
 

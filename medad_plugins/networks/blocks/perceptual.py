@@ -44,7 +44,9 @@ class PerceptualResidual(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = require_stages(layers)
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, self.layers[-1], weights, frozen=True)
+        self.features = ResNetTaps(
+            backbone, spatial_dims, in_channels, stages=self.layers[-1], weights=weights, frozen=True
+        )
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
 
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:

@@ -7,34 +7,14 @@ from collections.abc import Sequence
 import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medad_plugins.networks.backbones import BACKBONES, STAGE_PLANES, inner_width
+from medad_plugins.networks.blocks.init_convolutions import init_convolutions
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
-__all__ = ["ResidualDecoder", "init_convolutions"]
+__all__ = ["ResidualDecoder"]
 
 UPSAMPLINGS = ("interpolate", "transposed")
-
-
-def init_convolutions(module: nn.Module, spatial_dims: int) -> None:
-    """Initialise all convolutions, transposed ones too, as He et al. do for ReLU networks (fan-out)."""
-    kinds = (Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims])
-    for part in module.modules():
-        if isinstance(part, kinds):
-            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-
-
-class Enlarge(nn.Module):
-    """Linear interpolation to a given grid."""
-
-    def __init__(self, spatial_dims: int) -> None:
-        super().__init__()
-        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
-
-    def forward(self, x: Tensor, size: list[int]) -> Tensor:
-        if list(x.shape[2:]) == size:
-            return x
-        return functional.interpolate(x, size, mode=self.mode, align_corners=False)
 
 
 class DecoderBlock(nn.Module):
@@ -67,7 +47,7 @@ class DecoderBlock(nn.Module):
         channels, inner = planes * expansion, planes * width
         transposes = enlarges and upsampling == "transposed"
         self.enlarges = enlarges
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
         # where the transposed convolution stands: the basic form's first place, the bottleneck's second
         self.grows_first = transposes and expansion == 1
         first_kernel = 1 if expansion > 1 else 3
@@ -131,7 +111,16 @@ class DecoderStage(nn.Module):
         super().__init__()
         inputs = [in_channels] + [planes * expansion] * (blocks - 1)
         self.blocks = nn.ModuleList(
-            DecoderBlock(spatial_dims, channels, planes, expansion, i == 0, norm_momentum, upsampling, width)
+            DecoderBlock(
+                spatial_dims,
+                channels,
+                planes,
+                expansion,
+                enlarges=i == 0,
+                norm_momentum=norm_momentum,
+                upsampling=upsampling,
+                width=width,
+            )
             for i, channels in enumerate(inputs)
         )
 
@@ -175,13 +164,13 @@ class ResidualDecoder(nn.Module):
         self.stages = nn.ModuleList(
             DecoderStage(
                 spatial_dims,
-                STAGE_PLANES[level + 1] * block.expansion,
-                STAGE_PLANES[level],
-                block.expansion,
-                count,
-                norm_momentum,
-                upsampling,
-                inner_width(architecture),
+                in_channels=STAGE_PLANES[level + 1] * block.expansion,
+                planes=STAGE_PLANES[level],
+                expansion=block.expansion,
+                blocks=count,
+                norm_momentum=norm_momentum,
+                upsampling=upsampling,
+                width=inner_width(architecture),
             )
             for level, count in zip((2, 1, 0), counts)
         )

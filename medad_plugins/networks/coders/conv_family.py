@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from monai.networks.layers.factories import Conv, Norm
+from monai.networks.layers.factories import Conv
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
+from medad_plugins.networks.blocks.norm_layers import activation_layer, norm_layer
 from medad_plugins.networks.blocks.spectral_norm import SpectralNorm
 
-__all__ = ["NORMS", "ConvDecoder", "ConvEncoder", "activation_layer", "doubling_widths", "norm_layer"]
+__all__ = ["ConvDecoder", "ConvEncoder", "doubling_widths"]
 
-NORMS = ("batch", "instance", "layer", "group", "none")
 OUTPUTS = ("none", "tanh", "sigmoid")
-
-
-def norm_layer(norm: str, spatial_dims: int, channels: int) -> nn.Module | None:
-    """A normalisation layer; None for ``"none"``.
-
-    Args:
-        norm: ``"batch"``, ``"instance"`` (with learnt scales), ``"layer"`` (all channels and locations of a case
-            together), ``"group"`` (eight groups of channels, fewer where eight do not divide them) or ``"none"``. A
-            critic that is trained with a gradient penalty must not have ``"batch"``.
-        spatial_dims: 1 (for vectors), 2 or 3.
-        channels: how many.
-    """
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {NORMS}, got {norm!r}.")
-    if norm == "batch":
-        batch: nn.Module = Norm[Norm.BATCH, spatial_dims](channels)
-        return batch
-    if norm == "instance":
-        instance: nn.Module = Norm[Norm.INSTANCE, spatial_dims](channels, affine=True)
-        return instance
-    if norm == "none":
-        return None
-    return nn.GroupNorm(1 if norm == "layer" else math.gcd(8, channels), channels)
-
-
-def activation_layer(slope: float) -> nn.Module:
-    """ReLU, or for a slope above 0 its leaky form."""
-    return nn.LeakyReLU(slope, inplace=True) if slope > 0 else nn.ReLU(inplace=True)
 
 
 def doubling_widths(image_size: int | Sequence[int], width: int, grid: int = 4, widest: int = 512) -> list[int]:
@@ -112,7 +83,7 @@ class ConvEncoder(nn.Sequential):
         ends: list[int] = []
         for index, (before, after) in enumerate(zip((in_channels, *channels[:-1]), channels)):
             layers += _block(
-                conv(before, after, 4, 2, 1, bias=bias),
+                conv(before, after, kernel_size=4, stride=2, padding=1, bias=bias),
                 norm if index or first_norm else "none",
                 spatial_dims,
                 after,
@@ -120,7 +91,7 @@ class ConvEncoder(nn.Sequential):
                 spectral_norm,
             )
             for _ in range(extra_blocks if index == 0 else 0):
-                same = conv(after, after, 3, 1, 1, bias=bias)
+                same = conv(after, after, kernel_size=3, padding=1, bias=bias)
                 layers += _block(same, norm, spatial_dims, after, slope, spectral_norm)
             if dropout > 0:
                 layers.append(nn.Dropout2d(dropout) if spatial_dims == 2 else nn.Dropout3d(dropout))
@@ -190,9 +161,14 @@ class ConvDecoder(nn.Sequential):
         widths = list(channels[::-1])
         for before, after in pairwise(widths):
             layers += _block(
-                transposed(before, after, 4, 2, 1, bias=bias), norm, spatial_dims, after, slope, spectral_norm
+                transposed(before, after, kernel_size=4, stride=2, padding=1, bias=bias),
+                norm,
+                spatial_dims,
+                after,
+                slope,
+                spectral_norm,
             )
-        last = transposed(widths[-1], out_channels, 4, 2, 1, bias=bias)
+        last = transposed(widths[-1], out_channels, kernel_size=4, stride=2, padding=1, bias=bias)
         layers.append(SpectralNorm(last) if spectral_norm else last)
         if output != "none":
             layers.append(nn.Tanh() if output == "tanh" else nn.Sigmoid())

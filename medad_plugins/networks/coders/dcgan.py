@@ -115,8 +115,8 @@ class DCGANGenerator(nn.Module):
     ) -> None:
         super().__init__()
         grid = ConvEncoder.grid_of(spatial_dims, image_size, channels)
-        self.head = VectorExpansion(grid, latent_size, 0, norm, slope)
-        self.trunk = ConvDecoder(spatial_dims, out_channels, channels, norm, slope, output=output)
+        self.head = VectorExpansion(grid, latent_size, hidden_size=0, norm=norm, slope=slope)
+        self.trunk = ConvDecoder(spatial_dims, out_channels, channels, norm=norm, slope=slope, output=output)
         init_dcgan(self)
 
     def forward(self, latent: Tensor) -> Tensor:

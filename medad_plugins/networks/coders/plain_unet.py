@@ -11,7 +11,7 @@ from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 __all__ = ["PlainUNet"]
 
@@ -72,7 +72,7 @@ class PlainUNet(nn.Module):
         self.smallest = 2 ** len(pairs) + 1
         self.encoder = nn.ModuleList([level(in_channels, features[0], 1, first)])
         self.encoder.extend(level(before, after, 2) for before, after in pairs)
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
         self.decoder = nn.ModuleList(level(deep + fine, fine, 1) for fine, deep in reversed(pairs))
         self.last = conv(features[0], 1, 1)
 

@@ -10,7 +10,7 @@ from monai.networks.layers.factories import Conv, Norm, Pool
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 __all__ = ["PoolingUNet"]
 
@@ -70,7 +70,7 @@ class PoolingUNet(nn.Module):
         )
         self.head = conv(widths[0], out_channels, 3, padding=1)
         self.skips = skips
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
         for module in self.modules():
             if isinstance(module, conv):
                 nn.init.normal_(module.weight, 0.0, 0.02)

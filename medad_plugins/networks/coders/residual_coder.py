@@ -8,7 +8,9 @@ from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
 from medad_plugins.networks.backbones import ResNetTaps, tap_channels
-from medad_plugins.networks.blocks.residual_decoder import DecoderStage, Enlarge, init_convolutions
+from medad_plugins.networks.blocks.init_convolutions import init_convolutions
+from medad_plugins.networks.blocks.residual_decoder import DecoderStage
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 __all__ = ["ResidualCoder"]
 
@@ -48,13 +50,24 @@ class ResidualCoder(nn.Module):
         self.squeeze = nn.Sequential(*layers)
         inputs = (SQUEEZED[-1], *DECODED)
         self.decoder = nn.ModuleList(
-            DecoderStage(spatial_dims, before, after, 1, 2, 0.1, "interpolate", 1)
+            DecoderStage(
+                spatial_dims,
+                before,
+                after,
+                expansion=1,
+                blocks=2,
+                norm_momentum=0.1,
+                upsampling="interpolate",
+                width=1,
+            )
             for before, after in zip(inputs, DECODED)
         )
         self.last = conv(DECODED[-1], 1, 1)
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
         init_convolutions(self, spatial_dims)
-        self.encoder = ResNetTaps(backbone, spatial_dims, in_channels, 4, weights, optional_stages=("layer4",))
+        self.encoder = ResNetTaps(
+            backbone, spatial_dims, in_channels, stages=4, weights=weights, optional_stages=("layer4",)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         taps = self.encoder(image)

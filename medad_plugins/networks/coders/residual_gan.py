@@ -9,7 +9,8 @@ from itertools import pairwise
 from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
-from medad_plugins.networks.coders.conv_family import doubling_widths, norm_layer
+from medad_plugins.networks.blocks.norm_layers import norm_layer
+from medad_plugins.networks.coders.conv_family import doubling_widths
 
 __all__ = ["CriticTrunk", "ResidualCritic", "ResidualGenerator", "trunk_widths"]
 
@@ -134,7 +135,7 @@ class ResidualCritic(nn.Module):
         super().__init__()
         if norm == "batch":
             raise ValueError("a critic with a gradient penalty must not have batch norm.")
-        self.trunk = CriticTrunk(spatial_dims, in_channels, image_size, width, norm, grid)
+        self.trunk = CriticTrunk(spatial_dims, in_channels, image_size, width=width, norm=norm, grid=grid)
         self.head = nn.Linear(self.trunk.features, 1)
         init_he(self)
 

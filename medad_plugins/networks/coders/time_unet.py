@@ -1,4 +1,4 @@
-"""U-Net that is told how noisy its input is."""
+"""U-Net conditioned on the noise level of its input."""
 
 from __future__ import annotations
 
@@ -58,7 +58,14 @@ class TimeUNet(nn.Module):
         self.width = width
         self.embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
         self.unet = AttentionUNet(
-            spatial_dims, in_channels, in_channels, width, multipliers, blocks, attention_levels, 4 * width
+            spatial_dims,
+            in_channels,
+            in_channels,
+            width,
+            multipliers=multipliers,
+            blocks=blocks,
+            attention_levels=attention_levels,
+            embedding=4 * width,
         )
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:

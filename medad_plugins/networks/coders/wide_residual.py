@@ -9,7 +9,7 @@ import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
-from medad_plugins.networks.blocks.residual_decoder import Enlarge
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 __all__ = ["WideResidualCoder"]
 
@@ -72,7 +72,7 @@ class WideResidualCoder(nn.Module):
             PreactivationBlock(spatial_dims, before, after, 1 if level == 0 else 2)
             for level, (before, after) in enumerate(itertools.pairwise(features))
         )
-        self.enlarge = Enlarge(spatial_dims)
+        self.enlarge = UpsampleTo(spatial_dims)
         self.decoder = nn.ModuleList(
             PreactivationBlock(spatial_dims, before, after) for before, after in itertools.pairwise(features[:0:-1])
         )

@@ -1,1 +1,1 @@
-"""What methods of a kind have in common."""
+"""Networks and base classes that several methods share."""

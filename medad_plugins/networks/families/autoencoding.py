@@ -1,4 +1,4 @@
-"""What convolutional autoencoders have in common: encoder, bottleneck, decoder, and the range they work in."""
+"""Base of convolutional autoencoders: encoder, bottleneck, decoder, and the range they work in."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class AutoencodingNetwork(AnomalyNetwork):
         hidden_size: width of the layer before the latent; 0 leaves it out.
         latent_size: length of the latent, of each location where the bottleneck is ``"spatial"``.
         bottleneck: ``"vector"`` or ``"spatial"``, see `medad_plugins.networks.blocks.bottleneck`.
-        norm: see `medad_plugins.networks.coders.conv_family.norm_layer`.
-        mask_input: boxes that are painted over in training, see `mask_boxes`; what is asked for is the whole scan.
+        norm: see `medad_plugins.networks.blocks.norm_layers.norm_layer`.
+        mask_input: boxes that are painted over in training, see `mask_boxes`; the target is the whole scan.
         heads: latents that the bottleneck gives, two for a variational one.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
 
@@ -64,7 +64,7 @@ class AutoencodingNetwork(AnomalyNetwork):
         self.decoder = ConvDecoder(spatial_dims, in_channels, channels, norm)
 
     def encode(self, image: Tensor) -> Tensor:
-        """What the bottleneck makes of scans ``(B, C, *spatial)`` with intensities 0..1."""
+        """The latents of scans ``(B, C, *spatial)`` with intensities 0..1."""
         if not torch.jit.is_scripting():
             self._require_several(image)
         # the network itself works on -1..1, where a linear output starts at mid-grey
@@ -72,7 +72,7 @@ class AutoencodingNetwork(AnomalyNetwork):
         return latent
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The scan ``(B, C, *spatial)`` that a latent tells of, intensities about 0..1."""
+        """The scan ``(B, C, *spatial)`` decoded from a latent, intensities about 0..1."""
         image: Tensor = (self.decoder(self.expansion(latent)) + 1) / 2
         return image
 

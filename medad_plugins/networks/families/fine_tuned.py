@@ -38,6 +38,7 @@ class FineTunedNetwork(AnomalyNetwork):
         in_channels: int,
         backbone: str,
         weights: str,
+        *,
         stages: int,
         encoder_norm: str,
         norm_momentum: float,

@@ -1,4 +1,4 @@
-"""A network that is taught by made anomalies to say how abnormal each pixel is."""
+"""A network that is trained on synthetic anomalies to predict how abnormal each pixel is."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _coder(
 
 
 class PixelPredictor(AnomalyNetwork):
-    """A scan to one logit a pixel, for methods that differ in the anomalies they are taught with.
+    """A scan to one logit a pixel, for methods that differ in the synthetic anomalies that they are trained on.
 
     Trained with a loss on logits and soft targets, e.g. `torch.nn.BCEWithLogitsLoss`.
 

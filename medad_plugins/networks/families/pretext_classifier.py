@@ -1,4 +1,4 @@
-"""A classifier of how a scan was changed, and a Gaussian of what it makes of normal scans."""
+"""A classifier of synthetic changes, and a Gaussian of its features of normal scans."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def perceptron(widths: list[int]) -> nn.Sequential:
 
 
 class PretextClassifier(FineTunedNetwork):
-    """Learns in which way normal scans were changed; how far its features lie from those of normal scans is the score.
+    """A classifier of synthetic changes whose features' distance from those of normal scans is the score.
 
     Two stages: by gradient (`torch.nn.CrossEntropyLoss` on the kinds of change), then `collect` and `fit` of a Gaussian
     with shrunk covariance over the averaged features, brought to length one, e.g. by
@@ -35,16 +35,11 @@ class PretextClassifier(FineTunedNetwork):
     is the map.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`.
-        weights: path, known name or ``"none"``; a file without ``layer4`` is accepted, see `FineTunedNetwork`.
+        spatial_dims, in_channels, backbone, weights, encoder_norm, norm_momentum: see `FineTunedNetwork`.
         stages: of the encoder, 4, or 3 for a map twice as fine and for weights that end there.
         classes: unchanged, and the kinds of change.
         head_layers: hidden layers of the head.
         hidden: their width.
-        encoder_norm: see `FineTunedNetwork`.
-        norm_momentum: of the encoder's running statistics.
         sigma: Gaussian smoothing of the map, in pixels of the image.
         reduction: of the map, see `medad_plugins.scorers.MapPool`; whatever it is, the map is shifted so that it
             gives the distance.
@@ -72,7 +67,16 @@ class PretextClassifier(FineTunedNetwork):
         sigma: float = 4.0,
         reduction: str | float = "mean",
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, stages, encoder_norm, norm_momentum, reduction)
+        super().__init__(
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            stages=stages,
+            encoder_norm=encoder_norm,
+            norm_momentum=norm_momentum,
+            reduction=reduction,
+        )
         if stages not in (3, 4) or classes < 2 or head_layers < 0 or hidden < 1:
             numbers = f"stages {stages}, classes {classes}, head_layers {head_layers}, hidden {hidden}"
             raise ValueError(f"stages must be 3 or 4, classes at least 2, the others not negative, got {numbers}.")
@@ -139,4 +143,4 @@ class PretextClassifier(FineTunedNetwork):
         # what far scans' locations add, of both signs, is many times the distance: small numbers keep rounding small
         scale = max(float(whitening.shape[0]), 1.0)
         resized = self.to_image(shares / scale, size)
-        return resized + (distance.squeeze(1) / scale - self.pool(resized)).reshape([-1, 1] + ones)
+        return self.pool.shifted_to(distance.squeeze(1) / scale, resized)

@@ -6,10 +6,10 @@ import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
-__all__ = ["ResidualTriple"]
+__all__ = ["ResidualBlock3"]
 
 
-class ResidualTriple(nn.Module):
+class ResidualBlock3(nn.Module):
     """3x3 convolution of a stride, norm, ReLU; then two more whose result is added to the first's.
 
     Args:

@@ -1,0 +1,18 @@
+"""Upsampling to a given grid."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medad_plugins.networks.blocks.upsample_to import UpsampleTo
+
+
+@pytest.mark.parametrize("size", [[8, 3], [5, 4, 7]])
+def test_linear_to_the_grid_that_is_asked_for(size: list[int]) -> None:
+    upsample, start = UpsampleTo(len(size)), torch.rand(2, 3, *[2] * len(size))
+    found = upsample(start, size)
+    assert found.shape == (2, 3, *size)
+    assert float(found.min()) >= float(start.min()) and float(found.max()) <= float(start.max())
+    torch.testing.assert_close(torch.jit.script(upsample)(start, size), found)
+    assert upsample(found, size) is found, "nothing is done where the grid is that already"
