@@ -66,14 +66,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     write = terminalreporter.write_line
     for title, sums in (("file", files), ("bundle", bundles)):
         terminalreporter.section(f"CPU seconds by {title}")
-        for line in _table(sums):
+        for line in table(sums):
             write(line)
     terminalreporter.section("CPU seconds of the dearest tests")
-    for line in _table(tests, _TESTS):
+    for line in table(tests, _TESTS):
         write(line)
 
 
-def _table(sums: dict[str, list[float]], most: int | None = None) -> Iterable[str]:
+def table(sums: dict[str, list[float]], most: int | None = None) -> Iterable[str]:
     """A line each for what costs most, one for the rest and one for all."""
     ranked = sorted(sums.items(), key=lambda entry: -sum(entry[1]))
     shown = [entry for entry in ranked if sum(entry[1]) >= _LEAST][:most]

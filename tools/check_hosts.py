@@ -30,8 +30,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 TESTS = PROJECT / "tests" / "hosts"
 STAMP = "made_from.txt"
 GRACE = 30.0  # seconds
-# What must work before a test means anything, typed in the tests' folder. The cheapest host comes first: where time runs
-# out, as many as can be were asked.
+# What must work before a test means anything, typed in the tests' folder. The cheapest host comes first: where time
+# runs out, as many as can be were asked.
 HOSTS = {
     "ray": "import ray.data",
     "fl": "import nvflare",

@@ -10,9 +10,7 @@ from bundle_runs import BUNDLES, BUNDLES_FOLDER
 from changed_bundles import FIXED, MOST, ImportGraph, asked_bundles, changed_paths, choose
 
 NAMES = ("ae", "edc", "padim", "squid", *(f"method{index}" for index in range(16)))
-NETWORK = (
-    "from medad_plugins.networks.blocks import {block}\nfrom medad_plugins.networks import Base\n\nclass Method: ...\n"
-)
+NETWORK = "from medad_plugins.networks.blocks import {block}\nfrom medad_plugins.networks import Base\n"
 
 
 def _write(root: Path, name: str, text: str) -> None:
@@ -27,7 +25,7 @@ def project(tmp_path: Path) -> Path:
     for bundle in NAMES:
         block = "Rare" if bundle in ("method0", "method1", "method2", "method3") else "Common"
         _write(tmp_path, f"medad_plugins/methods/{bundle}.py", NETWORK.format(block=block))
-        config = f"imports:\n- $from medad_plugins.methods import {bundle}\n- $from medad_plugins.methods.{bundle} import X\n"
+        config = f"- $from medad_plugins.methods import {bundle}\n- $from medad_plugins.methods.{bundle} import X\n"
         _write(tmp_path, f"bundles/{bundle}/configs/train.yaml", config)
     _write(tmp_path, "bundles/method9/configs/train.yaml", "loss: {_target_: medad_plugins.losses.OneLoss}\n")
     _write(tmp_path, "medad_plugins/__init__.py", "")
