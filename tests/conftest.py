@@ -11,7 +11,7 @@ import torch
 from monai.utils import set_determinism
 
 # the bundles' suites share what they train; a second conftest.py would be a second module of this name
-pytest_plugins = ["trained_bundles"]
+pytest_plugins = ["trained_bundles", "cpu_seconds"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # the workers share the processor

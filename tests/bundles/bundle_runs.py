@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,14 @@ ABILITIES = {
 }
 
 
+@cache
 def read_config(bundle: str, name: str) -> dict[str, Any]:
-    """A configuration as it is written."""
+    """A configuration as it is written; nobody changes what they get."""
     content: dict[str, Any] = ConfigParser.load_config_file(BUNDLES_FOLDER / bundle / "configs" / f"{name}.yaml")
     return content
 
 
+@cache
 def declared(bundle: str) -> dict[str, Any]:
     """The entry ``medad`` of a bundle's metadata: ``cannot``, a list, and ``small``, keys for a small network."""
     metadata: dict[str, Any] = json.loads((BUNDLES_FOLDER / bundle / "configs" / "metadata.json").read_text("utf-8"))

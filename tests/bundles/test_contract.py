@@ -125,6 +125,7 @@ def test_has_the_properties_that_monai_asks_for(trained: Trained, reloaded: Any,
         assert workflow.check_properties() == []
 
 
+@pytest.mark.costly_in_3d
 def test_same_seed_gives_the_same_weights_and_another_seed_others(trained: Trained, tmp_path: Path) -> None:
     states = []
     for seed in (0, 1):
@@ -278,6 +279,15 @@ def test_evaluation_reports(evaluated: tuple[Any, Path]) -> None:
     assert 0 <= figures["auroc"] <= 1
     assert (figures["n_normal"], figures["n_abnormal"], figures["n_masked"]) == (2, 2, 2)
     assert len(read_table(evaluated[1])) == 4
+
+
+@pytest.mark.costly
+@pytest.mark.pictures
+def test_evaluation_draws_its_report(trained: Trained, tmp_path: Path) -> None:
+    trained.run("evaluate", tmp_path, save=["overlay"])
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert page.count("data:image") >= 4 and trained.network.__class__.__name__ in page
+    assert {"roc.png", "scores.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
 # refusals

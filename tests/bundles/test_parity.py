@@ -166,11 +166,31 @@ def test_torchscript_gives_the_answer(question: Question, tmp_path: Path) -> Non
         assert torch.equal(exported.calibration.reference_scores, reference)
 
 
+@pytest.mark.costly
 @pytest.mark.slow_in_3d
-def test_onnx_gives_the_answer(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package, reason=f"{package} is not installed; it comes with medad-plugins[export]")
-    runtime = pytest.importorskip("onnxruntime", reason="it comes with medad-plugins[export]")
+def test_exported_programs_give_the_answer(question: Question, tmp_path: Path) -> None:
+    """One program for ``torch.export`` and for ONNX: to trace it is what costs most."""
+    _needs("onnx", "onnxscript", "onnxruntime")
+    two = question.image.repeat(2, *[1] * (question.image.dim() - 1))  # of one, the batch would be taken for fixed
+    program = question.inference.network_def
+    with only_if_able(question.trained.bundle, "torch_export"):
+        batch = torch.export.Dim("batch", min=1)
+        program = torch.export.export(program, (two,), dynamic_shapes=({0: batch},))
+        torch.export.save(program, tmp_path / "model.pt2")
+        loaded = torch.export.load(tmp_path / "model.pt2")
+        _assert_same(question.decided(loaded.module()), question.answer)
+        reference = question.trained.network.calibration.reference_scores
+        assert torch.equal(loaded.state_dict["calibration.reference_scores"], reference)
+    with only_if_able(question.trained.bundle, "onnx_export"):
+        path = tmp_path / "model.onnx"
+        torch.onnx.export(program, (two,), str(path), input_names=["image"], output_names=["pred"], dynamo=True)
+        _assert_onnx_gives_the_answer(path, question)
+
+
+@pytest.mark.slow_but_for("edc")
+@pytest.mark.slow_in_3d
+def test_onnx_by_monai_gives_the_answer(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _needs("onnx", "onnxscript", "onnxruntime")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # the exporter leaves weights in the temporary folder
     with only_if_able(question.trained.bundle, "onnx_export"):
         path = tmp_path / "model.onnx"
@@ -178,26 +198,23 @@ def test_onnx_gives_the_answer(question: Question, tmp_path: Path, monkeypatch: 
         # traced with two cases: of one, the exporter would take the batch for fixed
         shape = [2, *question.image.shape[1:]]
         onnx_export(filepath=str(path), input_shape=shape, converter_kwargs=any_batch, **question.export_arguments())
-        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-        def exported(image: Tensor) -> Tensor:
-            (anomaly_map,) = session.run(["pred"], {"image": image.numpy()})
-            return torch.from_numpy(anomaly_map)
-
-        _assert_same(question.decided(exported), question.answer)
-        three = question.image.repeat(3, *[1] * (question.image.dim() - 1))
-        assert exported(three).shape == three.shape
+        _assert_onnx_gives_the_answer(path, question)
 
 
-@pytest.mark.slow_in_3d
-def test_torch_export_gives_the_answer(question: Question, tmp_path: Path) -> None:
-    with only_if_able(question.trained.bundle, "torch_export"):
-        image = question.image
-        two = image.repeat(2, *[1] * (image.dim() - 1))
-        batch = torch.export.Dim("batch", min=1)
-        program = torch.export.export(question.inference.network_def, (two,), dynamic_shapes=({0: batch},))
-        torch.export.save(program, tmp_path / "model.pt2")
-        loaded = torch.export.load(tmp_path / "model.pt2")
-        _assert_same(question.decided(loaded.module()), question.answer)
-        reference = question.trained.network.calibration.reference_scores
-        assert torch.equal(loaded.state_dict["calibration.reference_scores"], reference)
+def _needs(*packages: str) -> None:
+    for package in packages:
+        pytest.importorskip(package, reason=f"{package} is not installed; it comes with medad-plugins[export]")
+
+
+def _assert_onnx_gives_the_answer(path: Path, question: Question) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def exported(image: Tensor) -> Tensor:
+        (anomaly_map,) = session.run(["pred"], {"image": image.numpy()})
+        return torch.from_numpy(anomaly_map)
+
+    _assert_same(question.decided(exported), question.answer)
+    three = question.image.repeat(3, *[1] * (question.image.dim() - 1))
+    assert exported(three).shape == three.shape

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from bundle_runs import BUNDLES, copy_bundle, read_config, small_values, write_cohort
+from bundle_runs import BUNDLES, copy_bundle, read_config, run_config, small_values, write_cohort
 from command_line import command, interrupt, succeed
 
+pytestmark = pytest.mark.usefixtures("process_settings")  # one thread, as the commands have
 ITERATIONS = 120
 STARTED = "training will take about"
 
@@ -20,14 +21,14 @@ def _keeps_checkpoints(bundle: str) -> bool:
     return "max_iterations" in read_config(bundle, "train")["train"]["dataloader"]
 
 
-def _arguments(bundle: str, root: Path, cohort: Path, **others: Any) -> list[str]:
+def _keys(bundle: str, cohort: Path) -> dict[str, Any]:
     handlers = read_config(bundle, "train")["train"]["handlers"]
     (index,) = [i for i, handler in enumerate(handlers) if handler["_target_"].endswith("StandardHandlers")]
-    values = small_values(bundle, max_iterations=ITERATIONS, datalist="fitting.csv", dataset_dir=cohort, **others)
+    values = small_values(bundle, max_iterations=ITERATIONS, datalist="fitting.csv", dataset_dir=str(cohort))
     values[f"train::handlers::{index}::seconds"] = 0
     if _keeps_checkpoints(bundle):
         values["train::dataloader::epoch_length"] = 12
-    return command(root / "configs" / "train.yaml", **values)
+    return values
 
 
 def _model(root: Path) -> dict[str, torch.Tensor]:
@@ -40,19 +41,20 @@ def _model(root: Path) -> dict[str, torch.Tensor]:
 def test_killed_training_resumes_to_the_same_weights(bundle: str, kill: int, tmp_path: Path) -> None:
     cohort = write_cohort(tmp_path / "heads", 2)
     whole, broken = copy_bundle(bundle, tmp_path / "whole"), copy_bundle(bundle, tmp_path / "broken")
-    succeed(_arguments(bundle, whole, cohort), tmp_path)
+    keys, train = _keys(bundle, cohort), broken / "configs" / "train.yaml"
+    run_config(whole, "train", **keys)
 
     stopped = broken / "models" / "model.pt.stopped"
 
     def is_under_way(output: str) -> bool:
         return stopped.exists() if _keeps_checkpoints(bundle) else STARTED in output
 
-    status, _, _ = interrupt(_arguments(bundle, broken, cohort), tmp_path, is_under_way, kill)
+    status, _, _ = interrupt(command(train, **keys), tmp_path, is_under_way, kill)
     assert status == -kill
     assert stopped.exists() == _keeps_checkpoints(bundle)
     assert not (broken / "models" / "model.pt").exists(), "killed too late to show anything"
 
-    output = succeed(_arguments(bundle, broken, cohort, resume="true"), tmp_path)
+    output = succeed(command(train, **keys, resume="true"), tmp_path)
     assert ("going on after iteration" in output) == _keeps_checkpoints(bundle)
     assert not stopped.exists()
     expected, found = _model(whole), _model(broken)

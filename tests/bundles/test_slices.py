@@ -1,4 +1,4 @@
-"""Two-dimensional networks on volumes, of every bundle that has the key ``slice_axis``."""
+"""Two-dimensional networks on volumes: of two bundles, and under ``slow`` of all that have the key ``slice_axis``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bundle_runs import (
 
 from medad_plugins.packaging.model_metadata import describe_model
 
-pytestmark = pytest.mark.usefixtures("process_settings")
+pytestmark = [pytest.mark.usefixtures("process_settings"), pytest.mark.slow_but_for("edc", "padim")]
 AXIS = 1
 
 

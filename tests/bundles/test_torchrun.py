@@ -97,6 +97,7 @@ def test_two_processes_are_as_one(bundle: str, cohort: Path, tmp_path: Path) -> 
     assert files[0] == files[1]
 
 
+@pytest.mark.pictures
 @pytest.mark.slow
 def test_evaluation_by_two_processes(cohort: Path, tmp_path: Path) -> None:
     root = copy_bundle("padim", tmp_path)

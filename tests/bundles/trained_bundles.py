@@ -1,15 +1,18 @@
-"""Each bundle is trained once in 2D and once in 3D, and all suites ask these."""
+"""Each bundle is trained once in 2D and once in 3D, and all suites ask these; which bundle is asked what."""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from bundle_runs import (
     BUNDLES,
+    BUNDLES_FOLDER,
     Trained,
     cannot,
     copy_bundle,
@@ -18,27 +21,90 @@ from bundle_runs import (
     write_cohort,
     write_scans,
 )
+from changed_bundles import FIXED, SINCE, Asked, asked_bundles
+
+from medad_plugins.handlers import EvaluationReport
 
 ASKED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3) if not cannot(bundle, f"spatial_dims_{dims}")]
+_COSTLY = pytest.StashKey[Asked]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find out once, for all workers, which bundles are asked what is costly."""
+    told: Any = getattr(config, "workerinput", {}).get("costly")
+    config.stash[_COSTLY] = (
+        Asked(*told) if told else asked_bundles(BUNDLES_FOLDER.parent, BUNDLES, os.environ.get(SINCE, ""))
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist."""
+    asked = node.config.stash[_COSTLY]
+    node.workerinput["costly"] = (asked.bundles, asked.reason, asked.known)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which these are."""
+    return f"asked what is costly: {config.stash[_COSTLY]}"
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What costs seconds and says in 3D what it says in 2D is asked in 3D under ``slow`` alone; who asks what."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put under ``slow`` what says the same of other bundles, or in 3D; tests of one bundle go to one worker."""
+    asked = config.stash[_COSTLY]
     for item in items:
-        if item.get_closest_marker("slow_in_3d") and "-3d]" in item.name:
+        bundle, in_3d = bundle_of(item), _dims_of(item) == 3
+        # a host's environment costs minutes: where nothing is known of a change, it does not get all bundles besides
+        hosted = item.get_closest_marker("deploy") or item.get_closest_marker("label")
+        chosen = FIXED if hosted and not asked.known else asked.bundles
+        costly = item.get_closest_marker("costly") or (in_3d and item.get_closest_marker("costly_in_3d"))
+        named = item.get_closest_marker("slow_but_for")
+        if (
+            (costly and bundle not in chosen)
+            or (named and bundle not in named.args)
+            or (in_3d and item.get_closest_marker("slow_in_3d"))
+        ):
             item.add_marker(pytest.mark.slow)
         # of several workers one trains a bundle, and one sets up a module
-        item.add_marker(pytest.mark.xdist_group(_bundle_of(item) or item.location[0]))
+        item.add_marker(pytest.mark.xdist_group(bundle or item.location[0]))
 
 
-def _bundle_of(item: pytest.Item) -> str | None:
+def bundle_of(item: pytest.Item) -> str | None:
     """The bundle that a test asks, if it is one."""
-    for value in getattr(getattr(item, "callspec", None), "params", {}).values():
+    for value in _parameters(item).values():
         name = value[0] if isinstance(value, tuple) and value else value
         if isinstance(name, str) and name in BUNDLES:
             return name
     return None
+
+
+def _dims_of(item: pytest.Item) -> int | None:
+    """The number of spatial axes of a bundle that a test asks."""
+    for name, value in _parameters(item).items():
+        dims = value[-1] if isinstance(value, tuple) and value and isinstance(value[0], str) else value
+        if isinstance(dims, int) and (dims is not value or name in ("dims", "spatial_dims")):
+            return dims
+    return None
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    return getattr(getattr(item, "callspec", None), "params", {})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Charts and pages are the same code for every bundle: they are drawn for tests that are marked ``pictures``.
+
+    The figures are always computed. A hook and no fixture, as also what fixtures of modules and of the session train
+    and evaluate for the first time is meant.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not item.get_closest_marker("pictures"):
+            patch.setattr(EvaluationReport, "_offer", lambda self, *case: None)
+            patch.setattr(EvaluationReport, "_draw", lambda self, figures: None)
+            patch.setattr(EvaluationReport, "_write_page", lambda self, figures: None)
+        return (yield)
 
 
 @pytest.fixture(scope="session")

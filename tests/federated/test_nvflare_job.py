@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -66,18 +67,16 @@ def test_states_survive_as_arrays() -> None:
     assert all(back[name].shape == value.shape and back[name].dtype == value.dtype for name, value in state.items())
 
 
-def _app(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(APP), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_app_writes_the_job(tmp_path: Path) -> None:
+def test_the_app_writes_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sites = tmp_path / "sites.json"
     sites.write_text(json.dumps(SITES), encoding="utf-8")
-    done = _app("/opt/padim", "--sites", sites, "--job_dir", tmp_path / "job", "--image_size", 64, "--rounds", 2)
+    arguments = [str(APP), "/opt/padim", "--sites", str(sites), "--job_dir", str(tmp_path / "job")]
+    command = [sys.executable, *arguments, "--image_size", "64", "--rounds", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (workflow,) = _read(tmp_path / "job" / "app_server" / "config" / "config_fed_server.json")["workflows"]
     assert workflow["args"]["keys"]["image_size"] == 64 and workflow["args"]["rounds"] == 2
     sites.write_text("[]", encoding="utf-8")
-    done = _app("/opt/padim", "--sites", sites, "--job_dir", tmp_path / "job")
-    assert done.returncode == 1 and done.stderr.startswith("error: the list of sites cannot be read")
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match=r"^error: the list of sites cannot be read"):
+        runpy.run_path(str(APP), run_name="__main__")

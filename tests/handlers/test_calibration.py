@@ -162,6 +162,7 @@ def _test_at_end(folder: Path, cases: list[dict[str, Any]], pictures: int = 300)
     return output
 
 
+@pytest.mark.pictures
 def test_the_saved_model_is_tried_on_the_test_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="medad_plugins")
     cases = _cases(tmp_path / "data", 4, 0, seed=2) + _cases(tmp_path / "data", 4, 1, seed=3)

@@ -22,6 +22,8 @@ from medad_plugins.handlers import EvaluationReport
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing, read_mask
 
+pytestmark = pytest.mark.pictures
+
 ROWS, COLUMNS = 20, 14
 LESION = (slice(3, 8), slice(6, 12))  # rows, columns
 

@@ -149,6 +149,7 @@ def _infer_as_rank(rank: int, folder: str) -> None:
     idist.barrier()
 
 
+@pytest.mark.pictures
 def test_two_ranks_write_one_table_and_one_report(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     (tmp_path / "one").mkdir()

@@ -48,7 +48,7 @@ def _train(bundle: str, spatial_dims: int, folder: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=RUNS, ids=lambda run: f"{run[0]}-{run[1]}D")
+@pytest.fixture(scope="module", params=RUNS, ids=lambda run: f"{run[0]}-{run[1]}d")
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """Every bundle, trained for two iterations."""
     bundle, spatial_dims = request.param
@@ -99,6 +99,7 @@ def _on_grid(source: Path, values: Any, image: Any) -> np.ndarray:
     return grid
 
 
+@pytest.mark.costly
 def test_results_are_those_of_the_plain_inference(trained: tuple[Path, int], tmp_path: Path) -> None:
     root, spatial_dims = trained
     exam = _exam(tmp_path / "exam", spatial_dims)

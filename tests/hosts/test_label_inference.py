@@ -29,12 +29,6 @@ pytestmark = pytest.mark.label
 ALPHA, OTHER_ALPHA = 0.6, 0.3
 
 
-def one_by_default() -> list[Any]:
-    """All bundles in 2D and 3D, all but one of each under ``slow``."""
-    pairs = [(b, d) for b in BUNDLES for d in (2, 3) if not cannot(b, f"spatial_dims_{d}")]
-    return [pair if pair in PAIRS else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs]
-
-
 PAIRS = [("ae", 2), ("padim", 3)]
 
 
@@ -169,7 +163,11 @@ def test_stock_app_serves_a_bundle_folder_without_network(
     _assert_same_volume(answer.file, expected.mask)
 
 
-@pytest.mark.parametrize(("bundle", "spatial_dims"), one_by_default())
+@pytest.mark.costly
+@pytest.mark.parametrize(
+    ("bundle", "spatial_dims"),
+    [(b, d) for b in BUNDLES for d in (2, 3) if not cannot(b, f"spatial_dims_{d}")],
+)
 def test_tasks_give_the_same_map_also_when_packaged(
     bundle: str, spatial_dims: int, scans: dict[int, Path], tmp_path: Path
 ) -> None:

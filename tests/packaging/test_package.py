@@ -19,14 +19,12 @@ from bundle_runs import (
     BUNDLES,
     IMAGE_SIZE,
     Trained,
-    cannot,
     copy_bundle,
     only_if_able,
     read_table,
     refusal,
     run_config,
     small_values,
-    write_cohort,
 )
 from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, load, verify_metadata, verify_net_in_out
 from monai.bundle.scripts import ckpt_export, download_large_files
@@ -34,16 +32,12 @@ from monai.bundle.scripts import ckpt_export, download_large_files
 from medad_plugins.errors import InputError
 from medad_plugins.packaging import package_bundle
 
-pytestmark = pytest.mark.usefixtures("process_settings")
-
 PROJECT = Path(__file__).resolve().parents[2]
 SCHEMA = PROJECT / "tests" / "bundles" / "metadata.schema.json"
-pytestmark = pytest.mark.filterwarnings("ignore:No hash value:UserWarning")  # as the zoo calls it
-ASKED = [
-    pytest.param((bundle, dims), id=f"{bundle}-{dims}d", marks=[pytest.mark.slow] if dims == 3 else [])
-    for bundle in BUNDLES
-    for dims in (2, 3)
-    if not cannot(bundle, f"spatial_dims_{dims}")
+pytestmark = [
+    pytest.mark.usefixtures("process_settings"),
+    pytest.mark.slow_in_3d,
+    pytest.mark.filterwarnings("ignore:No hash value:UserWarning"),  # as the zoo calls it
 ]
 
 
@@ -56,28 +50,29 @@ class Packaged:
     root: Path
 
 
-@pytest.fixture(scope="module", params=ASKED)
-def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packaged]:
-    bundle, dims = request.param
-    yield from _packaged(bundle, dims, tmp_path_factory)
+@pytest.fixture(scope="module")
+def packaged(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packaged]:
+    folder = tmp_path_factory.mktemp(trained.bundle)
+    yield _packaged(trained, folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packaged]:
+def one(cohorts: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packaged]:
     """One bundle, for what does not depend on the method."""
-    yield from _packaged("ae" if "ae" in BUNDLES else BUNDLES[0], 2, tmp_path_factory)
+    bundle, folder = "ae" if "ae" in BUNDLES else BUNDLES[0], tmp_path_factory.mktemp("one")
+    root = copy_bundle(bundle, folder / "source")
+    values = small_values(bundle, datalist="fitting.csv")
+    workflow = run_config(root, "train", dataset_dir=str(cohorts[2]), **values)
+    yield _packaged(Trained(bundle, 2, root, cohorts[2], workflow), folder)
+    shutil.rmtree(folder)
 
 
-def _packaged(bundle: str, dims: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packaged]:
-    folder = tmp_path_factory.mktemp(bundle)
-    root, cohort = copy_bundle(bundle, folder / "source"), write_cohort(folder / "cohort", dims)
-    values = small_values(bundle, spatial_dims=dims, datalist="fitting.csv")
-    workflow = run_config(root, "train", dataset_dir=str(cohort), **values)
-    path = package_bundle(root, folder / "dist")
+def _packaged(trained: Trained, folder: Path) -> Packaged:
+    path = package_bundle(trained.root, folder / "dist")
     with zipfile.ZipFile(path) as archive:
         archive.extractall(folder / "some where")
-    yield Packaged(Trained(bundle, dims, root, cohort, workflow), path, folder / "some where" / bundle)
-    shutil.rmtree(folder)
+    return Packaged(trained, path, folder / "some where" / trained.bundle)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def _environments(folder: Path, install: str = "exit 0", load: str = "exit 0", t
 
 
 def _run(folder: Path, **options: Any) -> None:
-    TOOL["main"]("ray", folder=str(folder), **options)
+    TOOL["main"]("ray", folder=str(folder), **{"minutes_least": 0, **options})
 
 
 def test_it_installs_once_and_tells_counts_and_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +42,12 @@ def test_it_installs_once_and_tells_counts_and_reasons(tmp_path: Path, capsys: p
     calls = (tmp_path / "calls").read_text()
     assert calls.count("pip install") == 1 and calls.count("environments/ray.txt") == 1
     assert calls.count("-m pytest") == 2 and "test_ray.py" in calls and "test_label" not in calls
+    assert calls.count("-m ray and not slow") == 2
+
+
+def test_it_runs_the_slow_tests_where_told(tmp_path: Path) -> None:
+    _run(_environments(tmp_path), slow=True)
+    assert "-m ray" in (tmp_path / "calls").read_text() and "not slow" not in (tmp_path / "calls").read_text()
 
 
 def test_a_failing_test_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +86,25 @@ def test_what_failed_before_time_ran_out_fails(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         _run(_environments(tmp_path, test='echo "tests/a.py::test_b FAILED [ 5%]"; sleep 60'), minutes=0.01)
     assert "ray: failed, and not finished in its time: tests/a.py::test_b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("minutes", [0, 2.9])
+def test_hosts_without_time_are_left_out_and_told(
+    minutes: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TOOL["main"](folder=str(_environments(tmp_path)), minutes=minutes)
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"{host}: left out: no time left" for host in ("ray", "fl", "deploy", "label")]
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_host_that_takes_all_the_time_leaves_none_for_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _environments(tmp_path, test=f"sleep 1; {PASSES}")
+    TOOL["main"]("ray", "label", folder=str(tmp_path), minutes=0.1, minutes_least=0.09)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("ray: passed") and second == "label: left out: no time left"
 
 
 def test_a_host_that_is_none_is_refused(tmp_path: Path) -> None:
