@@ -18,7 +18,7 @@ from medad_plugins.data import Case, case_group, read_scan
 from medad_plugins.errors import InputError
 from medad_plugins.metrics import detection_summary
 from medad_plugins.networks import ResNetTaps
-from medad_plugins.networks.weights import find_weights
+from medad_plugins.networks.backbones.weights import find_weights
 
 __all__ = ["Baseline", "trivial_baselines"]
 

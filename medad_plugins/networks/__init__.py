@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import BACKBONES, ResNetTaps, ScanToBackbone
+from medad_plugins.networks.backbones import BACKBONES, FeatureTaps, ResNetTaps, ScanToBackbone, make_taps
+from medad_plugins.networks.backbones.weights import KNOWN_WEIGHTS, find_weights, load_pretrained
 from medad_plugins.networks.batch_noise import batch_drawn, batch_normal, batch_uniform
 from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscriminator
@@ -43,7 +44,6 @@ from medad_plugins.networks.fitted.memory_bank import MemoryBank
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
-from medad_plugins.networks.weights import KNOWN_WEIGHTS, find_weights, load_pretrained
 
 __all__ = [
     "BACKBONES",
@@ -59,6 +59,7 @@ __all__ = [
     "DCGANEncoder",
     "DCGANGenerator",
     "FeatureDiscriminator",
+    "FeatureTaps",
     "FineTunedNetwork",
     "FourierPositions",
     "GatedSelfAttention",
@@ -103,4 +104,5 @@ __all__ = [
     "load_pretrained",
     "look_up",
     "make_bottleneck",
+    "make_taps",
 ]

@@ -10,7 +10,7 @@ from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.networks.weights import find_weights, load_pretrained
+from medad_plugins.networks.backbones.weights import find_weights, load_pretrained
 
 __all__ = ["BACKBONES", "ResNetTaps", "ScanToBackbone"]
 

@@ -1,0 +1,1 @@
+"""Tests of medad_plugins.networks.backbones."""
