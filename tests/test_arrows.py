@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "files": ["errors"],
     "data": ["medad_plugins", "errors", "files"],
     "plain_tensor": [],
-    "inferers": ["errors", "plain_tensor"],
+    "inferers": ["data", "errors", "plain_tensor"],
     "scorers": ["errors"],
     "protocols": ["scorers"],
     "networks": ["errors", "files", "scorers"],
