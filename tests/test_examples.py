@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import pytest
 import torch
 
 import medad_plugins
+
+PACKAGE = Path(medad_plugins.__file__).parent
 
 # what users of Python call first, as they import it
 SHOWN = """
@@ -37,11 +38,11 @@ SHOWN = """
 def _examples() -> Iterator[doctest.DocTest]:
     """Every docstring with an example, of the modules whose text has a prompt: the others need not be imported."""
     finder = doctest.DocTestFinder()
-    for module in pkgutil.walk_packages(medad_plugins.__path__, "medad_plugins."):
-        spec = module.module_finder.find_spec(module.name, None)
-        assert spec is not None and spec.origin is not None
-        if ">>>" in Path(spec.origin).read_text(encoding="utf-8"):
-            yield from (test for test in finder.find(importlib.import_module(module.name)) if test.examples)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if ">>>" in path.read_text(encoding="utf-8"):
+            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+            module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+            yield from (test for test in finder.find(module) if test.examples)
 
 
 EXAMPLES = {example.name.removeprefix("medad_plugins."): example for example in _examples()}

@@ -36,8 +36,8 @@ class GradientTrainer(SupervisedTrainer):
         >>> optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         >>> trainer = GradientTrainer("cpu", 3, batches, network, optimizer, nn.MSELoss())
         >>> trainer.run()
-        >>> trainer.state.epoch, sorted(trainer.state.output)
-        (3, ['image', 'label', 'loss', 'pred'])
+        >>> trainer.state.epoch, tuple(trainer.state.output["pred"].shape)
+        (3, (4, 2))
     """
 
     def __init__(
