@@ -42,6 +42,13 @@ def cached_dataset(
 
     Raises:
         InputError: there is no case, or one of the scans to be cached cannot be used.
+
+    Example:
+        >>> from medad_plugins.data import Cohort, ScanFormat
+        >>> from medad_plugins.transforms import ScanPreprocessing
+        >>> dataset = cached_dataset(Cohort().train[:8], ScanPreprocessing(ScanFormat(image_size=64)))
+        >>> len(dataset), tuple(dataset[0]["image"].shape)
+        (8, (1, 64, 64))
     """
     if not data:
         raise InputError("there is no case to load")

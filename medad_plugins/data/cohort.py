@@ -46,6 +46,13 @@ class Cohort:
     Raises:
         InputError: the folder or list is missing or faulty, a listed file does not exist, there is no normal case to
             train on or to hold out, or no test case meets the condition.
+
+    Example:
+        >>> cohort = Cohort()  # the built-in sample cohort
+        >>> len(cohort.train), len(cohort.validation), len(cohort.test)
+        (200, 60, 120)
+        >>> cohort.train[0]["case_id"], cohort.train[0]["label"]
+        ('images__train_000_normal', 0)
     """
 
     def __init__(
@@ -141,6 +148,11 @@ def find_cases(
     Raises:
         InputError: the folder or list is missing or faulty, no case is left, or no listed file exists. A single missing
             file is left to the loader, which reports it and goes on.
+
+    Example:
+        >>> cases = find_cases(where="class=normal")  # of the sample cohort's test set
+        >>> len(cases), cases[0]["case_id"], cases[0]["label"]
+        (60, 'images__test_000_normal', 0)
     """
     if split not in ("train", "val", "test", "all"):
         raise InputError("the split is unknown", where="split", expected="train, val, test or all", found=split)
@@ -176,6 +188,12 @@ def hold_out(cases: Sequence[Case], fraction: float, seed: int) -> tuple[list[Ca
 
     Raises:
         InputError: the fraction is not between 0 and 1, or there is only one patient (or cluster or case).
+
+    Example:
+        >>> cases = [{"case_id": f"{patient}{scan}", "patient": patient} for patient in "abcd" for scan in (1, 2)]
+        >>> stay, held_out = hold_out(cases, 0.25, seed=0)
+        >>> len(stay), len(held_out), len({case["patient"] for case in held_out})
+        (6, 2, 1)
     """
     if not 0 < fraction < 1:
         raise InputError(

@@ -89,6 +89,12 @@ def read_datalist(path: str | Path, root: str | Path | None = None) -> list[Case
     Raises:
         InputError: the list cannot be parsed, a column is missing, a label is not 0 or 1, a split is unknown, a file
             is listed twice or a patient is in two splits.
+
+    Example:
+        >>> from medad_plugins.data import sample_cohort
+        >>> cases = read_datalist(sample_cohort(2) / "datalist.csv")
+        >>> [(case["case_id"], case["label"], case["split"]) for case in (cases[0], cases[-1])]
+        [('images__train_000_normal', 0, 'train'), ('images__test_119_resected', 1, 'test')]
     """
     path = Path(path)
     cases = read_rows(path, root)

@@ -113,6 +113,13 @@ class IterationLoader(DataLoader):
     Raises:
         InputError: the dataset is empty, a number is too small or the ranks cannot share a batch equally; while
             iterating, a scan that cannot be used.
+
+    Example:
+        >>> from monai.data import Dataset
+        >>> dataset = Dataset([{"image": number} for number in range(5)])
+        >>> loader = IterationLoader(dataset, batch_size=2, max_iterations=100)
+        >>> loader.epochs, len(loader), next(iter(loader))["image"].shape
+        (2, 50, torch.Size([2]))
     """
 
     def __init__(

@@ -45,6 +45,12 @@ class PassLoader(DataLoader):
 
     Raises:
         InputError: the dataset is empty or the batch size too small; while iterating, a scan that cannot be used.
+
+    Example:
+        >>> from monai.data import Dataset
+        >>> loader = PassLoader(Dataset([{"image": number} for number in range(5)]), batch_size=2)
+        >>> [batch["image"].tolist() for batch in loader]
+        [[0, 1], [2, 3], [4]]
     """
 
     def __init__(self, dataset: TorchDataset, batch_size: int, seed: int = 0, num_workers: int = 0) -> None:

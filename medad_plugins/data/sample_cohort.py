@@ -86,6 +86,12 @@ def generate_case(
     Raises:
         InputError: for other than 2 or 3 spatial dimensions.
         ValueError: for an unknown lesion.
+
+    Example:
+        >>> head, _ = generate_case(2, 64, seed=7)
+        >>> image, mask = generate_case(2, 64, seed=7, lesion="bright_blob")
+        >>> bool(mask.any()), bool((image[mask == 0] == head[mask == 0]).all())
+        (True, True)
     """
     _layout(spatial_dims)
     random = np.random.RandomState(seed)
@@ -216,6 +222,11 @@ def sample_cohort(spatial_dims: int = 2, cache_dir: Path | None = None) -> Path:
 
     Raises:
         InputError: for other dimensions, or when there is no folder that can be written.
+
+    Example:
+        >>> folder = sample_cohort(2)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['datalist.csv', 'images', 'masks']
     """
     _layout(spatial_dims)
     name = f"sample_cohort_v{VERSION}_{spatial_dims}d"

@@ -27,6 +27,12 @@ def find_scans(folder: Path) -> list[Path]:
 
     Raises:
         InputError: the folder does not exist, or nothing readable is in it.
+
+    Example:
+        >>> from medad_plugins.data import sample_cohort
+        >>> scans = find_scans(sample_cohort(2) / "images")
+        >>> len(scans), scans[0].name
+        (380, 'test_000_normal.png')
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -53,6 +59,13 @@ def read_scan(path: Path) -> Scan:
 
     Raises:
         InputError: the path does not exist, or its content cannot be read or is no single scan.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from medad_plugins.data import find_cases
+        >>> scan = read_scan(Path(find_cases()[0]["image"]))
+        >>> scan.array.shape, scan.stored_bits, scan.has_channels
+        ((128, 128), 8, False)
     """
     name = path.name.lower()
     if path.is_dir():

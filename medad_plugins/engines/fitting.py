@@ -40,6 +40,15 @@ class FittingTrainer(SupervisedTrainer):
 
     Attributes:
         fits_at_end: False leaves the network as it was collected, for whoever solves what several trainers collected.
+
+    Example:
+        >>> from medad_plugins.engines import ScanBatch
+        >>> from medad_plugins.methods.padim import PaDiM
+        >>> network = PaDiM(backbone="resnet10", weights="none", dimensions=8)
+        >>> batches = [{"image": torch.rand(4, 1, 32, 32)} for _ in range(3)]
+        >>> FittingTrainer("cpu", batches, network, prepare_batch=ScanBatch()).run()
+        >>> network.eval()(torch.rand(1, 1, 32, 32)).shape
+        torch.Size([1, 1, 32, 32])
     """
 
     def __init__(

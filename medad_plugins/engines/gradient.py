@@ -34,7 +34,10 @@ class GradientTrainer(SupervisedTrainer):
         >>> network = nn.Linear(2, 2)
         >>> batches = [{"image": torch.ones(4, 2), "label": torch.zeros(4, 2)}]
         >>> optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-        >>> GradientTrainer("cpu", 3, batches, network, optimizer, nn.MSELoss()).run()
+        >>> trainer = GradientTrainer("cpu", 3, batches, network, optimizer, nn.MSELoss())
+        >>> trainer.run()
+        >>> trainer.state.epoch, tuple(trainer.state.output["pred"].shape)
+        (3, (4, 2))
     """
 
     def __init__(

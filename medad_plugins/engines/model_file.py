@@ -37,10 +37,17 @@ def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapp
     """Write a model file atomically; in a packaged bundle the manifest takes it over.
 
     Args:
-        path: where; missing folders are made.
+        path: where; its folder is there already.
         network: what to save, with its calibration.
         bundle: the bundle's name, checked on loading.
         settings: plain values by name that the network is rebuilt from, and ``image_size``.
+
+    Example:
+        >>> network = torch.nn.Linear(2, 1)
+        >>> save_model("model.pt", network, "mine", {"network": {"in_features": 2, "out_features": 1}})
+        >>> from medad_plugins.engines import ModelFile
+        >>> ModelFile("model.pt", "mine").setting("in_features")
+        2
     """
     with atomic_path(path) as temporary:
         torch.save(
@@ -83,6 +90,16 @@ class ModelFile:
     Raises:
         InputError: when read, for a missing, truncated or foreign file, a file with code in it, another bundle's, one
             that is not what the bundle's manifest lists, or one for another version of this package.
+
+    Example:
+        >>> from medad_plugins.engines import save_model
+        >>> from medad_plugins.methods.padim import PaDiM
+        >>> arguments = {"backbone": "resnet10", "dimensions": 8}
+        >>> settings = {"network": arguments, "image_size": 64}
+        >>> save_model("model.pt", PaDiM(weights="none", **arguments), "padim", settings)
+        >>> file = ModelFile("model.pt", "padim")
+        >>> file.setting("image_size"), type(file.rebuild(PaDiM)).__name__
+        (64, 'PaDiM')
     """
 
     def __init__(self, path: str | Path, bundle: str) -> None:

@@ -20,6 +20,11 @@ def parameters_of(network: nn.Module, *children: str) -> list[nn.Parameter]:
 
     Raises:
         ValueError: there is no such child, or nothing in it to train.
+
+    Example:
+        >>> network = torch.nn.ModuleDict({"generator": torch.nn.Linear(3, 2), "critic": torch.nn.Linear(2, 1)})
+        >>> [tuple(parameter.shape) for parameter in parameters_of(network, "critic")]
+        [(1, 2), (1,)]
     """
     found: list[nn.Parameter] = []
     for name in children or ("",):
@@ -40,6 +45,12 @@ class NamedOptimizers:
 
     Args:
         optimizers: PyTorch's optimisers by the names that phases call them by.
+
+    Example:
+        >>> network = torch.nn.Linear(3, 2)
+        >>> optimizers = NamedOptimizers(all=torch.optim.Adam(network.parameters(), lr=1e-3))
+        >>> list(optimizers), optimizers["all"].param_groups[0]["lr"]
+        (['all'], 0.001)
     """
 
     def __init__(self, **optimizers: torch.optim.Optimizer) -> None:

@@ -58,6 +58,18 @@ class PhasedTrainer(SupervisedTrainer):
     Raises:
         ValueError: phases and optimisers do not fit.
         InputError: while training, when a term or a gradient is not finite.
+
+    Example:
+        >>> from medad_plugins.engines import NamedOptimizers, Phase
+        >>> def rebuild(network, batch):
+        ...     return {"error": (network(batch["image"]) - batch["target"]).square().mean()}
+        >>> network = torch.nn.Linear(4, 4)
+        >>> optimizer = NamedOptimizers(all=torch.optim.SGD(network.parameters(), lr=0.1))
+        >>> batches, phases = [{"image": torch.ones(2, 4)}], [Phase("coder", rebuild, "all")]
+        >>> trainer = PhasedTrainer("cpu", 3, batches, network, optimizer, phases)
+        >>> trainer.run()
+        >>> list(trainer.terms), trainer.state.iteration
+        (['coder.error'], 3)
     """
 
     def __init__(

@@ -33,6 +33,13 @@ class Phase:
             batch nor follow it, and dropout leaves out nothing.
         after: what is called when it is done: the name of a method of the network without arguments, or
             ``after(network, terms)`` with the terms as plain numbers.
+
+    Example:
+        >>> def critic(network, batch):
+        ...     return {"real": network(batch["image"]).mean()}
+        >>> phase = Phase("critic", critic, "critic", every=2, last=6)
+        >>> [iteration for iteration in range(1, 9) if phase.is_due(iteration)]
+        [1, 3, 5]
     """
 
     def __init__(

@@ -36,6 +36,14 @@ def score_cases(
         network: fitted network.
         batches: collated cases with ``image`` ``(B, C, *spatial)`` and ``case_id``.
         inferer: how the network is called; None calls it plainly.
+
+    Example:
+        >>> from monai.data import MetaTensor
+        >>> from medad_plugins.methods.edc import EDC
+        >>> network = EDC(backbone="resnet10", weights="none")
+        >>> batch = {"image": MetaTensor(torch.rand(2, 1, 32, 32)), "case_id": ["a", "b"]}
+        >>> [(case.case_id, case.anomaly_map.shape) for case in score_cases(network, [batch])]
+        [('a', torch.Size([1, 32, 32])), ('b', torch.Size([1, 32, 32]))]
     """
     device = network.calibration.reference_scores.device  # a network may have no parameters
     inferer = SimpleInferer() if inferer is None else inferer

@@ -47,6 +47,16 @@ class TrainingSetup:
         resume: go on from where a training was stopped.
         select_by: which weights are kept, see `medad_plugins.handlers.KeepBest`.
         tensorboard: write what `medad_plugins.handlers.TensorBoardLog` writes.
+
+    Example:
+        >>> from medad_plugins.data import Cohort, ScanFormat
+        >>> from medad_plugins.inferers import scan_inferer
+        >>> from medad_plugins.networks import AnomalyNetwork
+        >>> from medad_plugins.transforms import ScanPreprocessing
+        >>> scan = ScanFormat(image_size=64)
+        >>> parts = AnomalyNetwork(), {}, scan, Cohort(), ScanPreprocessing(scan), scan_inferer(scan)
+        >>> TrainingSetup("mine", *parts, "models/model.pt", "output").model_settings["image_size"]
+        64
     """
 
     bundle: str

@@ -26,6 +26,11 @@ class PrecisionInferer(SimpleInferer):
 
     Shape:
         whatever the network takes and gives.
+
+    Example:
+        >>> infer = PrecisionInferer("bfloat16")
+        >>> infer(torch.rand(2, 1, 8, 8), torch.nn.Conv2d(1, 3, 1)).dtype
+        torch.bfloat16
     """
 
     def __init__(self, precision: str = "float32") -> None:

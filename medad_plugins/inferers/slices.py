@@ -24,6 +24,11 @@ class SlicewiseInferer(SliceInferer):
 
     Shape:
         volumes ``(B, C, *spatial)`` to ``(B, 1, *spatial)``; slices, as in training, to whatever the network gives.
+
+    Example:
+        >>> infer = SlicewiseInferer(slice_axis=2)
+        >>> infer(torch.rand(1, 1, 16, 16, 5), torch.nn.Conv2d(1, 1, 1)).shape
+        torch.Size([1, 1, 16, 16, 5])
     """
 
     def __init__(self, slice_axis: int, precision: str = "float32", slices_at_once: int = 32) -> None:
@@ -44,5 +49,11 @@ def scan_inferer(scan: ScanFormat, precision: str = "float32") -> Inferer:
     Args:
         scan: how scans come to the network.
         precision: see `PrecisionInferer`.
+
+    Example:
+        >>> from medad_plugins.data import ScanFormat
+        >>> infer = scan_inferer(ScanFormat(spatial_dims=3, image_size=16, slice_axis=0))
+        >>> infer(torch.rand(1, 1, 16, 16, 16), torch.nn.Conv2d(1, 1, 1)).shape
+        torch.Size([1, 1, 16, 16, 16])
     """
     return PrecisionInferer(precision) if scan.slice_axis is None else SlicewiseInferer(scan.slice_axis, precision)

@@ -20,6 +20,12 @@ class GlobalCosineLoss(nn.Module):
 
     Reference:
         Guo et al., IEEE TMI 43(3), 2024.
+
+    Example:
+        >>> features = [torch.rand(2, 8, 4, 4), torch.rand(2, 16, 2, 2)]
+        >>> loss = GlobalCosineLoss()((features, features))
+        >>> bool(loss < 1e-6)
+        True
     """
 
     def forward(self, features: tuple[list[Tensor], list[Tensor]], target: Tensor | None = None) -> Tensor:

@@ -19,6 +19,10 @@ class ResidualLoss(nn.Module):
     Shape:
         two tensors ``(B, C, *spatial)``, intensities 0..1, to a scalar; or the pair ``(reconstruction, image)`` of them
         from a network whose engine gives no scan as the target.
+
+    Example:
+        >>> ResidualLoss("l2")(torch.full((2, 1, 8, 8), 0.75), torch.full((2, 1, 8, 8), 0.25))
+        tensor(0.2500)
     """
 
     def __init__(self, residual: str = "l2", difference: nn.Module | None = None) -> None:

@@ -34,6 +34,12 @@ class ConvAE(AutoencodingNetwork):
     References:
         Baur et al., "Autoencoders for unsupervised anomaly segmentation in brain MR images", MedIA 69, 2021; in the
         form of Cai et al., "MedIAnomaly", MedIA 102, 2025, whose variants the options are.
+
+    Example:
+        >>> network = ConvAE(image_size=32, channels=(8, 16), latent_size=4).eval()
+        >>> image = torch.rand(2, 1, 32, 32)
+        >>> network(image).shape, network.reconstruct(image).shape
+        (torch.Size([2, 1, 32, 32]), torch.Size([2, 1, 32, 32]))
     """
 
     def __init__(

@@ -25,6 +25,14 @@ class EDC(FineTunedNetwork):
     Reference:
         Guo et al., "Encoder-Decoder Contrast for Unsupervised Anomaly Detection in Medical Images", IEEE TMI 43(3),
         2024.
+
+    Example:
+        >>> network = EDC(backbone="resnet10", weights="none").eval()
+        >>> image = torch.rand(2, 1, 64, 64)
+        >>> with torch.no_grad():
+        ...     anomaly_map = network(image)
+        >>> anomaly_map.shape, network.pool(anomaly_map).shape
+        (torch.Size([2, 1, 64, 64]), torch.Size([2]))
     """
 
     def __init__(

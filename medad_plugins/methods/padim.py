@@ -47,6 +47,13 @@ class PaDiM(AnomalyNetwork):
     Reference:
         Defard et al., "PaDiM: a patch distribution modeling framework for anomaly detection and localization", ICPR
         workshops 2020.
+
+    Example:
+        >>> network = PaDiM(backbone="resnet10", weights="none", dimensions=10)
+        >>> network.collect(torch.rand(16, 1, 32, 32))  # normal scans
+        >>> network.fit()
+        >>> network.eval()(torch.rand(2, 1, 32, 32)).shape
+        torch.Size([2, 1, 32, 32])
     """
 
     def __init__(

@@ -18,7 +18,13 @@ _Figures = dict[str, NDArray[np.float64]]
 
 
 def binomial_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Clopper-Pearson interval of a proportion, None without trials."""
+    """Clopper-Pearson interval of a proportion, None without trials.
+
+    Example:
+        >>> low, high = binomial_interval(19, 20)
+        >>> round(low, 3), round(high, 3)
+        (0.751, 0.999)
+    """
     if trials == 0:
         return None
     interval = binomtest(successes, trials).proportion_ci(confidence, method="exact")
@@ -124,6 +130,11 @@ def detection_summary(
     Raises:
         ValueError: not as many scores, labels, p-values and groups; a label other than 0 and 1; a score that is not
             finite; validation cases of one class only.
+
+    Example:
+        >>> summary = detection_summary([0.1, 0.4, 0.3, 0.9], [0, 0, 1, 1], p_values=[1, 0.5, 0.6, 0.04], alpha=0.05)
+        >>> summary["auroc"], summary["sensitivity"], summary["false_positive_rate"]
+        (0.75, 0.5, 0.0)
     """
     score, truth, flagged = _checked(scores, labels, p_values, alpha)
     if groups is not None and len(groups) != truth.size:
@@ -212,7 +223,13 @@ def _false_positive_rate(summary: dict[str, Any], n_normal: int) -> dict[str, An
 
 
 def describe_detection(summary: dict[str, Any]) -> str:
-    """The figures of ``detection_summary`` as one line, without the counts."""
+    """The figures of ``detection_summary`` as one line, without the counts.
+
+    Example:
+        >>> from medad_plugins.metrics import detection_summary
+        >>> describe_detection(detection_summary([0.1, 0.4, 0.3, 0.9], [0, 0, 1, 1], p_values=None, alpha=0.05))
+        'AUROC 0.750, AP 0.833'
+    """
     parts = []
     if summary["auroc"] is None:
         parts.append("AUROC and AP undefined (cases of one class only)")

@@ -25,6 +25,13 @@ class DetectionMetric(CumulativeIterationMetric):
         validation: scores and labels of labelled validation cases of both classes, see `detection_summary`.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+
+    Example:
+        >>> metric = DetectionMetric(resamples=0)
+        >>> metric(torch.tensor([0.1, 0.4]), torch.tensor([0, 0]))
+        >>> metric(torch.tensor([0.3, 0.9]), torch.tensor([1, 1]), groups=["patient 1", "patient 2"])
+        >>> metric.aggregate()["auroc"]
+        0.75
     """
 
     def __init__(

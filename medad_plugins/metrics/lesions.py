@@ -44,7 +44,13 @@ def _box(binary: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 
 
 def find_lesions(truth: NDArray[np.bool_]) -> Lesions:
-    """Label a mask ``(*spatial)`` of one, two or three dimensions with full connectivity."""
+    """Label a mask ``(*spatial)`` of one, two or three dimensions with full connectivity.
+
+    Example:
+        >>> mask = np.array([[1, 0, 0, 0], [0, 1, 0, 1]], dtype=bool)
+        >>> find_lesions(mask).sizes.tolist()  # neighbours may share a corner
+        [2, 1]
+    """
     box = _box(truth)
     if box is None:
         return Lesions(np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
@@ -63,6 +69,10 @@ def false_components(
         anomaly_map: ``(*spatial)``.
         truth: mask of the same shape; None where there is no lesion.
         thresholds: in the map's units.
+
+    Example:
+        >>> false_components(np.array([0.9, 0.0, 0.6, 0.0]), np.array([1, 0, 0, 0], dtype=bool), [0.5, 0.8]).tolist()
+        [1, 0]
     """
     counts = np.zeros(len(thresholds), dtype=np.intp)
     for index in np.argsort(thresholds, kind="stable"):

@@ -59,6 +59,16 @@ class LocalizationMetric(CumulativeIterationMetric):
         lesion_sizes: rising bounds between classes of lesion size, in pixels or voxels.
         resamples: bootstrap replicates; 0 for no intervals.
         seed: of the bootstrap.
+
+    Example:
+        >>> mask = np.zeros((32, 32), dtype=bool)
+        >>> mask[8:12, 8:12] = True
+        >>> metric = LocalizationMetric(pixel_threshold=0.5, resamples=0)
+        >>> metric.update(mask * 0.9, mask, group="patient 1")
+        >>> metric.update(np.zeros((32, 32)), None, group="patient 2")
+        >>> figures = metric.aggregate()
+        >>> figures["n_lesions"], figures["pixel_auroc"], figures["dice_case_mean"]
+        (1, 1.0, 1.0)
     """
 
     def __init__(

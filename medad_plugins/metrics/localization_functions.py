@@ -29,6 +29,11 @@ def compute_pixel_metrics(maps: Sequence[ArrayLike] | NDArray, masks: Sequence[A
 
     Raises:
         ValueError: maps and masks differ in number or shape, or a map has a NaN or infinite value.
+
+    Example:
+        >>> maps, masks = np.array([[[0.1, 0.8], [0.3, 0.9]]]), np.array([[[0, 0], [1, 1]]])
+        >>> compute_pixel_metrics(maps, masks)
+        {'pixel_auroc': 0.75, 'pixel_ap': 0.8333..., 'best_dice_pooled': 0.8}
     """
     ranked = _Ranked(*_pooled(maps, masks))
     positives, until = ranked.positives, ranked.until
@@ -85,6 +90,14 @@ def compute_aupro(
 
     Raises:
         ValueError: as `compute_pixel_metrics`, or the limit is not in (0, 1].
+
+    Example:
+        >>> masks = np.zeros((1, 8, 8), dtype=bool)
+        >>> masks[0, :2, :2] = masks[0, 6:, 6:] = True  # two lesions
+        >>> maps = masks.astype(float)
+        >>> maps[0, 6:, 6:] = -1  # the second one is lower than all else
+        >>> compute_aupro(masks, masks), compute_aupro(maps, masks)
+        (1.0, 0.5)
     """
     if not 0 < limit <= 1:
         raise ValueError(f"the limit is a false-positive rate in (0, 1], got {limit}")

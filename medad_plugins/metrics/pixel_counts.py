@@ -131,6 +131,13 @@ class PixelCounts:
     Args:
         n_sizes: how many classes of lesion size are counted apart.
         by_lesion: whether cases come with their lesions.
+
+    Example:
+        >>> counts = PixelCounts()
+        >>> counts.update(np.array([[0.1, 0.9], [0.3, 0.8]]), np.array([[0, 1], [0, 1]]))
+        >>> counts.update(np.array([[0.2, 0.4]]), None)
+        >>> counts.auroc(), counts.best_dice()
+        (1.0, 1.0)
     """
 
     def __init__(self, n_sizes: int = 1, *, by_lesion: bool = False) -> None:

@@ -23,6 +23,15 @@ class AnomalyNetwork(nn.Module):
     Shape:
         eval: ``(B, C, *spatial)``, intensities 0..1, to ``(B, 1, *spatial)``, float32, higher is more abnormal; a
         case's map does not depend on the other cases of its batch.
+
+    Example:
+        >>> class Brightness(AnomalyNetwork):
+        ...     def anomaly_map(self, image):
+        ...         return image.mean(1, keepdim=True)
+        >>> network = Brightness(reduction="mean").eval()
+        >>> anomaly_map = network(torch.full((2, 3, 8, 8), 0.5))
+        >>> anomaly_map.shape, network.pool(anomaly_map)
+        (torch.Size([2, 1, 8, 8]), tensor([0.5000, 0.5000]))
     """
 
     def __init__(self, reduction: str | float = "max") -> None:

@@ -26,6 +26,14 @@ class Calibration(FittedModule):
     Buffers (empty until fitted, their size comes with the checkpoint):
         reference_scores: ``(n,)`` ascending anomaly scores of the held-out normal cases.
         pixel_quantiles: ``(801,)`` quantiles of the pixels of their anomaly maps, at `PIXEL_ALPHAS`.
+
+    Example:
+        >>> calibration = Calibration()
+        >>> calibration.fit(scores=torch.arange(19.0), pixels=torch.linspace(0, 1, 1001))
+        >>> calibration.p_value(18.5), calibration.p_value(4.5), calibration.smallest_alpha
+        (0.05, 0.75, 0.05)
+        >>> round(calibration.pixel_threshold(0.1), 3)
+        0.9
     """
 
     # read by Python hosts only; TorchScript would try to compile them

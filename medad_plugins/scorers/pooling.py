@@ -17,6 +17,11 @@ class MapPool(nn.Module):
 
     Shape:
         anomaly map ``(B, 1, *spatial)`` to scores ``(B,)``.
+
+    Example:
+        >>> anomaly_map = torch.tensor([0.0, 0.2, 0.4, 1.0]).reshape(1, 1, 2, 2)
+        >>> MapPool("max")(anomaly_map), MapPool("mean")(anomaly_map), MapPool(0.5)(anomaly_map)
+        (tensor([1.]), tensor([0.4000]), tensor([0.7000]))
     """
 
     def __init__(self, reduction: str | float = "max") -> None:

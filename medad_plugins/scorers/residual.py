@@ -45,6 +45,10 @@ def residual_map(reconstruction: Tensor, image: Tensor, residual: str = "l2", wi
 
     Raises:
         ValueError: for an unknown residual.
+
+    Example:
+        >>> residual_map(torch.full((1, 2, 4, 4), 0.75), torch.full((1, 2, 4, 4), 0.25), "l1").unique()
+        tensor([0.5000])
     """
     if residual == "l1":
         difference = torch.abs(reconstruction - image)

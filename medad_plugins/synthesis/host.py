@@ -18,6 +18,11 @@ class Host:
         image: ``(C, *spatial)``, float32.
         spacing: millimetres a voxel along each axis; ones where nothing is known.
         body: ``(*spatial)``, true where an anomaly may lie; None everywhere.
+
+    Example:
+        >>> host = Host(np.zeros((1, 64, 48), dtype=np.float32), spacing=(1.0, 1.0))
+        >>> host.shape, host.spatial_dims
+        ((64, 48), 2)
     """
 
     image: NDArray[np.float32]

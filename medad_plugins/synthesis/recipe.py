@@ -60,6 +60,15 @@ class Recipe:
         count: draws how many regions; None makes one.
         tolerance: mean absolute change, on the image's scale, above which a voxel counts as changed; what stays below
             is put back, so that image and mask agree exactly.
+
+    Example:
+        >>> from medad_plugins.synthesis import Ball, Host, Paste, PlacedRegion, SameElsewhere
+        >>> recipe = Recipe("ball", PlacedRegion(Ball(), whole=True), Paste(), SameElsewhere())
+        >>> rng = np.random.RandomState(0)
+        >>> host = Host(rng.rand(1, 32, 32).astype(np.float32), spacing=(1.0, 1.0))
+        >>> made = recipe(rng, host, foreign=None)
+        >>> made.regions, bool((made.mask == (made.image != host.image)[0]).all())
+        (1, True)
     """
 
     name: str

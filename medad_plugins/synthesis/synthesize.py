@@ -55,6 +55,16 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
 
     Raises:
         InputError: if images of the case or of the pool do not fit each other, or a needed pool is missing.
+
+    Example:
+        >>> from medad_plugins.synthesis.published import cutpaste
+        >>> synthesize = SynthesizeAnomalyd([cutpaste()], prob=1.0).set_random_state(0)
+        >>> case = synthesize({"image": torch.rand(1, 64, 64)})
+        >>> case["is_anomalous"], case["recipe_index"], tuple(case["mask"].shape)
+        (1, 1, (1, 64, 64))
+        >>> again = synthesize.rebuild({"image": case["clean"]}, case["synthesis"])
+        >>> torch.equal(again["image"], case["image"])
+        True
     """
 
     def __init__(

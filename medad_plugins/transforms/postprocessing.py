@@ -189,6 +189,17 @@ class AnomalyPostprocessing(Compose):
 
     Raises:
         InputError: alpha, ``save``, the calibration or the output folder cannot be used.
+
+    Example:
+        >>> from medad_plugins.data import ScanFormat, find_cases
+        >>> from medad_plugins.networks import AnomalyNetwork
+        >>> from medad_plugins.transforms import ScanPreprocessing
+        >>> network, preprocessing = AnomalyNetwork(), ScanPreprocessing(ScanFormat(image_size=64))
+        >>> network.calibration.fit(scores=torch.linspace(0, 0.5, 39), pixels=torch.rand(1000))
+        >>> case = preprocessing(find_cases()[0])
+        >>> case = AnomalyPostprocessing(preprocessing, network)(case | {"pred": case["image"]})
+        >>> case["p_value"], case["is_anomalous"], tuple(case["anomaly_map"].shape)
+        (0.025, True, (1, 128, 128))
     """
 
     def __init__(

@@ -47,6 +47,10 @@ def find_weights(weights: str, architecture: str) -> Path | None:
 
     Raises:
         InputError: if there is no such file; the text names the file, its size and the places it may lie in.
+
+    Example:
+        >>> find_weights("none", "resnet18") is None
+        True
     """
     if weights in ("none", None, ""):
         return None
