@@ -12,12 +12,12 @@ import re
 import shutil
 from pathlib import Path
 
-from stamp_bundles import BUNDLES, stamped
+from stamp_bundles import stamped
 
 from medad_plugins.command_line import run_tool
 from medad_plugins.errors import InputError
 
-PROJECT = BUNDLES.parent
+PROJECT = Path(__file__).resolve().parents[1]
 
 CARD = """# {title}
 
@@ -86,18 +86,18 @@ def _renamed(text: str, like: str, slug: str, old: str, new: str) -> str:
     return re.sub(rf"\b{old}\b", new, text)
 
 
-def _require_new(slug: str, like: str) -> None:
+def _require_new(slug: str, like: str, bundles: Path) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", slug) or "detection" in slug:
         expected = "small letters, digits and _, without the word detection, which MONAI Label takes for another task"
         raise InputError("this cannot be a bundle's name", where=slug, expected=expected)
-    if (BUNDLES / slug).exists():
-        raise InputError("there is such a bundle already", where=BUNDLES / slug, todo="choose another name")
-    if not (BUNDLES / like / "configs" / "metadata.json").is_file():
-        known = sorted(path.parent.parent.name for path in BUNDLES.glob("[a-z]*/configs/metadata.json"))
+    if (bundles / slug).exists():
+        raise InputError("there is such a bundle already", where=bundles / slug, todo="choose another name")
+    if not (bundles / like / "configs" / "metadata.json").is_file():
+        known = sorted(path.parent.parent.name for path in bundles.glob("[a-z]*/configs/metadata.json"))
         raise InputError("there is no bundle to start from", where=like, expected=f"one of {', '.join(known)}")
 
 
-def new_bundle(slug: str, like: str = "edc", title: str = "", network: str = "") -> None:
+def new_bundle(slug: str, like: str = "edc", title: str = "", network: str = "", project: str = "") -> None:
     """Write ``bundles/SLUG``, ``medad_plugins/methods/SLUG`` and ``tests/methods/test_SLUG.py``.
 
     Args:
@@ -105,14 +105,17 @@ def new_bundle(slug: str, like: str = "edc", title: str = "", network: str = "")
         like: the bundle to start from: one that is fitted in the same way, see README's table.
         title: the method's name for people; the slug in capitals where none is given.
         network: name of its class; the slug in camel case where none is given.
+        project: folder to write into; this one where none is given.
 
     Raises:
         InputError: the name cannot be used or is taken, or there is no bundle to start from.
     """
-    _require_new(slug, like)
+    home = Path(project or PROJECT)
+    bundles, methods = home / "bundles", home / "medad_plugins" / "methods"
+    _require_new(slug, like, bundles)
     title = title or slug.upper()
     network = network or "".join(part.capitalize() for part in slug.split("_"))
-    source, root = BUNDLES / like, BUNDLES / slug
+    source, root = bundles / like, bundles / slug
     metadata = json.loads((source / "configs" / "metadata.json").read_text("utf-8"))
     old = str(metadata["medad"]["network"])
     metadata |= {
@@ -134,16 +137,15 @@ def new_bundle(slug: str, like: str = "edc", title: str = "", network: str = "")
     write(root / "configs" / "train.yaml", _renamed(train, like, slug, old, network))
     write(root / "docs" / "README.md", CARD.format(slug=slug, title=title))
     shutil.copy(source / "docs" / "data_license.txt", root / "docs")
-    for path, text in stamped(root).items():
+    for path, text in stamped(root, bundles / ".template").items():
         write(path, text)
-    methods = PROJECT / "medad_plugins" / "methods"
     files = [methods / f"{like}.py"] if (methods / f"{like}.py").is_file() else sorted((methods / like).glob("*.py"))
     for file in files:
         place = methods / f"{slug}.py" if file.parent == methods else methods / slug / file.name
         write(place, _renamed(file.read_text("utf-8"), like, slug, old, network))
-    write(PROJECT / "tests" / "methods" / f"test_{slug}.py", TEST.format(slug=slug, title=title, network=network))
+    write(home / "tests" / "methods" / f"test_{slug}.py", TEST.format(slug=slug, title=title, network=network))
     for path in dict.fromkeys(written):
-        print(f"wrote {path.relative_to(PROJECT)}")
+        print(f"wrote {path.relative_to(home)}")
     print(f"now: pytest tests/bundles tests/methods -k {slug}, and what CONTRIBUTING.md says")
 
 

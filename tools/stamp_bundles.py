@@ -90,17 +90,19 @@ def _stamp_entries(text: str, template: str, kept: set[str]) -> str:
     return "".join(lines for _, lines in pieces)
 
 
-def stamp_bundles(check: bool = False) -> None:
+def stamp_bundles(check: bool = False, bundles: str = "") -> None:
     """Write the shared texts of all bundles; with ``check`` refuse where one differs.
 
     Args:
         check: change nothing.
+        bundles: folder of the bundles and of their template; the project's where none is given.
 
     Raises:
         InputError: with ``check``, a shared text was changed by hand.
     """
-    for root in sorted(path.parent.parent for path in BUNDLES.glob("[a-z]*/configs/metadata.json")):
-        for path, text in stamped(root).items():
+    home = Path(bundles or BUNDLES)
+    for root in sorted(path.parent.parent for path in home.glob("[a-z]*/configs/metadata.json")):
+        for path, text in stamped(root, home / ".template").items():
             if path.is_file() and path.read_text("utf-8") == text:
                 continue
             if check:
@@ -108,7 +110,7 @@ def stamp_bundles(check: bool = False) -> None:
                 raise InputError("text that all bundles share differs here", where=path, todo=todo)
             with atomic_path(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-            print(f"wrote {path.relative_to(BUNDLES.parent)}")
+            print(f"wrote {path.relative_to(home.parent)}")
 
 
 if __name__ == "__main__":
