@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,12 @@ def test_what_does_not_fit_a_method_is_left_out(
 def test_they_run_in_their_order(setup: TrainingSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     standard, seen = StandardHandlers(setup, _optimizer()), list[str]()
     handlers = standard.handlers()
+
+    def note(name: str) -> Callable[[Engine], None]:
+        return lambda engine: seen.append(name)
+
     for handler in handlers:
-        monkeypatch.setattr(handler, "attach", lambda engine, name=type(handler).__name__: seen.append(name))
+        monkeypatch.setattr(handler, "attach", note(type(handler).__name__))
     monkeypatch.setattr(standard, "handlers", lambda: handlers)
     standard.attach(Engine(lambda engine, batch: None))
     assert seen == [type(handler).__name__ for handler in handlers]
