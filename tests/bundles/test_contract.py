@@ -244,7 +244,8 @@ def test_cases_alone_get_the_same_results(trained: Trained, inferred: Inferred, 
         together = inferred.rows[row["case_id"]]
         assert float(row["anomaly_score"]) == pytest.approx(float(together["anomaly_score"]), rel=1e-4, abs=1e-6)
         one, other = (read_map(output, row["case_id"]).get_fdata() for output in (tmp_path, inferred.output))
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        # rounding is a share of the largest values that a map is computed from
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(other).max())))
 
 
 @torch.no_grad()
