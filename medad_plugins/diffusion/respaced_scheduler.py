@@ -55,7 +55,7 @@ class RespacedDDPMScheduler(DDPMScheduler):
         self.level = num_train_timesteps if level is None else level
         for name, value, most in (("level", self.level, num_train_timesteps), ("steps", steps, self.level)):
             if not 1 <= value <= most:
-                what = "the diffusion has no so many steps"
+                what = "that number of steps is out of range"
                 raise InputError(what, where=name, expected=f"1 to {most}", found=value)
         if not 0 <= eta <= 1:
             raise InputError("the share of the noise is not understood", where="eta", expected="0 to 1", found=eta)

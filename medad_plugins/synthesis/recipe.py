@@ -19,11 +19,11 @@ from medad_plugins.synthesis.regions import RegionSampler
 from medad_plugins.synthesis.sizes import Sampler
 from medad_plugins.synthesis.sources import Foreign, Source
 
-__all__ = ["MadeAnomaly", "Recipe"]
+__all__ = ["Recipe", "SyntheticAnomaly"]
 
 
 @dataclass(frozen=True)
-class MadeAnomaly:
+class SyntheticAnomaly:
     """A scan with something made in it.
 
     Attributes:
@@ -76,7 +76,7 @@ class Recipe:
         """Whether it needs other scans."""
         return self.source is not None and getattr(self.source, "takes_foreign", True)
 
-    def __call__(self, rng: RandomState, host: Host, foreign: Foreign) -> MadeAnomaly:
+    def __call__(self, rng: RandomState, host: Host, foreign: Foreign) -> SyntheticAnomaly:
         """Make an anomaly in the host; where no region can be found, nothing changes and the mask is empty."""
         image = host.image.copy()
         mask = np.zeros(host.shape, dtype=bool)
@@ -106,7 +106,7 @@ class Recipe:
             target[region.box] = np.maximum(target[region.box], labelled)
             boxes.append([[part.start, part.stop] for part in region.box])
             largest = max(largest, factor)
-        return MadeAnomaly(image, mask, target, len(boxes), boxes, largest)
+        return SyntheticAnomaly(image, mask, target, len(boxes), boxes, largest)
 
     def _labelled(
         self, difference: NDArray[np.float32], changed: NDArray[np.bool_], factor: float

@@ -1,4 +1,4 @@
-"""Random sizes, counts and factors of made anomalies."""
+"""Random sizes, counts and factors of synthetic anomalies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The synthesizer: a dictionary transform that turns normal scans into scans with made anomalies."""
+"""The synthesizer: a dictionary transform that turns normal scans into scans with synthetic anomalies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis.host import Host
-from medad_plugins.synthesis.recipe import MadeAnomaly, Recipe
+from medad_plugins.synthesis.recipe import Recipe, SyntheticAnomaly
 from medad_plugins.synthesis.sources import SourcePool
 
 __all__ = ["SynthesizeAnomalyd"]
@@ -119,7 +119,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
         case["synthesis"] = record if case["is_anomalous"] else ""
         return case
 
-    def _make(self, host: Host, seed: int, host_id: str | None) -> tuple[MadeAnomaly, str, int]:
+    def _make(self, host: Host, seed: int, host_id: str | None) -> tuple[SyntheticAnomaly, str, int]:
         rng = RandomState(seed)
         index = int(rng.choice(len(self.recipes), p=self.chances))
         recipe = self.recipes[index]
@@ -175,7 +175,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
                 )
         return Host(np.concatenate(images), _spacing(first, self.spatial_dims), body)
 
-    def _write(self, case: dict[Any, Any], anomaly: MadeAnomaly) -> None:
+    def _write(self, case: dict[Any, Any], anomaly: SyntheticAnomaly) -> None:
         start = 0
         for key in self.keys:
             original = case[key]

@@ -35,16 +35,16 @@ class Gan(nn.Module):
 
 
 def generate(network: Gan, batch: dict[str, Any]) -> dict[str, Tensor]:
-    made = network.generator(batch_normal((len(batch["image"]), 2), batch["image"]))
-    return {"fooled": functional.softplus(-network.discriminator(made)).mean()}
+    generated = network.generator(batch_normal((len(batch["image"]), 2), batch["image"]))
+    return {"fooled": functional.softplus(-network.discriminator(generated)).mean()}
 
 
 def discriminate(network: Gan, batch: dict[str, Any]) -> dict[str, Tensor]:
     image = batch["image"].flatten(1)
-    made = network.generator(batch_normal((len(image), 2), image)).detach()
+    generated = network.generator(batch_normal((len(image), 2), image)).detach()
     return {
         "real": functional.softplus(-network.discriminator(image)).mean(),
-        "made": functional.softplus(network.discriminator(made)).mean(),
+        "generated": functional.softplus(network.discriminator(generated)).mean(),
     }
 
 
@@ -175,7 +175,7 @@ def test_phases_run_in_order_and_repeat() -> None:
     def noting(name: str) -> Any:
         def after(network: nn.Module, terms: dict[str, float]) -> None:
             order.append(name)
-            assert terms.keys() == ({"fooled"} if name == "g" else {"real", "made"})
+            assert terms.keys() == ({"fooled"} if name == "g" else {"real", "generated"})
 
         return after
 
@@ -214,7 +214,7 @@ def test_output_has_every_term_by_name() -> None:
     trainer = _trainer(Gan(), [Phase("d", discriminate, "discriminator"), Phase("g", generate, "generator")])
     trainer.run()
     output: Any = trainer.state.output
-    assert list(output[TERMS]) == ["d.real", "d.made", "g.fooled"]
+    assert list(output[TERMS]) == ["d.real", "d.generated", "g.fooled"]
     assert float(output["loss"]) == pytest.approx(sum(float(value) for value in output[TERMS].values()), rel=1e-5)
 
 

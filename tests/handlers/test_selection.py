@@ -108,5 +108,5 @@ def test_refusals(tmp_path: Path) -> None:
     torch.save({"model": {}}, path)
     with pytest.raises(InputError, match="the file holds no best weights"):
         _run(network, _keep(path, network, resume=True), VALUES)
-    with pytest.raises(InputError, match=r"select_by.*last, normal or made.*found first"):
+    with pytest.raises(InputError, match=r"select_by.*last, normal or synthetic.*found first"):
         KeepBest(path, network, "first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.diffusion import NoisingBatch, box_grid
+from medad_plugins.engines import ModelFile, save_model
 from medad_plugins.errors import InputError
 from medad_plugins.methods.ddpm import DDPM, DenoisingTerms
 
@@ -226,11 +228,17 @@ def test_term_is_the_mean_difference_from_what_is_to_be_told(spatial_dims: int, 
     assert found == pytest.approx(total / image.numel(), rel=1e-3)
 
 
-def test_only_the_first_times_may_be_taught() -> None:
+def test_only_the_first_times_may_be_trained() -> None:
     torch.manual_seed(0)
     times = NoisingBatch(10).get_timesteps(torch.zeros(2000, 1))
     assert sorted(set(times.tolist())) == list(range(10))
-    assert _network(taught_timesteps=300).teaching.num_train_timesteps == 300
+    assert _network(trained_timesteps=300).training_noise.num_train_timesteps == 300
+
+
+def test_model_files_from_before_the_key_was_renamed_still_load(tmp_path: Path) -> None:
+    settings = {"network": {**SMALL, "level": 100, "taught_timesteps": 300}}
+    save_model(tmp_path / "model.pt", _network(level=100, trained_timesteps=300), "ddpm", settings)
+    assert ModelFile(tmp_path / "model.pt", "ddpm").rebuild(DDPM).training_noise.num_train_timesteps == 300
 
 
 @BOTH
@@ -278,10 +286,13 @@ def test_without_its_package_monais_network_is_refused_in_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"level": 1001, "taught_timesteps": 1000}, r"times are not taught: taught_timesteps"),
-        ({"taught_timesteps": 200}, r"times are not taught.*expected 250, the level, to 1000, found 200"),
-        ({"level": 0}, r"no so many steps: level \(expected 1 to 1000, found 0\)"),
-        ({"steps": 251}, r"no so many steps: steps \(expected 1 to 250, found 251\)"),
+        ({"level": 1001, "trained_timesteps": 1000}, r"the level is not among the trained times: trained_timesteps"),
+        (
+            {"trained_timesteps": 200},
+            r"not among the trained times.*expected 250, the level, to 1000, found 200",
+        ),
+        ({"level": 0}, r"number of steps is out of range: level \(expected 1 to 1000, found 0\)"),
+        ({"steps": 251}, r"number of steps is out of range: steps \(expected 1 to 250, found 251\)"),
         ({"eta": 1.5}, r"share of the noise is not understood: eta \(expected 0 to 1, found 1.5\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Channels that show made anomalies are kept."""
+"""Channels that show synthetic anomalies are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training set of scans with made anomalies."""
+"""Training set of scans with synthetic anomalies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.sources import SourcePool
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
 
-__all__ = ["made_dataset"]
+__all__ = ["synthetic_dataset"]
 
 
-def made_dataset(
+def synthetic_dataset(
     data: Sequence[Case],
     preprocessing: Callable[..., Any],
     recipes: Sequence[Recipe],
