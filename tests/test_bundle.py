@@ -154,7 +154,7 @@ def test_root_by_the_first_folder_of_the_search_path(root: Path, monkeypatch: py
 def test_root_unknown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     monkeypatch.setattr(sys, "argv", ["monai", "run", "--config_file", "no/bundle/train.yaml"])
-    with pytest.raises(InputError, match="the bundle's folder cannot be told from here; give it as --bundle_root"):
+    with pytest.raises(InputError, match="the bundle's folder cannot be found from here; give it as --bundle_root"):
         find_root()
 
 

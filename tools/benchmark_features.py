@@ -49,7 +49,7 @@ _MEAN, _STD = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.485, 0.456, 0.406),
 
 
 class Anomalib:
-    """anomalib in a process of its own, which waits while it is not asked."""
+    """anomalib in a process of its own, which waits for requests."""
 
     def __init__(self, python: str, threads: int, preload: str, images: Path, weights: Path) -> None:
         command = [python, str(_WORKER), str(threads), *filter(None, preload.split(","))]
@@ -108,7 +108,7 @@ class Comparison:
 
     Args:
         peer: anomalib, with the same images, and the backbone's weights in ``folder / "weights.pth"``.
-        folder: for what the two tell each other.
+        folder: for files that the two exchange.
         images: ``(N, 3, H, W)`` in 0..1.
         repeats: turns of what takes seconds.
     """

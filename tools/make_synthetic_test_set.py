@@ -65,7 +65,9 @@ def _require_radius(given: object) -> None:
     numbers = given if isinstance(given, Sequence) and len(given) == 2 else (0, 0)
     if not 0 < numbers[0] <= numbers[1] <= 0.5:
         expected = "smallest,largest, more than 0 and at most 0.5"
-        raise InputError("balls cannot have that radius", where="blob_radius", expected=expected, found=str(given))
+        raise InputError(
+            "the radius of the balls is out of range", where="blob_radius", expected=expected, found=str(given)
+        )
 
 
 def make_synthetic_test_set(

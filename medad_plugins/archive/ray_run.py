@@ -160,7 +160,7 @@ def _compute(
 
 
 def _follow(batches: Iterator[dict[str, Any]], total: int) -> None:
-    """Say now and then how far it is; a scan that cannot be read is told at once."""
+    """Log progress now and then; a scan that cannot be read is reported at once."""
     began = told = time.monotonic()
     done = 0
     for batch in batches:

@@ -49,7 +49,7 @@ def find_results(audit: Audit) -> list[str]:
     if audit.floor > _ALIKE:
         found.append(
             f"Different scans of this set are alike up to a similarity of {audit.floor:.3f} by chance: copies that "
-            "were changed more than that cannot be told from them."
+            "were changed more than that cannot be distinguished from them."
         )
     if audit.signatures.unreadable:
         found.append(f"{len(audit.signatures.unreadable)} scans could not be read and were left out.")

@@ -115,7 +115,7 @@ def card_table(plan: Plan, rows: Sequence[Row], bundle: str) -> str:
 
 
 def describe_test_set(rows: Sequence[Row]) -> str:
-    """What a data set's rows were tested on, in words; nothing where no row tells."""
+    """What a data set's rows were tested on, in words; empty where no row has it."""
     for row in rows:
         if row.get("n_normal") is not None:
             masked = f" ({row['n_masked']} with a mask)" if row.get("n_masked") else ""

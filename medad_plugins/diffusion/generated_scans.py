@@ -75,7 +75,9 @@ class GeneratedScans:
         device: str | torch.device = "cpu",
     ) -> None:
         if count < 2:
-            raise InputError("so few generated scans are no pool", where="count", expected="2 or more", found=count)
+            raise InputError(
+                "there are too few generated scans for a pool", where="count", expected="2 or more", found=count
+            )
         if len(strength) != 2 or not -1 < strength[0] <= strength[1]:
             expected = "two ascending numbers above -1, e.g. [0.1, 0.2]"
             raise InputError("the strength is not understood", where="strength", expected=expected, found=strength)

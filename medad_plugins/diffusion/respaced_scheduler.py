@@ -33,7 +33,7 @@ class RespacedDDPMScheduler(DDPMScheduler):
             deterministic sampler of implicit models.
 
     Raises:
-        InputError: there are not so many times, or more steps are asked for than times are gone back.
+        InputError: there are not so many times, or there are more steps than times.
 
     References:
         Nichol and Dhariwal, "Improved denoising diffusion probabilistic models", ICML 2021; ``eta``: Song et al.,
@@ -76,7 +76,7 @@ class RespacedDDPMScheduler(DDPMScheduler):
         return self.products[timestep], 1.0 if is_last else self.products[int(self.timesteps[place + 1])]
 
     def clean_of(self, model_output: Tensor, timestep: int, sample: Tensor) -> Tensor:
-        """What the model takes for the clean image, clipped if so asked."""
+        """The model's estimate of the clean image, clipped if set so."""
         now = self.products[timestep]
         if self.prediction_type == DDPMPredictionType.SAMPLE:
             clean = model_output

@@ -26,7 +26,7 @@ _ENTRIES = {"model", "optimizer", "epoch", "epoch_length", "random_state"}
 
 
 class ResumableCheckpoint:
-    """Saves the whole training state between epochs, and goes on from it when asked to.
+    """Saves the whole training state between epochs, and resumes from it on request.
 
     A resumed training draws the batches that it would have drawn and ends at the same weights. The file is removed when
     the training has ended. Of several ranks the first writes, and all read.
@@ -40,7 +40,7 @@ class ResumableCheckpoint:
         others: what else has a state, by name, e.g. a `medad_plugins.handlers.MovingAverage`.
 
     Raises:
-        InputError: when asked to resume from a file that does not belong to this training.
+        InputError: on resuming from a file that does not belong to this training.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ResumableCheckpoint:
             return
         saved = read_torch(self.path, "file of the stopped training", "leave out --resume")
         if not isinstance(saved, dict) or not saved.keys() >= _ENTRIES:
-            raise InputError("the file is of no stopped training", where=self.path, todo="leave out --resume")
+            raise InputError("the file is not from a stopped training", where=self.path, todo="leave out --resume")
         if saved["epoch_length"] != state.epoch_length or saved["epoch"] >= state.max_epochs:
             raise InputError(
                 "the stopped training had another schedule",

@@ -27,7 +27,7 @@ class SaveAtEnd:
     Args:
         path: the model file.
         network: what was trained.
-        bundle: name of what the network is, asked for on loading.
+        bundle: name of what the network is, checked on loading.
         settings: what to rebuild it from, see `medad_plugins.engines.save_model`.
     """
 

@@ -1,4 +1,4 @@
-"""A scan and what every recipe makes of it, for networks that tell the recipes apart."""
+"""A scan and what every recipe makes of it, for networks that classify the recipes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class EveryRecipe(RandomizableTransform):
     ) -> None:
         super().__init__(1.0)
         if not recipes:
-            raise InputError("there is no recipe to make anomalies by", where="recipes")
+            raise InputError("no recipe is given to make anomalies with", where="recipes")
         self.synthesizers = [
             SynthesizeAnomalyd(
                 [recipe],

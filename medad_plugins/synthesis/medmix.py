@@ -1,4 +1,4 @@
-"""MedMix: a known number of foreign patches that do not touch, so that the number can be told."""
+"""MedMix: a known number of foreign patches that do not touch, so that the number can be predicted."""
 
 from __future__ import annotations
 

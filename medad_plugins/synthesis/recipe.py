@@ -119,7 +119,7 @@ class Recipe:
                 found=f"{labelled.min():g} to {labelled.max():g}",
                 todo="let the labeller give shares",
             )
-        # a label where nothing can be seen would tell the recipe's box, which no network can find
+        # a label where nothing can be seen would reveal the recipe's box, which no network can find
         return np.where(changed, labelled, 0).astype(np.float32)
 
     def _blend(

@@ -70,7 +70,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         if not recipes:
-            raise InputError("there is no recipe to make anomalies by", where="recipes")
+            raise InputError("no recipe is given to make anomalies with", where="recipes")
         if weights is not None and (len(weights) != len(recipes) or min(weights) < 0 or sum(weights) <= 0):
             raise InputError(
                 "the recipes' weights cannot be used",

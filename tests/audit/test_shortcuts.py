@@ -1,4 +1,4 @@
-"""Attributes that tell the label."""
+"""Attributes that reveal the label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A benchmark as a whole: what is finished stays, what fails is told, what is left is run."""
+"""A benchmark as a whole: what is finished stays, what fails is reported, what is left is run."""
 
 from __future__ import annotations
 

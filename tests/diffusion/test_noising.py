@@ -1,4 +1,4 @@
-"""What a diffusion model is taught."""
+"""What a diffusion model is trained on."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_a_model_that_is_not_the_listed_one_is_refused_before_it_is_read(tmp_pat
         ModelFile(path, "ae").setting("image_size")
 
 
-def test_a_model_made_anew_by_training_is_taken_over_by_the_manifest(tmp_path: Path) -> None:
+def test_a_retrained_model_is_listed_in_the_manifest(tmp_path: Path) -> None:
     path = _packaged(tmp_path)
     save_model(path, Scaled(5), "ae", {"network": {"width": 5}})
     assert ModelFile(path, "ae").setting("width") == 5

@@ -180,7 +180,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_model_file_is_no_stopped_training(tmp_path: Path) -> None:
     torch.save({"model": {}, "bundle": "ae", "settings": {}}, tmp_path / "stopped.pt")
-    with pytest.raises(InputError, match="the file is of no stopped training: .*stopped.pt; leave out --resume"):
+    with pytest.raises(InputError, match="the file is not from a stopped training: .*stopped.pt; leave out --resume"):
         _run(tmp_path / "stopped.pt", resume=True)
 
 

@@ -37,7 +37,7 @@ SECONDS_BETWEEN_LINES = 10
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for: where the data set is, where the list goes, the seed, and the data set's own options."""
+    """The user's request: where the data set is, where the list goes, the seed, and the data set's own options."""
 
     source: Path
     output: Path

@@ -52,7 +52,7 @@ def find_root(source: Path, *layouts: Sequence[str], wrong: Mapping[str, str] | 
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """A file or folder below ``folder``, upper and lower case not told apart; as spelt where there is none."""
+    """A file or folder below ``folder``, ignoring case; as spelt where there is none."""
     path = folder
     for part in relative.split("/"):
         if not (path / part).exists():

@@ -24,7 +24,7 @@ HYPOTHESES = ("manifold", "hypersphere")
 
 @dataclass(frozen=True)
 class GlassLogits:
-    """What the discriminator says, high for abnormal, of what it is to tell apart.
+    """What the discriminator says, high for abnormal, of the inputs it is to classify.
 
     Attributes:
         normal: of locations of normal scans ``(N,)``.
@@ -131,7 +131,7 @@ class GLASS(AnomalyNetwork):
             self.centre.collect(self.adapted(image).transpose(1, 2).unflatten(2, self._grid(image)))
 
     def fit(self) -> None:
-        """Take over the mean of what was collected."""
+        """Set the centres to the mean of what was collected."""
         if self.centre is not None:
             self.centre.fit()
 
@@ -163,7 +163,7 @@ class GLASS(AnomalyNetwork):
         return GlassLogits(said[: len(chosen)], said[len(chosen) :], self.discriminator(local), changed)
 
     def _usual(self, batch: int, grid: list[int]) -> Tensor | None:
-        """What is usual at each location of a batch ``(B * P, dimensions)``; None where it is not asked for."""
+        """What is usual at each location of a batch ``(B * P, dimensions)``; None where it is not needed."""
         if self.centre is None:
             return None
         means: Tensor = self.centre(grid).flatten(2).transpose(1, 2)

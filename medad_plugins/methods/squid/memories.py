@@ -48,7 +48,7 @@ class MemoryQueues(FittedModule):
 
     @torch.no_grad()
     def remember(self, vectors: Tensor) -> None:
-        """Write vectors ``(B, P, D)``, of several processes those of all, in place of the oldest."""
+        """Write vectors ``(B, P, D)``, with several processes those of all of them, in place of the oldest."""
         vectors = _of_all_ranks(vectors.detach().to(self.slots.dtype))
         count, size = len(vectors), self.slots.shape[1]
         places = (self.place + torch.arange(count, device=self.place.device)) % size

@@ -1,4 +1,4 @@
-"""A published layout becomes a folder that bundles read; each common mistake is told in a sentence."""
+"""A published layout becomes a folder that bundles read; each common mistake is reported in one sentence."""
 
 from __future__ import annotations
 

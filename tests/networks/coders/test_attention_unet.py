@@ -1,4 +1,4 @@
-"""The U-Net with attention, and the one that is told the time."""
+"""The U-Net with attention, and the one conditioned on the time step."""
 
 from __future__ import annotations
 
