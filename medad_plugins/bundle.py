@@ -66,7 +66,7 @@ def _print_input_error(kind: type[BaseException], error: BaseException, tracebac
     if found is not None:
         print(f"error: {found}", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
-        print("stopped; the same command with --resume true goes on with a training.", file=sys.stderr)
+        print("stopped; the same command with --resume true continues a training.", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
 

@@ -108,7 +108,7 @@ def test_root_is_that_of_the_workflow_in_any_working_folder(
     path = os.path.relpath(root / "configs" / "train.yaml")
     workflow = ConfigWorkflow(path, workflow_type="train", logging_file=False)
     workflow.initialize()
-    # also for a host that asks the parser alone, and later somewhere else
+    # also for a host that queries the parser alone, and later somewhere else
     monkeypatch.chdir(root.parent)
     assert workflow.parser.get_parsed_content("bundle_root") == str(root)
 
@@ -330,8 +330,8 @@ def test_an_edited_configuration_of_a_packaged_bundle_is_told(root: Path, caplog
     assert "not as packaged" not in caplog.text
     paths[0].write_text(paths[0].read_text() + "# edited\n")
     _workflow(root, "train").initialize()
-    (told,) = [message for message in caplog.messages if "not as packaged" in message]
-    assert told.startswith("configs/train.yaml: not as packaged (manifest.json).")
+    (warning,) = [message for message in caplog.messages if "not as packaged" in message]
+    assert warning.startswith("configs/train.yaml: not as packaged (manifest.json).")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Gives normal scans a test set with synthetic anomalies, to try a method where no lesion is to be had.
+"""Gives normal scans a test set with synthetic anomalies, to try a method where there are no lesions.
 
     python tools/make_synthetic_test_set.py --dataset_dir NORMAL_SCANS --output_dir FOLDER [--recipes sink,blob]
         [--blob_radius 0.08,0.16] [--seed 0]

@@ -109,7 +109,7 @@ class GeneratedScans:
             )
 
     def write(self) -> Path:
-        """Draw and write the scans; the folder. Of several ranks the first does."""
+        """Draw and write the scans; the folder. With several ranks, the first does."""
         if idist.get_rank() > 0:
             return self.folder
         self.require_folder()

@@ -21,7 +21,7 @@ __all__ = ["InitialCentre"]
 class InitialCentre:
     """Before an iteration, sets a network's centre to the mean embedding of all normal scans, seen once in eval mode.
 
-    Of several ranks each sees its share. A training that is resumed later has the centre in its state.
+    With several ranks, each sees its share. A training that is resumed later has the centre in its state.
 
     Args:
         network: with ``embed(image)``, ``(B, C, *spatial)`` to ``(B, D)``, and ``set_centre(mean)``, ``(D,)``.

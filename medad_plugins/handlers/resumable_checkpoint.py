@@ -29,7 +29,7 @@ class ResumableCheckpoint:
     """Saves the whole training state between epochs, and resumes from it on request.
 
     A resumed training draws the batches that it would have drawn and ends at the same weights. The file is removed when
-    the training has ended. Of several ranks the first writes, and all read.
+    the training has ended. With several ranks, the first writes, and all read.
 
     Args:
         path: the checkpoint file, on a disk that all ranks see.
@@ -129,7 +129,7 @@ class ResumableCheckpoint:
         # a copy: PyTorch takes the start of the memory and not of the row for the state
         torch.set_rng_state(random_states[idist.get_rank() % len(random_states)].clone())
         state.epoch, state.iteration = saved["epoch"], saved["epoch"] * saved["epoch_length"]
-        logger.info("going on after iteration %d.", state.iteration)
+        logger.info("continuing after iteration %d.", state.iteration)
 
     def _remove(self, engine: Engine) -> None:
         if idist.get_rank() == 0:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class SaveAtEnd:
-    """At the end of a training, writes the network as a model file; of several ranks the first does.
+    """At the end of a training, writes the network as a model file; with several ranks, the first does.
 
     For a stage's network, which has no map to calibrate; the bundle's own is kept by `CalibrateAndSave`.
 

@@ -46,7 +46,7 @@ def package_bundle(
     """Write ``<name>_v<version>.zip``, which holds the folder ``<name>``; equal bundles and models give equal bytes.
 
     In it: the bundle's own files; a JSON twin of each YAML configuration; ``models/model.pt``, a plain state dict to
-    whoever asks no more; metadata with this model's grid; and ``manifest.json`` with the SHA-256 of every file.
+    readers that need no more; metadata with this model's grid; and ``manifest.json`` with the SHA-256 of every file.
 
     Args:
         bundle_root: the bundle's folder.

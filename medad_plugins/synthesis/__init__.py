@@ -1,4 +1,4 @@
-"""Synthetic anomalies: where, of what, how blended, how labelled; parts keep no random state, it is handed to them."""
+"""Synthetic anomalies: where, of what, how blended, how labelled; parts keep no random state, it is passed to them."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class SyntheticAnomaly:
 class Recipe:
     """Where, with what, how blended and how labelled: a published synthesis is a choice of these parts.
 
-    The parts are plain callables without state that draw from the random state they are handed; a third party's work
+    The parts are plain callables without state that draw from the random state they are given; a third party's work
     the same way.
 
     Args:

@@ -12,7 +12,7 @@ __all__ = ["FoldedNormal", "Geometric", "LogUniform", "Sampler", "ShiftedGamma",
 
 
 class Sampler(Protocol):
-    """Anything that draws one number from the state it is handed."""
+    """Anything that draws one number from the state it is given."""
 
     def __call__(self, rng: RandomState) -> float: ...
 

@@ -1,4 +1,4 @@
-"""The same questions to every bundle in 2D and in 3D; a new bundle is asked by being there."""
+"""The same checks for every bundle in 2D and in 3D; a new bundle is tested by being there."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def test_clip_limits_the_step() -> None:
     assert float(torch.cat(steps).norm()) == pytest.approx(0.1 * 0.25, rel=1e-3)
 
 
-# what is told
+# what is logged
 
 
 def test_output_has_every_term_by_name() -> None:

@@ -91,7 +91,7 @@ def test_a_stopped_training_still_knows_its_best(tmp_path: Path) -> None:
     resumed = _Level()
     assert _run(resumed, _keep(path, resumed, resume=True), VALUES, from_epoch=3) == [7.0]
     assert not path.exists()
-    # not asked to resume, it begins anew
+    # without resume it begins anew
     again = _Level()
     path.write_bytes(b"of another training")
     assert _run(again, _keep(path, again), VALUES, from_epoch=3) == [4.0]

@@ -102,15 +102,15 @@ def test_the_penalty_is_between_prior_and_latents() -> None:
 def test_who_learns_from_what() -> None:
     network, batch = _network(), {"image": _scans()}
 
-    def taught(terms: dict[str, Tensor]) -> set[str]:
+    def trained(terms: dict[str, Tensor]) -> set[str]:
         network.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         return {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
 
     terms = AAETerms()
-    assert taught(terms.reconstruction(network, batch)) == {"encoder", "bottleneck", "expansion", "decoder"}
-    assert taught(terms.discriminator(network, batch)) == {"critic"}
-    assert taught(terms.regularisation(network, batch)) == {"encoder", "bottleneck", "critic"}
+    assert trained(terms.reconstruction(network, batch)) == {"encoder", "bottleneck", "expansion", "decoder"}
+    assert trained(terms.discriminator(network, batch)) == {"critic"}
+    assert trained(terms.regularisation(network, batch)) == {"encoder", "bottleneck", "critic"}
 
 
 def test_a_perfect_reconstruction_has_a_finite_gradient() -> None:

@@ -87,7 +87,7 @@ def test_full_and_strided_chains_are_those_of_a_plain_loop(
 
 
 class _Knows(nn.Module):
-    """Tells the noise of images that it knows, exactly, or these images."""
+    """Predicts exactly the noise of images that it knows, or these images."""
 
     def __init__(self, clean: Tensor, tells_noise: bool) -> None:
         super().__init__()
@@ -195,13 +195,13 @@ def test_in_training_one_box_is_noised_and_only_it_counts(spatial_dims: int, pre
     network, image = _network(spatial_dims, boxes=2, predicts=predicts).train(), _scan(spatial_dims, 6)
     seen: list[Tensor] = []
     network.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    told, target = network.training_output(image)
+    predicted, target = network.training_output(image)
     noised = seen[0] != image * 2 - 1
     counts = noised.flatten(1).sum(1).tolist()
     assert counts == [4**spatial_dims] * 6, "a quarter of an image, an eighth of a volume"
     assert len({tuple(case.flatten().tolist()) for case in noised}) > 1, "drawn for each case"
-    assert torch.equal(told[~noised], target[~noised])
-    assert not torch.isclose(told[noised], target[noised]).all()
+    assert torch.equal(predicted[~noised], target[~noised])
+    assert not torch.isclose(predicted[noised], target[noised]).all()
 
 
 # training
@@ -221,9 +221,9 @@ def test_term_is_the_mean_difference_from_what_is_to_be_told(spatial_dims: int, 
     for case, own, time in zip(image * 2 - 1, noise, times.tolist()):
         product = _products()[time]
         noisy = math.sqrt(product) * case + math.sqrt(1 - product) * own
-        told = network.unet(noisy[None], torch.tensor([time]))[0]
+        predicted = network.unet(noisy[None], torch.tensor([time]))[0]
         wanted = own if predicts == "epsilon" else case
-        pairs = zip(told.flatten().tolist(), wanted.flatten().tolist(), strict=True)
+        pairs = zip(predicted.flatten().tolist(), wanted.flatten().tolist(), strict=True)
         total += sum(abs(a - b) if norm == "l1" else (a - b) ** 2 for a, b in pairs)
     assert found == pytest.approx(total / image.numel(), rel=1e-3)
 

@@ -63,8 +63,8 @@ def test_who_learns_from_what() -> None:
     assert {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None} == {"discriminator"}
     network.zero_grad()
     terms.generator(network, batch)["patch"].backward()
-    taught = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
-    assert taught == {"encoder", "decoder", "projections"}
+    trained = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    assert trained == {"encoder", "decoder", "projections"}
 
 
 def test_places_of_another_scan_are_no_negatives() -> None:

@@ -76,7 +76,7 @@ def test_in_training_features_with_the_anomaly_are_rebuilt_and_clean_ones_the_ta
             torch.testing.assert_close(seen[0][index], expected, rtol=1e-3, atol=1e-4)
     logits.sum().backward()
     assert all(p.grad is None and not p.requires_grad for p in network.features.parameters())
-    assert network.rebuilders[0].first.weight.grad is not None, "what is judged teaches what is rebuilt"  # type: ignore[union-attr]
+    assert network.rebuilders[0].first.weight.grad is not None, "the segmentation loss also trains the reconstruction"  # type: ignore[union-attr]
 
 
 @torch.no_grad()

@@ -101,7 +101,7 @@ class _Everywhere:
 
 @BOTH
 def test_a_label_where_nothing_changed_is_0(spatial_dims: int) -> None:
-    """Where host and source are alike the box cannot be seen, and the label must not tell it."""
+    """Where host and source are alike the box cannot be seen, and the label must not reveal it."""
     listed = cases(spatial_dims)
     half = slice(0, SHAPES[spatial_dims][0] // 2)
     for case in listed:

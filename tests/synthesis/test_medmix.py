@@ -58,7 +58,7 @@ def test_patches_of_the_same_scan_need_no_other() -> None:
     recipe = medmix(2, foreign=False)
 
     def nobody() -> NDArray[np.float32]:
-        raise AssertionError("no other scan is asked for")
+        raise AssertionError("no other scan is needed")
 
     assert not recipe.takes_foreign and medmix(2).takes_foreign
     assert recipe(RandomState(0), _host(2), nobody).regions == 2

@@ -1,4 +1,4 @@
-"""The tool that runs the hosts' tests: what it says of a host, and when it fails."""
+"""The tool that runs the hosts' tests: what it reports of a host, and when it fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAILS = 'echo "==== 1 failed, 2 passed in 2.50s ===="; exit 1'
 
 
 def _environments(folder: Path, install: str = "exit 0", load: str = "exit 0", test: str = PASSES) -> Path:
-    """A folder with an environment of Ray whose interpreter does as told; it writes down that it was called."""
+    """A folder with an environment of Ray whose interpreter does as configured; it writes down that it was called."""
     python = folder / "ray" / "bin" / "python"
     python.parent.mkdir(parents=True)
     cases = "\n".join(f"*{word}*) {what} ;;" for word, what in (("pip", install), ("pytest", test), ("import", load)))

@@ -143,11 +143,11 @@ def _converted(
     scans: Sequence[PublishedScan], convert: Callable[[PublishedScan], PublishedScan]
 ) -> list[PublishedScan]:
     done = []
-    told = time.monotonic()
+    logged = time.monotonic()
     for scan in scans:
         done.append(convert(scan))
-        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
+        if time.monotonic() - logged > SECONDS_BETWEEN_LINES:
+            logged = time.monotonic()
             logger.info("%d of %d scans written.", len(done), len(scans))
     return done
 

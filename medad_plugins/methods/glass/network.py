@@ -136,7 +136,7 @@ class GLASS(AnomalyNetwork):
             self.centre.fit()
 
     def training_output(self, image: Tensor) -> GlassLogits:
-        """What the discriminator says of normal, ascended and locally changed features.
+        """The discriminator's logits of normal, ascended and locally changed features.
 
         Args:
             image: normal scan, the same with a synthetic anomaly, and its mask, joined along the channels

@@ -56,7 +56,7 @@ class MemoryQueues(FittedModule):
         self.place.add_(count).remainder_(size)
 
     def merge_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Of several sites every queue takes its slots by turns: a mean of vectors is no vector of any scan."""
+        """With several sites, every queue takes its slots by turns: a mean of vectors is no vector of any scan."""
         slots = torch.stack([state["slots"] for state in states])
         turns = torch.arange(slots.shape[2], device=slots.device)
         return {"slots": slots[turns % len(states), :, turns].transpose(0, 1), "place": states[0]["place"]}

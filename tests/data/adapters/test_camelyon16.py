@@ -75,7 +75,7 @@ def write_annotation(path: Path, corners: tuple[int, int, int, int], group: str 
 
 
 class ArraySlide:
-    """What is asked of OpenSlide, of a picture in memory."""
+    """The part of OpenSlide's interface that is used, for a picture in memory."""
 
     level_downsamples = (1.0,)
 
