@@ -71,7 +71,7 @@ class Manifest:
         return cls(Path(root), content)
 
     @classmethod
-    def made(cls, root: Path, files: Iterable[Path], **about: str) -> Manifest:
+    def of_files(cls, root: Path, files: Iterable[Path], **about: str) -> Manifest:
         """A manifest of ``files`` below ``root`` as they are now; ``about`` stands first in it."""
         manifest = cls(root, {**about, "files": {}})
         for path in sorted(files):

@@ -189,9 +189,9 @@ def test_known_keys_and_nested_ones_are_fine(
     assert not [record for record in caplog.records if record.name == "medad_plugins.bundle"]
 
 
-def test_an_unknown_nested_key_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_nested_key_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     _workflow(root, "train", **{"train::loadr": 2}).initialize()
-    assert "--train::loadr is nothing that this bundle reads; did you mean --train::loader." in caplog.messages
+    assert "--train::loadr is not read by this bundle; did you mean --train::loader." in caplog.messages
 
 
 def test_evaluation_takes_the_keys_of_inference_but_not_those_of_training(root: Path) -> None:
@@ -264,7 +264,7 @@ def test_other_errors_keep_their_traceback(capsys: pytest.CaptureFixture[str]) -
     assert text.startswith("Traceback (most recent call last)") and "ZeroDivisionError" in text
 
 
-def test_an_interrupted_training_is_told_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_training_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     text = _printed(KeyboardInterrupt(), capsys)
     assert "--resume true" in text and "Traceback" not in text
 
@@ -323,9 +323,9 @@ def test_a_bundle_for_this_package_runs(root: Path) -> None:
     _workflow(root, "train").initialize()
 
 
-def test_an_edited_configuration_of_a_packaged_bundle_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_edited_configuration_of_a_packaged_bundle_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     paths = [root / "configs" / "train.yaml", root / "configs" / "metadata.json"]
-    Manifest.made(root, paths, bundle="toy").write()
+    Manifest.of_files(root, paths, bundle="toy").write()
     _workflow(root, "train").initialize()
     assert "not as packaged" not in caplog.text
     paths[0].write_text(paths[0].read_text() + "# edited\n")

@@ -28,7 +28,7 @@ _BATCH = 8
 
 
 class Criterion(Protocol):
-    """How good a network is; equal on all ranks, higher is better, NaN where it cannot be said.
+    """How good a network is; equal on all ranks, higher is better, NaN where it is undefined.
 
     ``wish`` ends the sentence "kept the weights of iteration 50, ...".
     """
@@ -83,7 +83,7 @@ class SyntheticAnomalies:
         cases: held-out normal cases.
         preprocessing: of a case.
         recipes: ways to make anomalies that are not trained with.
-        most: at most so many of the cases are used.
+        most: use at most so many of the cases.
 
     Reference:
         Baugh et al., "Many tasks make light work", MICCAI 2023, who choose by tasks held out from training.

@@ -76,7 +76,7 @@ def package_bundle(
         if model_url:
             _write_large_files(stage, model_url)
         listed = [path for path in stage.rglob("*") if path.is_file()]
-        Manifest.made(stage, listed, bundle=root.name, version=str(metadata["version"])).write()
+        Manifest.of_files(stage, listed, bundle=root.name, version=str(metadata["version"])).write()
         if model_url:
             shutil.move(stage / MODEL, folder / f"{title}_model.pt")
         with atomic_path(folder / f"{title}.zip") as path:

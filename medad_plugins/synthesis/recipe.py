@@ -24,7 +24,7 @@ __all__ = ["Recipe", "SyntheticAnomaly"]
 
 @dataclass(frozen=True)
 class SyntheticAnomaly:
-    """A scan with something made in it.
+    """A scan with a synthetic anomaly.
 
     Attributes:
         image: ``(C, *spatial)``, equal to the host's wherever ``mask`` is false.

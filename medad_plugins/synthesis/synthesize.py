@@ -44,14 +44,14 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
         weights: how often each recipe is chosen; None chooses them equally often.
         prob: share of the cases that get an anomaly.
         source_pool: other normal scans, for recipes that need them.
-        body_key: key of a mask ``(1, *spatial)`` outside of which nothing is made; None allows everywhere.
+        body_key: key of a mask ``(1, *spatial)`` outside of which nothing is changed; None allows everywhere.
         spatial_dims: 2 or 3.
 
     Adds to a case (the first of several keys):
         ``clean``: the image as it came. ``mask``: ``(1, *spatial)`` float32, 1 where it was changed. ``target``:
         ``(1, *spatial)`` float32, 0..1. ``is_anomalous``: 0 or 1. ``pseudo_class``: how many regions changed something.
-        ``recipe_index``: 0 where nothing was made, else one more than the place of the recipe. ``synthesis``: the
-        record, JSON, empty where nothing was made.
+        ``recipe_index``: 0 without an anomaly, else one more than the place of the recipe. ``synthesis``: the
+        record, JSON, empty without an anomaly.
 
     Raises:
         InputError: if images of the case or of the pool do not fit each other, or a needed pool is missing.
@@ -93,13 +93,13 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         self.randomize(data)
-        return self._made(dict(data), self.seed if self._do_transform else None)
+        return self._with_anomaly(dict(data), self.seed if self._do_transform else None)
 
     def rebuild(self, data: Mapping[Any, Any], record: str) -> dict[Any, Any]:
-        """The case that was made of a clean case, by its record."""
-        return self._made(dict(data), json.loads(record)["seed"] if record else None)
+        """The anomalous version of a clean case, from its record."""
+        return self._with_anomaly(dict(data), json.loads(record)["seed"] if record else None)
 
-    def _made(self, case: dict[Any, Any], seed: int | None) -> dict[Any, Any]:
+    def _with_anomaly(self, case: dict[Any, Any], seed: int | None) -> dict[Any, Any]:
         first = self.keys[0]
         host = self._host(case)
         anomaly, record, index = None, "", 0

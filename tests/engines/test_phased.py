@@ -245,7 +245,7 @@ def test_progress_tells_the_terms_and_metrics_hold_their_means(caplog: pytest.Lo
     assert "train_loss" in metrics
 
 
-def test_a_past_stage_is_no_longer_told() -> None:
+def test_a_past_stage_is_no_longer_logged() -> None:
     phases = [Phase("r", rebuild, "encoder", last=2), Phase("g", generate, "generator", first=3)]
     trainer = _trainer(Gan(), phases, batches=3)
     trainer.run()

@@ -77,7 +77,7 @@ def test_the_best_at_the_end_of_an_epoch_is_given_back(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_the_last_weights_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_last_weights_are_kept_by_default(tmp_path: Path) -> None:
     network = _Level()
     assert _run(network, KeepBest(tmp_path / "folder" / "best", network, "last"), VALUES) == [4.0]
     assert not (tmp_path / "folder").exists()

@@ -243,7 +243,7 @@ def test_autocast_does_not_change_the_search() -> None:
     assert found.dtype == torch.float32 and torch.equal(found, network(image))
 
 
-def test_bad_arguments_are_told() -> None:
+def test_bad_arguments_are_reported() -> None:
     with pytest.raises(InputError, match="too small to be halved: image_size"):
         _network(image_size=7)
     for arguments in ({"score": "sum"}, {"weight": 1.5}, {"latent_size": 0}, {"starts": 0}, {"steps": -1}):

@@ -211,7 +211,7 @@ def test_in_training_one_box_is_noised_and_only_it_counts(spatial_dims: int, pre
 @pytest.mark.parametrize("predicts", ["epsilon", "sample"])
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @torch.no_grad()
-def test_term_is_the_mean_difference_from_what_is_to_be_told(spatial_dims: int, predicts: str, norm: str) -> None:
+def test_term_is_the_mean_difference_from_the_target(spatial_dims: int, predicts: str, norm: str) -> None:
     network, image = _network(spatial_dims, predicts=predicts).train(), _scan(spatial_dims)
     torch.manual_seed(4)
     found = float(DenoisingTerms(norm)(network, {"image": image})["denoising"])
@@ -301,7 +301,7 @@ def test_what_a_user_may_get_wrong(arguments: dict[str, Any], sentence: str) -> 
         _network(**arguments)
 
 
-def test_bad_arguments_are_told() -> None:
+def test_bad_arguments_are_reported() -> None:
     for arguments in ({"unet": "vnet"}, {"draws": 0}, {"median": 4}, {"predicts": "v_prediction"}, {"noise": "pink"}):
         with pytest.raises(ValueError, match=next(iter(arguments))):
             _network(**arguments)

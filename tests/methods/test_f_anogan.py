@@ -249,7 +249,7 @@ def test_scripted_it_gives_the_same_map(spatial_dims: int) -> None:
     torch.testing.assert_close(torch.jit.script(network)(image), network(image), rtol=1e-4, atol=1e-6)
 
 
-def test_bad_arguments_are_told() -> None:
+def test_bad_arguments_are_reported() -> None:
     with pytest.raises(InputError, match="too small to be halved: image_size"):
         _network(image_size=7)
     for arguments in ({"score": "izif"}, {"encoder_output": "relu"}, {"latent_size": 0}, {"kappa": -1.0}):

@@ -35,7 +35,7 @@ def test_the_place_to_write_is_kept_with_the_state() -> None:
     assert torch.equal(queues.slots, other.slots)
 
 
-def test_queues_are_read_and_not_taught() -> None:
+def test_queues_are_read_and_not_trained() -> None:
     queues = MemoryQueues(2, 6, 4, 3)
     queries = torch.randn(3, 2, 4, requires_grad=True)
     before = queues.slots.clone()

@@ -127,7 +127,7 @@ class _FailsLater:
         return changed.astype(np.float32)
 
 
-def test_what_goes_wrong_in_a_worker_is_told_in_its_own_words() -> None:
+def test_what_goes_wrong_in_a_worker_is_reported_in_its_own_words() -> None:
     with pytest.raises(InputError, match="the change is too faint to be labelled: made by hand"):
         _loaded(2, _recipe(labeller=_FailsLater()))
 

@@ -64,7 +64,7 @@ def test_patches_of_the_same_scan_need_no_other() -> None:
     assert recipe(RandomState(0), _host(2), nobody).regions == 2
 
 
-def test_where_there_is_no_room_nothing_is_made() -> None:
+def test_where_there_is_no_room_nothing_is_changed() -> None:
     tiny = np.zeros((48, 40), dtype=bool)
     tiny[20:23, 20:23] = True
     made = medmix(3)(RandomState(0), Host(scan(2, 0), (1.0, 1.0), tiny), lambda: scan(2, 1))

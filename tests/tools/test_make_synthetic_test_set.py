@@ -74,5 +74,5 @@ def test_every_normal_test_case_is_there_with_and_without_an_anomaly(tmp_path: P
 def test_recipes_that_need_other_scans_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a recipe is not known.*some of blob, sink.*found pii"):
         TOOL["make_synthetic_test_set"](str(tmp_path), str(tmp_path / "synthetic"), ["blob", "pii"])
-    with pytest.raises(InputError, match=r"cannot have that radius: blob_radius.*found 0.2\)"):
+    with pytest.raises(InputError, match=r"radius of the balls is out of range: blob_radius.*found 0.2\)"):
         TOOL["make_synthetic_test_set"](str(tmp_path), str(tmp_path / "synthetic"), ["blob"], blob_radius=0.2)

@@ -51,7 +51,7 @@ class GLASS(AnomalyNetwork):
 
     The backbone is frozen; one linear layer adapts the embeddings of its stages 2 and 3 (stride 8). Global anomalies
     are normal features with noise that climb the discriminator's loss, so that it takes them for normal as far as a
-    hypothesis about where normal features end allows; local ones are made in the image. Trained with
+    hypothesis about where normal features end allows; local ones are placed in the image. Trained with
     `medad_plugins.methods.glass.GlassLoss`; noise and locations come from PyTorch's generator.
 
     Args:
@@ -143,9 +143,9 @@ class GLASS(AnomalyNetwork):
                 ``(B, 2 C + 1, *spatial)``.
         """
         channels = (image.shape[1] - 1) // 2
-        clean, made, mask = image.split([channels, channels, 1], 1)
+        clean, anomalous, mask = image.split([channels, channels, 1], 1)
         grid = self._grid(clean)
-        normal, local = self.adapted(torch.cat([clean, made])).flatten(0, 1).chunk(2)
+        normal, local = self.adapted(torch.cat([clean, anomalous])).flatten(0, 1).chunk(2)
         pool = functional.adaptive_max_pool2d if self.spatial_dims == 2 else functional.adaptive_max_pool3d
         changed = pool(mask, grid).flatten()
         usual = self._usual(len(clean), grid)
