@@ -98,7 +98,7 @@ class EvaluationReport:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def watch(self, evaluator: Engine) -> Engine:
-        """Register with an evaluator and give it back, for hosts that run a bundle's evaluator themselves."""
+        """Register with an evaluator and return it, for hosts that run a bundle's evaluator themselves."""
         self.attach(evaluator)
         return evaluator
 

@@ -31,7 +31,7 @@ _IMPORT = re.compile(rf"\bfrom\s+({PACKAGE}[\w.]*)\s+import\s+([\w, ]+)")
 
 
 @dataclass(frozen=True)
-class TestedBundles:
+class CostlyBundles:
     """The bundles that the costly tests run for, and why these."""
 
     bundles: tuple[str, ...]
@@ -42,7 +42,7 @@ class TestedBundles:
         return f"{', '.join(self.bundles) if self.known else 'all bundles'} ({self.reason})"
 
 
-def tested_bundles(project: Path, bundles: Sequence[str], since: str) -> TestedBundles:
+def costly_bundles(project: Path, bundles: Sequence[str], since: str) -> CostlyBundles:
     """The four fixed bundles and those that the change touches; all where the change is not known.
 
     Args:
@@ -53,7 +53,7 @@ def tested_bundles(project: Path, bundles: Sequence[str], since: str) -> TestedB
     paths = changed_paths(project, since)
     if paths is None:
         reason = f"no change since {since}, or no such ancestor" if since else f"{SINCE} is not set"
-        return TestedBundles(tuple(bundles), reason, known=False)
+        return CostlyBundles(tuple(bundles), reason, known=False)
     return choose(ImportGraph(project), bundles, paths, salt=since)
 
 
@@ -76,7 +76,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.decode("utf-8", "replace")
 
 
-def choose(graph: ImportGraph, bundles: Sequence[str], paths: Iterable[str], salt: str = "") -> TestedBundles:
+def choose(graph: ImportGraph, bundles: Sequence[str], paths: Iterable[str], salt: str = "") -> CostlyBundles:
     """The four fixed bundles and those that the changed paths touch.
 
     Args:
@@ -102,7 +102,7 @@ def choose(graph: ImportGraph, bundles: Sequence[str], paths: Iterable[str], sal
     if len(touched) > most:
         drawn = sorted(touched, key=lambda bundle: hashlib.sha256(f"{salt} {bundle}".encode()).digest())
         touched, reason = set(drawn[:MOST]), f"four fixed ones and {MOST} of {len(direct)} that the change touches"
-    return TestedBundles(tuple(fixed + sorted(touched.difference(fixed))), reason)
+    return CostlyBundles(tuple(fixed + sorted(touched.difference(fixed))), reason)
 
 
 def _owner(path: PurePosixPath) -> str:

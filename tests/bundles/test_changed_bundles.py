@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from bundle_runs import BUNDLES, BUNDLES_FOLDER
-from changed_bundles import FIXED, MOST, ImportGraph, changed_paths, choose, tested_bundles
+from changed_bundles import FIXED, MOST, ImportGraph, changed_paths, choose, costly_bundles
 
 NAMES = ("ae", "edc", "padim", "squid", *(f"method{index}" for index in range(16)))
 NETWORK = "from medad_plugins.networks.blocks import {block}\nfrom medad_plugins.networks import Base\n"
@@ -125,7 +125,7 @@ def test_a_change_is_what_was_committed_edited_added_and_moved(tmp_path: Path) -
 
 def test_all_are_tested_where_the_change_is_not_known(project: Path) -> None:
     for since, reason in (("", "MEDAD_CHANGES_SINCE is not set"), ("abc", "no change since abc, or no such ancestor")):
-        tested = tested_bundles(project, NAMES, since)
+        tested = costly_bundles(project, NAMES, since)
         assert tested.bundles == NAMES and str(tested) == f"all bundles ({reason})"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trained_bundles
 from bundle_runs import BUNDLES
-from changed_bundles import FIXED, TestedBundles
+from changed_bundles import FIXED, CostlyBundles
 from cpu_seconds import pytest_terminal_summary, table
 
 from medad_plugins.handlers import EvaluationReport
@@ -30,7 +30,7 @@ class _Item:
         self.marks.append(mark.mark)
 
 
-def _is_slow(item: _Item, tested: TestedBundles) -> bool:
+def _is_slow(item: _Item, tested: CostlyBundles) -> bool:
     config: Any = SimpleNamespace(stash={trained_bundles._COSTLY: tested})
     items: Any = [item]
     trained_bundles.pytest_collection_modifyitems(config, items)
@@ -56,14 +56,14 @@ def _is_slow(item: _Item, tested: TestedBundles) -> bool:
     ],
 )
 def test_marks_say_what_is_slow(marks: list[pytest.MarkDecorator], params: dict[str, Any], slow: bool) -> None:
-    assert _is_slow(_Item(*marks, **params), TestedBundles(FIXED, "")) == slow
+    assert _is_slow(_Item(*marks, **params), CostlyBundles(FIXED, "")) == slow
 
 
 def test_where_the_change_is_not_known_hosts_ask_the_fixed_ones() -> None:
-    everyone = TestedBundles(tuple(BUNDLES), "", known=False)
+    everyone = CostlyBundles(tuple(BUNDLES), "", known=False)
     assert not _is_slow(_Item(pytest.mark.costly, trained=(OTHER, 2)), everyone)
     assert _is_slow(_Item(pytest.mark.costly, pytest.mark.label, trained=(OTHER, 2)), everyone)
-    touched = TestedBundles((*FIXED, OTHER), "")
+    touched = CostlyBundles((*FIXED, OTHER), "")
     assert not _is_slow(_Item(pytest.mark.costly, pytest.mark.label, trained=(OTHER, 2)), touched)
 
 

@@ -21,19 +21,19 @@ from bundle_runs import (
     write_cohort,
     write_scans,
 )
-from changed_bundles import FIXED, SINCE, TestedBundles, tested_bundles
+from changed_bundles import FIXED, SINCE, CostlyBundles, costly_bundles
 
 from medad_plugins.handlers import EvaluationReport
 
 TESTED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3) if not cannot(bundle, f"spatial_dims_{dims}")]
-_COSTLY = pytest.StashKey[TestedBundles]()
+_COSTLY = pytest.StashKey[CostlyBundles]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Find out once, for all workers, which bundles the costly tests run for."""
     given: Any = getattr(config, "workerinput", {}).get("costly")
     config.stash[_COSTLY] = (
-        TestedBundles(*given) if given else tested_bundles(BUNDLES_FOLDER.parent, BUNDLES, os.environ.get(SINCE, ""))
+        CostlyBundles(*given) if given else costly_bundles(BUNDLES_FOLDER.parent, BUNDLES, os.environ.get(SINCE, ""))
     )
 
 
