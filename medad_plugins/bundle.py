@@ -42,7 +42,7 @@ def find_root() -> str:
     ``bundle_root`` themselves.
 
     Raises:
-        InputError: if none of them tells.
+        InputError: if none of them is a bundle.
     """
     workflow = running_config(ConfigWorkflow)
     if workflow is not None:
@@ -53,11 +53,11 @@ def find_root() -> str:
             folder = Path(attached or value).resolve().parent.parent
             if _is_bundle(folder):
                 return str(folder)
-    # MONAI Deploy's operator tells its folder to Python's search path alone
+    # MONAI Deploy's operator adds its folder to Python's search path only
     for folder in (Path.cwd(), *map(Path, sys.path[:1])):
         if _is_bundle(folder):
             return str(folder.resolve())
-    raise InputError("the bundle's folder cannot be told from here", todo="give it as --bundle_root")
+    raise InputError("the bundle's folder cannot be found from here", todo="give it as --bundle_root")
 
 
 def _print_input_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -66,7 +66,7 @@ def _print_input_error(kind: type[BaseException], error: BaseException, tracebac
     if found is not None:
         print(f"error: {found}", file=sys.stderr)
     elif issubclass(kind, KeyboardInterrupt):
-        print("stopped; the same command with --resume true goes on with a training.", file=sys.stderr)
+        print("stopped; the same command with --resume true continues a training.", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
 
@@ -103,7 +103,7 @@ def _refuse_unknown_keys(workflow: ConfigWorkflow, names: Sequence[str]) -> None
         for key in parts.keys() - own.keys():
             # no error, for hosts put parts of their own there
             hint = _suggestion("--train::", key, own)
-            logger.warning("--train::%s is nothing that this bundle reads%s.", key, f"; {hint}" if hint else "")
+            logger.warning("--train::%s is not read by this bundle%s.", key, f"; {hint}" if hint else "")
 
 
 def _suggestion(prefix: str, key: str, known: Mapping[str, Any]) -> str | None:
@@ -111,7 +111,7 @@ def _suggestion(prefix: str, key: str, known: Mapping[str, Any]) -> str | None:
     return f"did you mean {prefix}{close[0]}" if close else None
 
 
-def _tell_edited_configs(root: Path) -> None:
+def _report_edited_configs(root: Path) -> None:
     """Say which configurations of a packaged bundle are no longer what was packaged."""
     manifest = Manifest.of_bundle(root)
     edited = [] if manifest is None else manifest.edited("configs")
@@ -130,7 +130,7 @@ def begin(*names: str, seed: int = 0, device: str | torch.device | None = None) 
         device: what it computes on, to join the processes of ``torchrun``, see `join_ranks`; None does without.
 
     Raises:
-        InputError: the bundle asks for another version of this package, or a key is none of the configuration's.
+        InputError: the bundle needs another version of this package, or a key is none of the configuration's.
     """
     if Path(sys.argv[0]).parts[-3:-1] == ("monai", "bundle") and not os.environ.get(TRACEBACK_VARIABLE):
         sys.excepthook = _print_input_error
@@ -139,8 +139,8 @@ def begin(*names: str, seed: int = 0, device: str | torch.device | None = None) 
         root = Path(workflow.config_root_path).parent
         require_bundle_fits(root)
         _refuse_unknown_keys(workflow, names)
-        _tell_edited_configs(root)
-        # found now, for hosts may later ask the parser alone, when no workflow is there to tell
+        _report_edited_configs(root)
+        # found now, because hosts may later query the parser when no workflow exists
         workflow.parser.get_parsed_content("bundle_root")
     set_determinism(seed)
     if device is not None:
@@ -150,8 +150,8 @@ def begin(*names: str, seed: int = 0, device: str | torch.device | None = None) 
 def announce(bundle: str, cohort: Any, facts: Mapping[str, Any], **settings: Any) -> None:
     """Say what a run is about: which data, how many normal cases, which scale, which weights.
 
-    It comes before the network is made: MONAI's loaders set PyTorch's generator to its seed when they are made, so what
-    is made before them decides about the noise of the training.
+    It comes before the network is built: MONAI's loaders seed PyTorch's generator when they are created, so what
+    is created before them decides the random numbers of the training.
 
     Args:
         bundle: its name, and that of the configuration if it is not the training.
@@ -169,27 +169,27 @@ def announce(bundle: str, cohort: Any, facts: Mapping[str, Any], **settings: Any
 
 
 def inference_workflow(bundle_root: str | Path, name: str = "evaluate") -> ConfigWorkflow:
-    """The bundle's inference as an initialised workflow, under the keys of the configuration that asks for it.
+    """The bundle's inference as an initialised workflow, with the keys of the configuration that uses it.
 
-    Every value of the asking configuration, if not null, replaces the one that ``inference.yaml`` has by this name.
+    Every value of that configuration, if not null, replaces the one that ``inference.yaml`` has by this name.
 
     Args:
         bundle_root: the bundle's folder.
-        name: the asking configuration's name.
+        name: that configuration's name.
     """
     path = Path(bundle_root) / "configs" / "inference.yaml"
-    asking = running_config(ConfigParser)
-    own = {} if asking is None else asking.get()
+    running = running_config(ConfigParser)
+    own = {} if running is None else running.get()
     shared = {key: own[key] for key in ConfigParser.load_config_file(path) if own.get(key) is not None}
     for key in ("imports", "initialize", "run", "bundle_root"):
         shared.pop(key, None)
-    # what the asking configuration takes from this very workflow
+    # what that configuration takes from this very workflow
     shared = {key: value for key, value in shared.items() if "@inference." not in str(value)}
-    if asking is not None:
-        # how the training was set up, where train.yaml was read along, is no wish about the inference
-        asked = ConfigParser.load_config_file(path.with_name(f"{name}.yaml"))
+    if running is not None:
+        # how the training was set up, where train.yaml was read along, does not apply to the inference
+        needed = ConfigParser.load_config_file(path.with_name(f"{name}.yaml"))
         others = _read_along(path.parent, own, [name])
-        shared = {k: v for k, v in shared.items() if k in asked or not any(o.get(k) == v for o in others)}
+        shared = {k: v for k, v in shared.items() if k in needed or not any(o.get(k) == v for o in others)}
     workflow = ConfigWorkflow(
         config_file=str(path), workflow_type="infer", logging_file=False, bundle_root=str(bundle_root), **shared
     )

@@ -64,7 +64,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise _unwritable(path.parent, error) from error
         raise
     finally:
-        with suppress(OSError):  # what went wrong before is what is to be told
+        with suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
 
 

@@ -36,7 +36,7 @@ def _digest(file: Any) -> str:  # Python 3.10
 class Manifest:
     """Hashes of a bundle's files, in ``manifest.json`` at its root.
 
-    They tell a file that was damaged, exchanged or edited from the one that was packaged. They are no signature: who
+    They distinguish a damaged, exchanged or edited file from the one that was packaged. They are no signature: who
     can exchange a file can exchange the manifest too, so the zip's own hash must come from where it is trusted.
 
     Args:
@@ -71,7 +71,7 @@ class Manifest:
         return cls(Path(root), content)
 
     @classmethod
-    def made(cls, root: Path, files: Iterable[Path], **about: str) -> Manifest:
+    def of_files(cls, root: Path, files: Iterable[Path], **about: str) -> Manifest:
         """A manifest of ``files`` below ``root`` as they are now; ``about`` stands first in it."""
         manifest = cls(root, {**about, "files": {}})
         for path in sorted(files):
@@ -96,12 +96,12 @@ class Manifest:
         write_json(self.root / MANIFEST, self.content)
 
     def record(self, path: Path) -> None:
-        """Take over a file that was deliberately made anew, e.g. a model by training."""
+        """List a file that was deliberately replaced, e.g. a model by training."""
         self._enter(path)
         self.write()
 
     def verify(self, path: Path) -> None:
-        """Refuse a file that is not the listed one; one that is not listed at all is told.
+        """Refuse a file that is not the listed one; one that is not listed at all is reported.
 
         Raises:
             InputError: size or hash differ.

@@ -1,4 +1,4 @@
-"""What engines, handlers and transforms ask of a network beside being a module."""
+"""What engines, handlers and transforms require of a network beside being a module."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which configuration an expression of it is being evaluated for.
 
 MONAI gives an expression such as ``$find_root()`` neither its workflow nor its file, a ``%file`` macro resolves against
-the working folder, and hosts read the file as it is. So the call stack is asked; MONAI 1.6.1 has no better hook.
+the working folder, and hosts read the file as it is. So the call stack is searched; MONAI 1.6.1 has no better hook.
 """
 
 from __future__ import annotations

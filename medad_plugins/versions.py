@@ -60,10 +60,10 @@ def require_fits(version: object, what: str, where: object) -> None:
 
 
 def require_bundle_fits(root: Path) -> None:
-    """Refuse a bundle whose metadata asks for a version of this package that does not fit; none asked for is fine.
+    """Refuse a bundle whose metadata requires another version of this package; no requirement is fine.
 
     Args:
-        root: the bundle's folder; where it has no metadata nothing is asked.
+        root: the bundle's folder; where it has no metadata nothing is required.
 
     Raises:
         InputError: see `require_fits`; the metadata cannot be read.

@@ -1,7 +1,7 @@
 """What the tests cost in CPU seconds, by file and by bundle: ``pytest --cpu``, with ``-n`` too.
 
 CPU seconds are of the process and of all it started and waited for, so they do not depend on what else the machine
-does. What several tests share, such as a trained bundle, counts to the test that is first to ask for it: sums over a
+does. What several tests share, such as a trained bundle, counts to the test that uses it first: sums over a
 bundle are right, those over a file depend on which files run.
 """
 
@@ -47,7 +47,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what was asked for."""
+    """Print the requested tables."""
     if not config.getoption("--cpu"):
         return
     files: dict[str, list[float]] = defaultdict(list)

@@ -84,7 +84,7 @@ def assert_same_model(federated: Mapping[str, Tensor], pooled: Mapping[str, Tens
     assert federated.keys() == pooled.keys()
     for name, value in pooled.items():
         assert federated[name].shape == value.shape, name
-        # a small cohort has too few pixels to tell the quantiles apart that finely, see Calibration.merge_buffers
+        # a small cohort has too few pixels to distinguish the quantiles that finely, see Calibration.merge_buffers
         if value.numel() and name != "calibration.pixel_quantiles":
             difference = (federated[name].double() - value.double()).abs().max()
             assert float(difference) <= tolerance * max(1.0, float(value.abs().max())), name

@@ -108,7 +108,7 @@ def test_root_is_that_of_the_workflow_in_any_working_folder(
     path = os.path.relpath(root / "configs" / "train.yaml")
     workflow = ConfigWorkflow(path, workflow_type="train", logging_file=False)
     workflow.initialize()
-    # also for a host that asks the parser alone, and later somewhere else
+    # also for a host that queries the parser alone, and later somewhere else
     monkeypatch.chdir(root.parent)
     assert workflow.parser.get_parsed_content("bundle_root") == str(root)
 
@@ -154,7 +154,7 @@ def test_root_by_the_first_folder_of_the_search_path(root: Path, monkeypatch: py
 def test_root_unknown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     monkeypatch.setattr(sys, "argv", ["monai", "run", "--config_file", "no/bundle/train.yaml"])
-    with pytest.raises(InputError, match="the bundle's folder cannot be told from here; give it as --bundle_root"):
+    with pytest.raises(InputError, match="the bundle's folder cannot be found from here; give it as --bundle_root"):
         find_root()
 
 
@@ -189,9 +189,9 @@ def test_known_keys_and_nested_ones_are_fine(
     assert not [record for record in caplog.records if record.name == "medad_plugins.bundle"]
 
 
-def test_an_unknown_nested_key_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_nested_key_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     _workflow(root, "train", **{"train::loadr": 2}).initialize()
-    assert "--train::loadr is nothing that this bundle reads; did you mean --train::loader." in caplog.messages
+    assert "--train::loadr is not read by this bundle; did you mean --train::loader." in caplog.messages
 
 
 def test_evaluation_takes_the_keys_of_inference_but_not_those_of_training(root: Path) -> None:
@@ -264,7 +264,7 @@ def test_other_errors_keep_their_traceback(capsys: pytest.CaptureFixture[str]) -
     assert text.startswith("Traceback (most recent call last)") and "ZeroDivisionError" in text
 
 
-def test_an_interrupted_training_is_told_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_training_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     text = _printed(KeyboardInterrupt(), capsys)
     assert "--resume true" in text and "Traceback" not in text
 
@@ -323,15 +323,15 @@ def test_a_bundle_for_this_package_runs(root: Path) -> None:
     _workflow(root, "train").initialize()
 
 
-def test_an_edited_configuration_of_a_packaged_bundle_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_edited_configuration_of_a_packaged_bundle_is_reported(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     paths = [root / "configs" / "train.yaml", root / "configs" / "metadata.json"]
-    Manifest.made(root, paths, bundle="toy").write()
+    Manifest.of_files(root, paths, bundle="toy").write()
     _workflow(root, "train").initialize()
     assert "not as packaged" not in caplog.text
     paths[0].write_text(paths[0].read_text() + "# edited\n")
     _workflow(root, "train").initialize()
-    (told,) = [message for message in caplog.messages if "not as packaged" in message]
-    assert told.startswith("configs/train.yaml: not as packaged (manifest.json).")
+    (warning,) = [message for message in caplog.messages if "not as packaged" in message]
+    assert warning.startswith("configs/train.yaml: not as packaged (manifest.json).")
 
 
 @pytest.mark.parametrize(

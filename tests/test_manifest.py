@@ -19,7 +19,7 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
     files = [tmp_path / "models" / "model.pt", tmp_path / "configs" / "a.yaml"]
-    Manifest.made(tmp_path, files, bundle="toy").write()
+    Manifest.of_files(tmp_path, files, bundle="toy").write()
     return tmp_path
 
 

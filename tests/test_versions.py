@@ -59,7 +59,7 @@ def _bundle(folder: Path, text: str) -> Path:
 
 
 def test_a_bundle_says_what_it_needs_in_its_metadata(tmp_path: Path) -> None:
-    require_bundle_fits(tmp_path)  # no metadata, nothing asked
+    require_bundle_fits(tmp_path)  # no metadata, nothing required
     root = _bundle(tmp_path, json.dumps({"required_packages_version": {"medad-plugins": "0.5.0"}}))
     with pytest.raises(InputError, match=r"the bundle needs a newer medad-plugins: .*configs/metadata\.json"):
         require_bundle_fits(root)

@@ -126,7 +126,7 @@ class Worker:
         return 0.0
 
     def memory(self) -> float:
-        """Peak MiB of this process; NaN where the system does not tell."""
+        """Peak MiB of this process; NaN where the system does not report it."""
         try:
             with open("/proc/self/status", encoding="ascii") as file:
                 return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))

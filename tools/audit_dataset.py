@@ -1,4 +1,4 @@
-"""Finds what makes a data set's results too good: copies and patients across splits, attributes that tell the label.
+"""Finds what makes a data set's results too good: copies and patients across splits, attributes that reveal the label.
 
     python tools/audit_dataset.py --dataset_dir DATA [--datalist LIST] [--output_dir FOLDER] [--write_grouped LIST.csv]
 

@@ -4,7 +4,7 @@
     python tools/benchmark.py --plan tools/plans/br35h.yaml            what a plan says
     python tools/benchmark.py --plan ... --bundles edc,ae --seeds 0    a part of it
 
-Each run is the bundle's own training, in its own process. Stopped or failed, the same command goes on where it was.
+Each run is the bundle's own training, in its own process. Stopped or failed, the same command continues where it was.
 """
 
 from __future__ import annotations

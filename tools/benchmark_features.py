@@ -49,20 +49,20 @@ _MEAN, _STD = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.485, 0.456, 0.406),
 
 
 class Anomalib:
-    """anomalib in a process of its own, which waits while it is not asked."""
+    """anomalib in a process of its own, which waits for requests."""
 
     def __init__(self, python: str, threads: int, preload: str, images: Path, weights: Path) -> None:
         command = [python, str(_WORKER), str(threads), *filter(None, preload.split(","))]
-        self.told = tempfile.TemporaryFile("w+")  # noqa: SIM115 - progress bars and errors, as long as it lives
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - progress bars and errors, as long as it lives
         try:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.told, text=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
             )
         except OSError as error:
             raise self._refusal(python, str(error)) from error
-        self.ask("load", images=str(images), weights=str(weights))
+        self.call("load", images=str(images), weights=str(weights))
 
-    def ask(self, name: str, **arguments: Any) -> float:
+    def call(self, name: str, **arguments: Any) -> float:
         """What the worker's method of this name answers."""
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -70,8 +70,8 @@ class Anomalib:
             self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            self.told.seek(0)
-            lines = self.told.read().strip().splitlines()
+            self.errors.seek(0)
+            lines = self.errors.read().strip().splitlines()
             raise self._refusal(str(self.process.args), lines[-1] if lines else "no answer")
         return float(json.loads(answer))
 
@@ -86,7 +86,7 @@ class Anomalib:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.communicate()
-        self.told.close()
+        self.errors.close()
 
 
 def read_images(folder: str, count: int, size: int) -> Tensor:
@@ -108,7 +108,7 @@ class Comparison:
 
     Args:
         peer: anomalib, with the same images, and the backbone's weights in ``folder / "weights.pth"``.
-        folder: for what the two tell each other.
+        folder: for files that the two exchange.
         images: ``(N, 3, H, W)`` in 0..1.
         repeats: turns of what takes seconds.
     """
@@ -120,7 +120,7 @@ class Comparison:
         self.vectors = embedded.movedim(1, -1).flatten(0, 2).contiguous()
 
     def _embeddings(self, model: str, first: int, last: int) -> Tensor:
-        self.peer.ask("embeddings", model=model, first=first, last=last, file=str(self.folder / "e.npy"))
+        self.peer.call("embeddings", model=model, first=first, last=last, file=str(self.folder / "e.npy"))
         return torch.from_numpy(np.load(self.folder / "e.npy"))
 
     def _written(self, name: str, values: Tensor) -> str:
@@ -134,7 +134,7 @@ class Comparison:
         """
         vectors = self.vectors[:count]
         kept = int(share * count)
-        asked = min(timed or kept, kept)
+        limit = min(timed or kept, kept)
         file, features, picks = self._written("v.npy", vectors), self.folder / "f.npy", self.folder / "p.npy"
         seconds: dict[str, list[float]] = {"theirs": [], "same": [], "own": []}
         memory, points, chosen, found = MemoryBank(), vectors, torch.empty(0), torch.empty(0)
@@ -147,7 +147,7 @@ class Comparison:
         for _ in range(repeats):
             paths = {"vectors": file, "features": str(features), "picks": str(picks)}
             # half a pick more, for it rounds down
-            seconds["theirs"].append(self.peer.ask("coreset", share=(asked + 0.5) / count, **paths) * kept / asked)
+            seconds["theirs"].append(self.peer.call("coreset", share=(limit + 0.5) / count, **paths) * kept / limit)
             points, chosen = torch.from_numpy(np.load(features)), torch.from_numpy(np.load(picks))
             time_same, found = _timed(from_their_start)
             memory = MemoryBank(kept, memory_budget=1e6)
@@ -155,25 +155,25 @@ class Comparison:
             seconds["same"].append(time_same)
             seconds["own"].append(_timed(memory.fit)[0])
         theirs, same, own = (min(values) for values in seconds.values())
-        equal = int((found[:asked] == chosen).sum())
+        equal = int((found[:limit] == chosen).sum())
         radii = _radius(memory.bank, vectors) / _radius(vectors[found], vectors)
-        note = "" if asked == kept else f", by its first {asked}"
+        note = "" if limit == kept else f", by its first {limit}"
         return (
             f"| {count:,} x {vectors.shape[1]} | {kept:,} | {theirs:.1f} s{note} | {same:.2f} s | "
-            f"{theirs / same:.0f}x | {equal:,} of {asked:,} | {own:.2f} s | {theirs / own:.0f}x | {radii:.3f} |"
+            f"{theirs / same:.0f}x | {equal:,} of {limit:,} | {own:.2f} s | {theirs / own:.0f}x | {radii:.3f} |"
         )
 
     def padim(self, fitted: int, batches: Sequence[int]) -> list[str]:
         """Rows: fit and maps of PaDiM."""
         network = PaDiM(2, 3, "resnet18", self.weights)
-        theirs = self.peer.ask("fit_padim", selection=network.selection.tolist(), count=fitted)
+        theirs = self.peer.call("fit_padim", selection=network.selection.tolist(), count=fitted)
         ours = _timed(lambda: _fit(network, self.images, fitted))[0]
         rows = [_row("PaDiM, fit", fitted, theirs, ours)]
         return rows + self._maps("padim", {"PaDiM, maps": network.eval()}, batches)
 
     def patchcore(self, fitted: int, kept: int, batches: Sequence[int]) -> list[str]:
         """Rows: maps of PatchCore with a memory of so many vectors."""
-        self.peer.ask("fit_patchcore", count=1, bank=self._written("b.npy", self.vectors[:kept]))
+        self.peer.call("fit_patchcore", count=1, bank=self._written("b.npy", self.vectors[:kept]))
         networks = {}
         for dimensions, neighbours in ((384, 9), (1024, 0)):
             network = PatchCore(
@@ -189,7 +189,7 @@ class Comparison:
         for batch in batches:
             image = self.images[:batch]
             contenders: dict[str, Callable[[], float]] = {
-                "anomalib": partial(self.peer.ask, "infer", model=model, batch=batch),
+                "anomalib": partial(self.peer.call, "infer", model=model, batch=batch),
                 **{name: partial(_seconds_of_map, network, image) for name, network in networks.items()},
             }
             seconds = {name: [] for name in contenders}  # type: dict[str, list[float]]
@@ -205,22 +205,22 @@ class Comparison:
     def agreement(self, fitted: int, kept: int, cases: int) -> list[str]:
         """Rows: how far answers are apart, where both are given anomalib's embeddings of images not fitted to."""
         first, last, file = fitted, fitted + cases, self.folder / "d.npz"
-        asked = {"first": first, "last": last, "file": str(file)}
+        request = {"first": first, "last": last, "file": str(file)}
         network = PaDiM(2, 3, "resnet18", self.weights)
-        self.peer.ask("fit_padim", selection=network.selection.tolist(), count=fitted)
+        self.peer.call("fit_padim", selection=network.selection.tolist(), count=fitted)
         gaussians = PatchGaussians()
         gaussians.collect(self._embeddings("padim", 0, fitted).flatten(2).transpose(1, 2))
         gaussians.fit()
         embedded = self._embeddings("padim", first, last).flatten(2).transpose(1, 2)
-        self.peer.ask("distances", model="padim", **asked)
+        self.peer.call("distances", model="padim", **request)
         rows = [
             _apart("PaDiM: embeddings", network.embed(self.images[first:last])[0], embedded),
             _apart("PaDiM: Mahalanobis distances", gaussians(embedded), _read(file, "distances")),
         ]
         memory = MemoryBank()
         memory.bank = self.vectors[:kept]
-        self.peer.ask("fit_patchcore", count=1, bank=self._written("b.npy", memory.bank))
-        self.peer.ask("distances", model="patchcore", **asked)
+        self.peer.call("fit_patchcore", count=1, bank=self._written("b.npy", memory.bank))
+        self.peer.call("distances", model="patchcore", **request)
         queries = self._embeddings("patchcore", first, last).movedim(1, -1).flatten(0, 2)
         distances, places = memory.nearest(queries)
         by_case = distances.reshape(cases, -1)
@@ -300,8 +300,8 @@ def memory_rows(
                 peaks.append(process.submit(_own_peak, *arguments).result())
             with start(theirs) as peer:
                 selection = {"selection": list(range(100))} if method == "PaDiM" else {}
-                peer.ask(request, count=count, **selection)
-                peaks.append(peer.ask("memory"))
+                peer.call(request, count=count, **selection)
+                peaks.append(peer.call("memory"))
         rows.append(f"| {count:,} | " + " | ".join(f"{peak:,.0f} MiB" for peak in peaks) + " |")
     return rows
 

@@ -186,7 +186,7 @@ def _anomalib(
 
 
 def _peak_memory(count: int, size: int) -> float:
-    """Peak MiB of this process after streaming maps through all figures; NaN where the system does not tell."""
+    """Peak MiB of this process after streaming maps through all figures; NaN where the system does not report it."""
     metric = LocalizationMetric(2.5, froc_thresholds=[2.0, 3.0])
     maps, masks = make_maps(10, "noisy", size)
     random = np.random.default_rng(1)
@@ -194,7 +194,7 @@ def _peak_memory(count: int, size: int) -> float:
         noise = random.standard_normal((size, size), dtype=np.float32)
         metric.update(maps[index % 10] + 0.1 * noise, masks[index % 10], str(index))
     metric.aggregate()
-    status = Path("/proc/self/status")  # the peak of this process alone, which getrusage takes over from its parent
+    status = Path("/proc/self/status")  # the peak of this process alone, which getrusage inherits from its parent
     lines = status.read_text(encoding="ascii").splitlines() if status.is_file() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
 

@@ -5,7 +5,7 @@
     python tools/check_hosts.py --minutes 45         # stop then, for continuous integration
     python tools/check_hosts.py --slow true          # also the tests of every bundle
 
-One line per host tells the outcome: passed, failed, could not be installed (why), not finished in its time, or left out
+One line per host gives the outcome: passed, failed, could not be installed (why), not finished in its time, or left out
 where no time is left for it. The exit status is 1 if a host's tests failed: a machine without the packages, or a slow
 one, is no fault of the code. An environment that was made from the same requirements is used again.
 """
@@ -31,7 +31,7 @@ TESTS = PROJECT / "tests" / "hosts"
 STAMP = "made_from.txt"
 GRACE = 30.0  # seconds
 # What must work before a test means anything, typed in the tests' folder. The cheapest host comes first: where time
-# runs out, as many as can be were asked.
+# runs out, as many as possible have been tested.
 HOSTS = {
     "ray": "import ray.data",
     "fl": "import nvflare",
@@ -173,9 +173,9 @@ def main(
     Args:
         hosts: ray, fl, deploy or label; all where none is named.
         folder: for the environments, several GB; .venv-hosts in the project.
-        minutes: for all hosts together; one that is not finished then is told so.
+        minutes: for all hosts together; one that is not finished then is reported as such.
         minutes_each: for each host.
-        minutes_least: with less left of all a host is left out, and told so.
+        minutes_least: with less left of all a host is left out, and reported as such.
         slow: run the slow tests too.
         lines: of its log are shown where tests failed.
     """

@@ -1,4 +1,4 @@
-"""Apply a bundle to an archive with many processes or machines, by Ray; a stopped run goes on where it was.
+"""Apply a bundle to an archive with many processes or machines, by Ray; a stopped run continues where it was.
 
     pip install 'medad-plugins[ray]'
     python tools/infer_archive.py bundles/edc --dataset_dir ARCHIVE --output_dir RESULTS --workers 4

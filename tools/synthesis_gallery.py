@@ -1,4 +1,4 @@
-"""Shows what every published recipe for made anomalies makes of normal scans, on one page.
+"""Shows what every published recipe for synthetic anomalies makes of normal scans, on one page.
 
 python tools/synthesis_gallery.py [--dataset_dir DATA] [--spatial_dims 3] [--output gallery.html]
 """

@@ -71,7 +71,7 @@ class AnomalyInferenceOperator(MonaiBundleInferenceOperator):
             bundle_path=bundle_root,
             **kwargs,
         )
-        # now and not with the first scan, so that what is wrong with the bundle is told before anything is read
+        # now and not with the first scan, so that errors in the bundle are reported before anything is read
         self._init_config(self._bundle_config_names.config_names)
         self._init_completed = True
 
@@ -82,7 +82,7 @@ class AnomalyInferenceOperator(MonaiBundleInferenceOperator):
         spec.output("case")
 
     def _get_compose(self, obj_name: str, disallowed_prefixes: list[str]) -> Any:
-        """Tells the parser, which the SDK made just before, where its bundle lies and what the site has set."""
+        """Gives the parser, which the SDK has just built, the bundle's folder and the site's settings."""
         parser: Any = self._parser
         if parser.get("bundle_root") != str(self.bundle_path):
             parser["bundle_root"] = str(self.bundle_path)

@@ -46,7 +46,7 @@ class Series:
     Attributes:
         files: sorted by path.
         modality: e.g. MR.
-        description: as the scanner's operator wrote it; matched, never told.
+        description: as the scanner's operator wrote it; matched, never logged.
         frames: images in all files together.
     """
 
@@ -89,7 +89,7 @@ def find_series(study: Path) -> list[Series]:
 
 
 def _header(path: Path) -> pydicom.Dataset | None:
-    # what is damaged is told when its series is read, as then its path is known to matter
+    # damaged files are reported when their series is read, because only then does their path matter
     try:
         with disable_value_validation():
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
@@ -153,7 +153,7 @@ def _expected(bundle: BundleInput, wanted: str) -> str:
 
 
 def _mismatch(series: Series, bundle: BundleInput, wanted: str) -> str | None:
-    """Why the bundle cannot read a series, as far as its headers tell."""
+    """Why the bundle cannot read a series, as far as its headers show."""
     if bundle.modality.lower() not in ("any", series.modality.lower()):
         return f"modality {series.modality or 'unknown'}"
     if bundle.spatial_dims == 3 and series.frames < bundle.min_slices:
@@ -163,7 +163,9 @@ def _mismatch(series: Series, bundle: BundleInput, wanted: str) -> str | None:
     try:
         matches = re.search(wanted, series.description, re.IGNORECASE)
     except re.error as error:
-        raise InputError("no regular expression", where="MEDAD_SERIES", found=wanted, todo="correct it") from error
+        raise InputError(
+            "this is not a regular expression", where="MEDAD_SERIES", found=wanted, todo="correct it"
+        ) from error
     return None if matches else "its description does not match"
 
 

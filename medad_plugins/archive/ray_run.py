@@ -160,8 +160,8 @@ def _compute(
 
 
 def _follow(batches: Iterator[dict[str, Any]], total: int) -> None:
-    """Say now and then how far it is; a scan that cannot be read is told at once."""
-    began = told = time.monotonic()
+    """Log progress now and then; a scan that cannot be read is reported at once."""
+    began = logged = time.monotonic()
     done = 0
     for batch in batches:
         for row in map(json.loads, batch["row"]):
@@ -170,8 +170,8 @@ def _follow(batches: Iterator[dict[str, Any]], total: int) -> None:
             done += 1
             if row["error"]:
                 logger.warning("left out %s: %s", row["case_id"], row["error"])
-        if (now := time.monotonic()) - told > _SECONDS_BETWEEN_LINES or done == total:
-            told = now
+        if (now := time.monotonic()) - logged > _SECONDS_BETWEEN_LINES or done == total:
+            logged = now
             left = (now - began) / max(1, done) * (total - done)
             logger.info("case %d of %d, %.0f min left", done, total, left / 60)
 

@@ -44,7 +44,7 @@ class ArchiveWorker:
     def __init__(self, bundle_root: str | Path, output_dir: str | Path, keys: Mapping[str, Any]) -> None:
         path = Path(bundle_root) / "configs" / "inference.yaml"
         if not path.is_file():
-            raise InputError("this is no bundle", where=bundle_root, expected="configs/inference.yaml in it")
+            raise InputError("this is not a bundle", where=bundle_root, expected="configs/inference.yaml in it")
         workflow = ConfigWorkflow(
             config_file=str(path),
             workflow_type="infer",

@@ -49,11 +49,11 @@ def find_results(audit: Audit) -> list[str]:
     if audit.floor > _ALIKE:
         found.append(
             f"Different scans of this set are alike up to a similarity of {audit.floor:.3f} by chance: copies that "
-            "were changed more than that cannot be told from them."
+            "were changed more than that cannot be distinguished from them."
         )
     if audit.signatures.unreadable:
         found.append(f"{len(audit.signatures.unreadable)} scans could not be read and were left out.")
-    return found or ["No copies across splits and no attribute that tells the label."]
+    return found or ["No copies across splits and no attribute that predicts the label."]
 
 
 def audit_as_json(audit: Audit, baselines: Sequence[Baseline] = ()) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _markdown(audit: Audit, title: str, baselines: Sequence[Baseline]) -> str:
             lines.append(f"| {_name(share.part)} | {_name(share.other)} | {' | '.join(values)} |")
     if audit.pairs:
         lines += ["", "![the most and the least similar pairs](pairs.png)"]
-    lines += ["", "## What tells the label", "", f"Tested on {audit.shortcuts_in}."]
+    lines += ["", "## What predicts the label", "", f"Tested on {audit.shortcuts_in}."]
     if audit.shortcuts:
         lines += [
             "",
@@ -185,7 +185,7 @@ def _share_sentence(share: CopyShare) -> str:
 
 def _shortcut_sentence(shortcut: Shortcut) -> str:
     values = f"normal {shortcut.normal}, abnormal {shortcut.abnormal}"
-    return f"{shortcut.attribute.capitalize()} alone tells the label: AUROC {shortcut.auroc:.2f} ({values})."
+    return f"{shortcut.attribute.capitalize()} alone predicts the label: AUROC {shortcut.auroc:.2f} ({values})."
 
 
 def _is_strong(shortcut: Shortcut) -> bool:

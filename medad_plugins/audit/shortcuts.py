@@ -1,4 +1,4 @@
-"""Attributes of files and grids that tell the label: what a detector may learn in place of the disease."""
+"""Attributes of files and grids that reveal the label: what a detector may learn in place of the disease."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def read_signatures(cases: Sequence[Case], workers: int | None = None) -> Signat
     index: list[int] = []
     items: list[Signature] = []
     unreadable: list[tuple[int, str]] = []
-    told = start
+    logged = start
     for batch in loader:
         for result in batch:
             position = len(index) + len(unreadable)
@@ -125,10 +125,10 @@ def read_signatures(cases: Sequence[Case], workers: int | None = None) -> Signat
             else:
                 unreadable.append((position, result))
         now, done = time.monotonic(), len(index) + len(unreadable)
-        if now - told > _SECONDS_BETWEEN_LINES:
+        if now - logged > _SECONDS_BETWEEN_LINES:
             rate = done / (now - start)
             logger.info("Read %d of %d scans, %.0f a second.", done, len(cases), rate)
-            told = now
+            logged = now
     seconds = time.monotonic() - start
     logger.info("Read %d scans in %.1f s, %d unreadable.", len(cases), seconds, len(unreadable))
     return Signatures(np.array(index, dtype=np.int64), items, unreadable, seconds)

@@ -40,7 +40,7 @@ class DataCheck:
 
 
 def check_data(data: DataSet, baselines: Mapping[str, Any], folder: Path) -> DataCheck:
-    """Audit a data set and apply the trivial baselines to it, or take over what an earlier run found.
+    """Audit a data set and apply the trivial baselines to it, or reuse what an earlier run found.
 
     What fails is a remark, for the bundles may do without it.
 

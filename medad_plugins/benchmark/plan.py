@@ -165,7 +165,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError("the plan is not valid YAML", where=path, found=str(error).replace("\n", " ")) from error
     if not isinstance(content, dict):
-        raise InputError("the plan has another form", where=path, expected=f"the keys {', '.join(_PLAN_KEYS)}")
+        raise InputError(
+            "the plan does not have the expected form", where=path, expected=f"the keys {', '.join(_PLAN_KEYS)}"
+        )
     return content
 
 

@@ -96,7 +96,7 @@ def markdown_table(plan: Plan, rows: Sequence[Row], remarks: Mapping[str, Sequen
 
 
 def card_table(plan: Plan, rows: Sequence[Row], bundle: str) -> str:
-    """What a model card says of one bundle: a line a data set, and the best trivial baseline; may be empty."""
+    """The text of a model card on one bundle: a line a data set, and the best trivial baseline; may be empty."""
     header = ["data set", *COLUMNS[1:-2], "best trivial baseline", "survey: AUROC / accuracy"]
     table = []
     for data in plan.datasets:
@@ -115,7 +115,7 @@ def card_table(plan: Plan, rows: Sequence[Row], bundle: str) -> str:
 
 
 def describe_test_set(rows: Sequence[Row]) -> str:
-    """What a data set's rows were tested on, in words; nothing where no row tells."""
+    """What a data set's rows were tested on, in words; empty where no row has it."""
     for row in rows:
         if row.get("n_normal") is not None:
             masked = f" ({row['n_masked']} with a mask)" if row.get("n_masked") else ""

@@ -90,7 +90,7 @@ class GuardedCases(TorchDataset):
 
 
 def _sentence(error: BaseException, case: Case) -> str:
-    """What to tell the user; the text of an unforeseen exception may hold header values and is not repeated."""
+    """What to report to the user; the text of an unforeseen exception may hold header values and is not repeated."""
     found = find_input_error(error)
     if found is not None:
         return str(found)

@@ -38,7 +38,7 @@ class Cohort:
         name: the data folder's name, with the list's where it is not the usual one.
         train: normal cases to train on.
         validation: normal cases to calibrate on, never trained on.
-        selection: normal cases to choose weights by, neither trained nor calibrated on; empty unless asked for.
+        selection: normal cases to choose weights by, neither trained nor calibrated on; empty unless requested.
         labelled_validation: normal and abnormal cases of the list's split val, to choose an F1 threshold on as the
             survey does; empty where it has not both.
         test: all cases of the split test; empty where the list has no splits.

@@ -141,7 +141,7 @@ def same_keys(cases: Sequence[Case]) -> list[Case]:
 def make_case_ids(paths: Sequence[str | Path], folder: str | Path) -> list[str]:
     """Names for scans that are unique (also where case is ignored), safe as file names and independent of the order.
 
-    ``<folder>/images/no/No12.jpg`` becomes ``images__no__No12``; the extension is kept where only it tells two apart.
+    ``<folder>/images/no/No12.jpg`` becomes ``images__no__No12``; the extension is kept where only it distinguishes two.
     Scans outside the folder are named from the deepest folder that holds all of them, not by their whole path.
     """
     folder = os.path.abspath(folder)
@@ -214,7 +214,9 @@ def _json_rows(path: Path) -> Iterator[_Row]:
     if isinstance(content, list):
         content = {"": content}
     elif not isinstance(content, dict):
-        raise InputError("the datalist has another form", where=path, expected=expected, found=type(content).__name__)
+        raise InputError(
+            "the datalist does not have the expected form", where=path, expected=expected, found=type(content).__name__
+        )
     if any(isinstance(content.get(split), dict) for split in ("train", "test")):
         yield from _medianomaly_rows(path, content)
         return

@@ -78,7 +78,7 @@ def read_dicom(path: Path, pixels: bool = True) -> FileDataset:
     if modality in _NO_IMAGE:
         found = f"{_NO_IMAGE[modality]} ({modality})"
         todo = "give the images it was made from"
-        raise InputError("the DICOM file is no image", where=path, expected="an image", found=found, todo=todo)
+        raise InputError("the DICOM file is not an image", where=path, expected="an image", found=found, todo=todo)
     if not is_image:
         raise InputError(
             "the DICOM file holds no image, or was truncated before it",

@@ -27,7 +27,7 @@ class FaultTolerantLoader:
     """Inference loader that leaves out the cases that cannot be prepared and goes on.
 
     Yields collated batches of ``batch_size`` good cases (the last one may be smaller) in the order of ``data``. How
-    many there are is known only afterwards, so it has no length, which Ignite's engines accept. Of several ranks each
+    many there are is known only afterwards, so it has no length, which Ignite's engines accept. Each of several ranks
     takes its share of the cases, by turns, and none takes another's.
 
     Args:

@@ -96,7 +96,7 @@ def read_nifti(path: Path) -> Scan:
     channel_axes = tuple(size for size in array.shape[3:] if size != 1)
     if array.ndim < 2 or len(channel_axes) > 1 or array.size == 0:
         raise InputError(
-            "the NIfTI file is no image", where=path, expected="2 or 3 axes and one of channels", found=found
+            "the NIfTI file is not an image", where=path, expected="2 or 3 axes and one of channels", found=found
         )
     spatial = array.shape[:3] if array.shape[2:3] != (1,) else array.shape[:2]
     return Scan(array.reshape(spatial + channel_axes), affine, stored_bits, bool(channel_axes))

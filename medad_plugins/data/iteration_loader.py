@@ -32,7 +32,7 @@ class IterationSampler(DistributedSampler):
     Without replacement the cases come in one shuffle after the other, across epochs, so that each is seen equally
     often. What an epoch draws depends on ``seed`` and the epoch's number only; ranks take places by turns, so that
     together they draw the very batches, random transforms included, that one process would. Being a
-    `DistributedSampler`, MONAI's trainers tell it the epoch, also after resuming; without them it counts by itself.
+    `DistributedSampler`, MONAI's trainers set its epoch, also after resuming; without them it counts by itself.
 
     Args:
         length: number of cases.
@@ -159,7 +159,7 @@ class IterationLoader(DataLoader):
         self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # a generator, so that workers draw nothing before the trainer has told the epoch
+        # a generator, so that workers draw nothing before the trainer has set the epoch
         failure = None
         for batch in super().__iter__():
             if isinstance(batch, Failure):

@@ -33,7 +33,7 @@ class _RankBatches(Sampler):
 
 
 class PassLoader(DataLoader):
-    """Fitting loader: every case once and in order; of several ranks each takes its share of every batch, by turns.
+    """Fitting loader: every case once and in order; with several ranks, each takes its share of every batch, by turns.
 
     Ranks make equally many batches; where there is no case left for a rank, its last batch is an empty dictionary.
 

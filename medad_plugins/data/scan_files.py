@@ -78,4 +78,4 @@ def read_scan(path: Path) -> Scan:
         return read_nifti(path)
     if name.endswith(".dcm") or is_dicom(path):
         return read_dicom_scan(path)
-    raise InputError("the file is of no known image format", where=path, expected=_READABLE, todo="convert it")
+    raise InputError("the file has no known image format", where=path, expected=_READABLE, todo="convert it")

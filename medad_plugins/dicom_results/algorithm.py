@@ -48,7 +48,7 @@ class Algorithm:
         try:
             return cls.of_metadata(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError) as error:
-            raise InputError("the folder is no bundle", where=path, todo="give the bundle's own folder") from error
+            raise InputError("the folder is not a bundle", where=path, todo="give the bundle's own folder") from error
 
     @property
     def software(self) -> tuple[str, ...]:

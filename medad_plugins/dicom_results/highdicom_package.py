@@ -31,7 +31,7 @@ def highdicom() -> Any:
 
 @contextmanager
 def silent_about_headers() -> Iterator[None]:
-    """While headers are read and taken over, nobody prints what stands in them.
+    """While headers are read and copied, nothing prints their values.
 
     highdicom logs identifiers, and both it and pydicom warn of invalid values with the values.
     """

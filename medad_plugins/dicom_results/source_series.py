@@ -59,7 +59,7 @@ class SourceSeries:
         """
         images = [_read_header(file) for file in _files(path)]
         if not images:
-            raise InputError("the scan is no DICOM file", where=path, todo="give a DICOM series")
+            raise InputError("the scan is not a DICOM file", where=path, todo="give a DICOM series")
         identifiers = [str(image.SOPInstanceUID) for image in images]
         if len(set(identifiers)) < len(identifiers):
             todo = "copy the series again from its source"
@@ -125,7 +125,7 @@ def _read_header(path: Path) -> Dataset:
 
 
 def _is_meaningful(image: Dataset, keyword: str) -> bool:
-    """Whether a date is a date and a time a time; highdicom takes over no others."""
+    """Whether a date is a date and a time a time; highdicom copies no others."""
     kind: Any = DA if keyword.endswith("Date") else TM if keyword.endswith("Time") else str
     try:
         kind(str(image.get(keyword) or ""))

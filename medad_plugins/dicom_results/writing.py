@@ -71,7 +71,7 @@ def write_dicom_results(
         # not the message: it may quote the header
         raise InputError(
             "no DICOM result can be made for this series",
-            found=f"{type(error).__name__} while its header was taken over",
+            found=f"{type(error).__name__} while its header was copied",
             todo="export the series again, or look at the traceback with MEDAD_TRACEBACK=1",
         ) from error
     target = output_folder(folder)

@@ -75,7 +75,9 @@ class GeneratedScans:
         device: str | torch.device = "cpu",
     ) -> None:
         if count < 2:
-            raise InputError("so few generated scans are no pool", where="count", expected="2 or more", found=count)
+            raise InputError(
+                "there are too few generated scans for a pool", where="count", expected="2 or more", found=count
+            )
         if len(strength) != 2 or not -1 < strength[0] <= strength[1]:
             expected = "two ascending numbers above -1, e.g. [0.1, 0.2]"
             raise InputError("the strength is not understood", where="strength", expected=expected, found=strength)
@@ -107,7 +109,7 @@ class GeneratedScans:
             )
 
     def write(self) -> Path:
-        """Draw and write the scans; the folder. Of several ranks the first does."""
+        """Draw and write the scans; the folder. With several ranks, the first does."""
         if idist.get_rank() > 0:
             return self.folder
         self.require_folder()

@@ -1,4 +1,4 @@
-"""Teaching a network what noise was added to a scan."""
+"""Training a network to predict the noise that was added to a scan."""
 
 from __future__ import annotations
 

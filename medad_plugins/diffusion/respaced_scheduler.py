@@ -33,7 +33,7 @@ class RespacedDDPMScheduler(DDPMScheduler):
             deterministic sampler of implicit models.
 
     Raises:
-        InputError: there are not so many times, or more steps are asked for than times are gone back.
+        InputError: there are not so many times, or there are more steps than times.
 
     References:
         Nichol and Dhariwal, "Improved denoising diffusion probabilistic models", ICML 2021; ``eta``: Song et al.,
@@ -55,7 +55,7 @@ class RespacedDDPMScheduler(DDPMScheduler):
         self.level = num_train_timesteps if level is None else level
         for name, value, most in (("level", self.level, num_train_timesteps), ("steps", steps, self.level)):
             if not 1 <= value <= most:
-                what = "the diffusion has no so many steps"
+                what = "that number of steps is out of range"
                 raise InputError(what, where=name, expected=f"1 to {most}", found=value)
         if not 0 <= eta <= 1:
             raise InputError("the share of the noise is not understood", where="eta", expected="0 to 1", found=eta)
@@ -76,7 +76,7 @@ class RespacedDDPMScheduler(DDPMScheduler):
         return self.products[timestep], 1.0 if is_last else self.products[int(self.timesteps[place + 1])]
 
     def clean_of(self, model_output: Tensor, timestep: int, sample: Tensor) -> Tensor:
-        """What the model takes for the clean image, clipped if so asked."""
+        """The model's estimate of the clean image, clipped if set so."""
         now = self.products[timestep]
         if self.prediction_type == DDPMPredictionType.SAMPLE:
             clean = model_output

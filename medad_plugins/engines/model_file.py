@@ -34,7 +34,7 @@ def _bundle_root(path: Path) -> Path:
 
 
 def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapping[str, Any]) -> None:
-    """Write a model file atomically; in a packaged bundle the manifest takes it over.
+    """Write a model file atomically; in a packaged bundle the manifest then lists it.
 
     Args:
         path: where; its folder is there already.
@@ -65,7 +65,7 @@ def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapp
 
 
 def save_state_dict(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a model file that is a plain state dict to whoever asks no more, e.g. the Model Zoo's checks.
+    """Write a model file that is a plain state dict for readers that need no more, e.g. the Model Zoo's checks.
 
     All else hangs on it as an attribute, as PyTorch's own module versions do, and `ModelFile` reads it like the other.
 
@@ -85,7 +85,7 @@ class ModelFile:
 
     Args:
         path: the file.
-        bundle: name of the bundle that asks for it.
+        bundle: name of the bundle that loads it.
 
     Raises:
         InputError: when read, for a missing, truncated or foreign file, a file with code in it, another bundle's, one
@@ -126,7 +126,7 @@ class ModelFile:
             content = {"model": content, **getattr(content, _ATTRIBUTE)}
         keys = {"model", "bundle", "settings"}
         if not isinstance(content, dict) or not keys <= content.keys():
-            raise InputError("the file is no MedAD model", where=self.path, expected=f"the entries {sorted(keys)}")
+            raise InputError("the file is not a MedAD model", where=self.path, expected=f"the entries {sorted(keys)}")
         if content["bundle"] != self.bundle:
             raise InputError(
                 "the model belongs to another bundle",
@@ -166,7 +166,7 @@ class ModelFile:
         return ScanFormat(**{**{name: settings[name] for name in names if name in settings}, **changes})
 
     def rebuild(self, network: Callable[..., nn.Module], scan: ScanFormat | None = None, **changes: Any) -> Any:
-        """The network as it was trained, in eval mode; pretrained weights are not asked for again.
+        """The network as it was trained, in eval mode; pretrained weights are not loaded again.
 
         Args:
             network: its class. Where it has ``renamed_settings``, older names of its arguments with those that they

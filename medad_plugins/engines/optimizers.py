@@ -82,7 +82,7 @@ class NamedOptimizers:
         return {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over states by name.
+        """Load states by name.
 
         Raises:
             ValueError: they are of other optimisers.

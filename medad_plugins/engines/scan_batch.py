@@ -35,7 +35,7 @@ def cut_slices(volumes: Tensor, slice_axis: int, count: int | None = None) -> Te
 
 
 class ScanBatch:
-    """``prepare_batch`` for MONAI's engines: input and target of a batch, volumes cut into slices where asked for.
+    """``prepare_batch`` for MONAI's engines: input and target of a batch, volumes cut into slices on request.
 
     Args:
         scan: how scans come to the network; its ``slice_axis`` says whether volumes are cut.

@@ -18,7 +18,7 @@ __all__ = ["TrainingSetup", "model_settings"]
 
 
 def model_settings(network: Mapping[str, Any], scan: ScanFormat) -> dict[str, Any]:
-    """What a model file says of how it was trained: see `medad_plugins.engines.ModelFile`.
+    """What a model file records of its training: see `medad_plugins.engines.ModelFile`.
 
     Args:
         network: keyword arguments that the network was made with.
@@ -77,7 +77,7 @@ class TrainingSetup:
 
     @property
     def model_settings(self) -> dict[str, Any]:
-        """What the model file says of the training."""
+        """What the model file records of the training."""
         return model_settings(self.settings, self.scan)
 
     def beside_model(self, suffix: str) -> Path:

@@ -14,7 +14,7 @@ TRAIN, FIT, CALIBRATE, FINISH = STEPS = ("train", "fit", "calibrate", "finish")
 
 @dataclass(frozen=True)
 class Request:
-    """What the server asks of every site.
+    """What the server requests from every site.
 
     Args:
         step: ``train`` on the site's normal cases, ``fit`` what follows the training to them, ``calibrate`` on its

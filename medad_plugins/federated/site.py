@@ -55,7 +55,7 @@ class BundleSite:
             )
 
     def answer(self, request: Request) -> Reply:
-        """Take over the server's state, do the step, and say what has changed.
+        """Load the server's state, run the step, and return what has changed.
 
         Raises:
             InputError: the server trains another model, or the step cannot be done.

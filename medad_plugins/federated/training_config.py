@@ -26,13 +26,13 @@ _CODE = frozenset("$@%")
 
 
 class TrainingConfig:
-    """The parts of a bundle's ``train.yaml``, each built when first asked for.
+    """The parts of a bundle's ``train.yaml``, each built when first used.
 
     Args:
         bundle_root: the bundle's folder on this machine.
         keys: values of ``train.yaml`` by name. They may come from the server of a federation, so plain ones only: a
             configuration runs what looks like code.
-        with_scans: False where there are none: only the network and its description can be asked for.
+        with_scans: False where there are none: only the network and its description are available.
 
     Raises:
         InputError: there is no such bundle, or a key is not plain or none of the bundle's.
@@ -45,7 +45,7 @@ class TrainingConfig:
             raise InputError("there is no bundle", where=root, expected=f"a folder with {path.relative_to(root)}")
         _refuse_code(keys)
         written = ConfigParser.load_config_file(path)
-        # a server has no scans to tell about, so it takes the first step alone: known keys, versions, seed
+        # a server has no scans to report, so it runs the first step only: known keys, versions, seed
         first_step = {} if with_scans else {"initialize": written["initialize"][:1]}
         self.workflow = ConfigWorkflow(
             config_file=str(path),

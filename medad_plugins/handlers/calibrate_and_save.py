@@ -38,7 +38,7 @@ class CalibrateAndSave:
     """At the end of training, scores the held-out normal cases, keeps their scores in the network, and saves it.
 
     A handler and not a step of the configuration, so that hosts that only run the trainer get a calibrated model too.
-    Of several ranks each scores its share, all take over the scores of all, and the first saves.
+    With several ranks, each scores its share, all gather all scores, and the first saves.
 
     Args:
         path: the model file.

@@ -66,7 +66,7 @@ class EvaluationReport:
     ``engine.state.metrics``. The figures are those of `detection_summary`, those of `LocalizationMetric` where
     abnormal cases have masks, and under ``run`` those of `run_facts`. Cases without a label are left out of all of
     them, abnormal cases without a mask of those on pixels and lesions. Memory does not grow with the size of the scans.
-    Of several ranks each takes in the cases of its own; the figures are those of all, and the first rank writes.
+    With several ranks, each adds its own cases; the figures are of all cases, and the first rank writes.
 
     Args:
         output_dir: folder to write to.
@@ -98,12 +98,12 @@ class EvaluationReport:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def watch(self, evaluator: Engine) -> Engine:
-        """Register with an evaluator and give it back, for hosts that run a bundle's evaluator themselves."""
+        """Register with an evaluator and return it, for hosts that run a bundle's evaluator themselves."""
         self.attach(evaluator)
         return evaluator
 
     def start(self, engine: Engine) -> None:
-        """Forget earlier runs, take over the calibrated thresholds."""
+        """Forget earlier runs, read the calibrated thresholds."""
         output_folder(self.output_dir)
         calibration = fitted_calibration(self.postprocessing.network)
         threshold = calibration.pixel_threshold(self.postprocessing.alpha)

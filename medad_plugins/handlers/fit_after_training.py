@@ -19,7 +19,7 @@ __all__ = ["FitAfterTraining", "FitBeforeEpochs"]
 class FitAfterTraining:
     """When the training ends, shows the network its normal scans once more: ``collect(image)`` by batches, ``fit()``.
 
-    It stands before what calibrates and saves. Of several ranks each collects its share, and the sums that
+    Place it before what calibrates and saves. With several ranks, each collects its share, and the sums that
     `medad_plugins.scorers.fitted.FittedModule` names as additive are added up.
 
     Args:

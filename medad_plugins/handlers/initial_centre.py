@@ -19,9 +19,9 @@ __all__ = ["InitialCentre"]
 
 
 class InitialCentre:
-    """Before an iteration, tells a network the mean of its embeddings of all normal scans, seen once in eval mode.
+    """Before an iteration, sets a network's centre to the mean embedding of all normal scans, seen once in eval mode.
 
-    Of several ranks each sees its share. A training that is resumed later has the centre in its state.
+    With several ranks, each sees its share. A training that is resumed later has the centre in its state.
 
     Args:
         network: with ``embed(image)``, ``(B, C, *spatial)`` to ``(B, D)``, and ``set_centre(mean)``, ``(D,)``.

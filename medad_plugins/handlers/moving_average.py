@@ -13,10 +13,10 @@ __all__ = ["MovingAverage"]
 
 
 class MovingAverage:
-    """Follows the parameters of some children by exponential moving averages, and gives these to them at the end.
+    """Keeps exponential moving averages of the parameters of some children, and copies them back at the end.
 
-    Buffers, as the running statistics of batch norms, are not averaged. It stands before what takes over the network at
-    the end, as `CalibrateAndSave` does, and is given to `ResumableCheckpoint` among its ``others``.
+    Buffers, as the running statistics of batch norms, are not averaged. Place it before handlers that use the network
+    at the end, such as `CalibrateAndSave`, and give it to `ResumableCheckpoint` among its ``others``.
 
     Args:
         network: the one network of a bundle.
@@ -64,7 +64,7 @@ class MovingAverage:
         return dict(self.averages)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over averages.
+        """Load averages.
 
         Raises:
             ValueError: they are of other parameters.

@@ -38,7 +38,7 @@ class _Progress(ABC):
         self._bar: tqdm[Any] | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Register with an engine; of several ranks the first speaks for all."""
+        """Register with an engine; with several ranks, the first logs for all."""
         if idist.get_rank() > 0:
             return
         engine.add_event_handler(Events.STARTED, self.start)

@@ -57,8 +57,8 @@ class ResultsTable:
     """Writes ``results.csv``, a row per case as soon as it is computed, and ``results.json`` with the same at the end.
 
     Columns: case_id, image (path), anomaly_score, p_value, is_anomalous, alpha, label (empty where unknown), error (the
-    reason where a case could not be read; its figures are empty then). Of several ranks the first writes the cases of
-    all in the end; until then rank 1 keeps its own in ``results.rank1.csv``, and so on.
+    reason where a case could not be read; its figures are empty then). With several ranks, the first writes all cases
+    in the end; until then rank 1 keeps its own in ``results.rank1.csv``, and so on.
 
     Args:
         output_dir: folder to write to.

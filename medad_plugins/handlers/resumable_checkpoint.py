@@ -26,10 +26,10 @@ _ENTRIES = {"model", "optimizer", "epoch", "epoch_length", "random_state"}
 
 
 class ResumableCheckpoint:
-    """Saves the whole training state between epochs, and goes on from it when asked to.
+    """Saves the whole training state between epochs, and resumes from it on request.
 
     A resumed training draws the batches that it would have drawn and ends at the same weights. The file is removed when
-    the training has ended. Of several ranks the first writes, and all read.
+    the training has ended. With several ranks, the first writes, and all read.
 
     Args:
         path: the checkpoint file, on a disk that all ranks see.
@@ -40,7 +40,7 @@ class ResumableCheckpoint:
         others: what else has a state, by name, e.g. a `medad_plugins.handlers.MovingAverage`.
 
     Raises:
-        InputError: when asked to resume from a file that does not belong to this training.
+        InputError: on resuming from a file that does not belong to this training.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ResumableCheckpoint:
             return
         saved = read_torch(self.path, "file of the stopped training", "leave out --resume")
         if not isinstance(saved, dict) or not saved.keys() >= _ENTRIES:
-            raise InputError("the file is of no stopped training", where=self.path, todo="leave out --resume")
+            raise InputError("the file is not from a stopped training", where=self.path, todo="leave out --resume")
         if saved["epoch_length"] != state.epoch_length or saved["epoch"] >= state.max_epochs:
             raise InputError(
                 "the stopped training had another schedule",
@@ -129,7 +129,7 @@ class ResumableCheckpoint:
         # a copy: PyTorch takes the start of the memory and not of the row for the state
         torch.set_rng_state(random_states[idist.get_rank() % len(random_states)].clone())
         state.epoch, state.iteration = saved["epoch"], saved["epoch"] * saved["epoch_length"]
-        logger.info("going on after iteration %d.", state.iteration)
+        logger.info("continuing after iteration %d.", state.iteration)
 
     def _remove(self, engine: Engine) -> None:
         if idist.get_rank() == 0:

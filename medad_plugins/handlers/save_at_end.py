@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 class SaveAtEnd:
-    """At the end of a training, writes the network as a model file; of several ranks the first does.
+    """At the end of a training, writes the network as a model file; with several ranks, the first does.
 
     For a stage's network, which has no map to calibrate; the bundle's own is kept by `CalibrateAndSave`.
 
     Args:
         path: the model file.
         network: what was trained.
-        bundle: name of what the network is, asked for on loading.
+        bundle: name of what the network is, checked on loading.
         settings: what to rebuild it from, see `medad_plugins.engines.save_model`.
     """
 

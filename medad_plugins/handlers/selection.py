@@ -29,18 +29,18 @@ _ENTRIES = {"model", "value", "iteration"}
 
 
 class KeepBest:
-    """At the end, gives the network the best of the weights back that it had at the ends of the engine's epochs.
+    """Restores the best epoch's weights when training ends.
 
     The cases must be neither trained on nor those that the decisions are calibrated on, whose scores would come out
-    too low. Of several ranks each judges its share, and all decide alike. It stands before `ResumableCheckpoint` and
-    before what takes over the network at the end: handlers run in their order.
+    too low. With several ranks, each evaluates its share and all choose the same weights. Place it before
+    `ResumableCheckpoint` and before handlers that use the network at the end: handlers run in order.
 
     Args:
-        path: file that the best weights so far are kept in until the end, for a training that is stopped and resumed.
+        path: file that keeps the best weights so far until the end, for a training that is stopped and resumed.
         network: what is trained.
-        by: ``"last"`` keeps the last weights and does nothing; ``"normal"`` is `NormalMaps`, ``"made"`` is
-            `MadeAnomalies` with the published recipes that are not among ``training_recipes``; or a criterion of your
-            own.
+        by: ``"last"`` keeps the last weights and does nothing; ``"normal"`` is `NormalMaps`, ``"synthetic"`` is
+            `SyntheticAnomalies` with the published recipes that are not among ``training_recipes``; or a criterion
+            of your own.
         cases: held-out normal cases, e.g. ``selection`` of `medad_plugins.data.Cohort`.
         preprocessing: of a case.
         inferer: how the network is called.

@@ -22,13 +22,13 @@ from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.synthesis import FindBodyd, Recipe, SourcePool, SynthesizeAnomalyd
 from medad_plugins.synthesis.published import held_out_recipes
 
-__all__ = ["Criterion", "MadeAnomalies", "NormalMaps"]
+__all__ = ["Criterion", "NormalMaps", "SyntheticAnomalies"]
 
 _BATCH = 8
 
 
 class Criterion(Protocol):
-    """How good a network is; equal on all ranks, higher is better, NaN where it cannot be said.
+    """How good a network is; equal on all ranks, higher is better, NaN where it is undefined.
 
     ``wish`` ends the sentence "kept the weights of iteration 50, ...".
     """
@@ -36,7 +36,7 @@ class Criterion(Protocol):
     wish: str
 
     def prepare(self) -> None:
-        """Read what is judged by; called once, before the training."""
+        """Read the held-out scans; called once, before the training."""
 
     def __call__(self, network: AnomalyNetwork, inferer: Inferer) -> float: ...
 
@@ -64,7 +64,7 @@ class NormalMaps:
 
 
 @dataclass(frozen=True)
-class _Made:
+class _SyntheticCase:
     """A held-out scan, the same with an anomaly, and where: each ``(1 or C, *spatial)``."""
 
     clean: Tensor
@@ -72,23 +72,24 @@ class _Made:
     mask: Tensor
 
 
-class MadeAnomalies:
-    """Made anomalies should be found: mean of the AUROC of scans and the average precision of their pixels, 0..1.
+class SyntheticAnomalies:
+    """Synthetic anomalies should be found: mean of the AUROC of scans and the average precision of their pixels, 0..1.
 
-    Each held-out normal scan is judged as it is and with one anomaly in its body, by the recipes in turn, the same
-    throughout. The AUROC tells scans with anomalies from those without; the precision is the mean over the former.
+    Each held-out normal scan is scored as it is and with one anomaly in its body. The recipes take turns, and the
+    anomalies stay the same throughout. The AUROC is of scans with against scans without an anomaly, the precision the
+    mean over scans with one.
 
     Args:
         cases: held-out normal cases.
         preprocessing: of a case.
         recipes: ways to make anomalies that are not trained with.
-        most: so many of the cases at most.
+        most: use at most so many of the cases.
 
     Reference:
         Baugh et al., "Many tasks make light work", MICCAI 2023, who choose by tasks held out from training.
     """
 
-    wish = "by which made anomalies of held-out kinds are found best"
+    wish = "by which synthetic anomalies of held-out kinds are found best"
 
     def __init__(
         self, cases: Sequence[Case], preprocessing: Callable[..., Any], recipes: Sequence[Recipe], most: int = 48
@@ -99,15 +100,15 @@ class MadeAnomalies:
         chosen = sorted({round(place) for place in np.linspace(0, len(cases) - 1, min(most, len(cases)))})
         self.cases = [cases[index] for index in chosen]
         self.preprocessing, self.recipes = preprocessing, list(recipes)
-        self.made: list[_Made] = []
+        self.anomalies: list[_SyntheticCase] = []
 
     def prepare(self) -> None:
         items = _prepared(self.cases, Compose([self.preprocessing, FindBodyd()]))
         pool = SourcePool(items) if len(items) > 1 else None
         recipes = [recipe for recipe in self.recipes if pool is not None or not recipe.takes_foreign]
         found = [self._make(number, item, recipes, pool) for number, item in enumerate(items)]
-        self.made = [one for one in found if one is not None]
-        if not gather_list([True] * len(self.made)):
+        self.anomalies = [one for one in found if one is not None]
+        if not gather_list([True] * len(self.anomalies)):
             raise InputError(
                 "no anomaly can be made in the held-out normal scans, so the weights cannot be chosen by them",
                 where="select_by",
@@ -116,7 +117,9 @@ class MadeAnomalies:
             )
 
     @staticmethod
-    def _make(number: int, item: dict[str, Any], recipes: Sequence[Recipe], pool: SourcePool | None) -> _Made | None:
+    def _make(
+        number: int, item: dict[str, Any], recipes: Sequence[Recipe], pool: SourcePool | None
+    ) -> _SyntheticCase | None:
         # a recipe that finds no place leaves its turn to the next
         for turn in range(len(recipes)):
             recipe = recipes[(number + turn) % len(recipes)]
@@ -124,27 +127,29 @@ class MadeAnomalies:
             make = SynthesizeAnomalyd([recipe], prob=1, source_pool=pool, body_key="body", spatial_dims=dims)
             case = make.set_random_state(number)(item)
             if case["is_anomalous"]:
-                return _Made(item["image"], case["image"], case["mask"])
+                return _SyntheticCase(item["image"], case["image"], case["mask"])
         return None
 
     def __call__(self, network: AnomalyNetwork, inferer: Inferer) -> float:
-        clean = [score for _, score in _judged(network, inferer, [one.clean for one in self.made])]
-        made, precisions = [], []
-        for one, (anomaly_map, score) in zip(self.made, _judged(network, inferer, [one.image for one in self.made])):
-            made.append(score)
+        clean = [score for _, score in _judged(network, inferer, [one.clean for one in self.anomalies])]
+        anomalous, precisions = [], []
+        for one, (anomaly_map, score) in zip(
+            self.anomalies, _judged(network, inferer, [one.image for one in self.anomalies])
+        ):
+            anomalous.append(score)
             values = anomaly_map.flatten().double().cpu().numpy()
             finite = bool(np.isfinite(values).all())
             precisions.append(average_precision_score(one.mask.flatten().numpy(), values) if finite else math.nan)
-        clean, made, precisions = gather_list(clean), gather_list(made), gather_list(precisions)
-        scores = np.asarray(clean + made)
+        clean, anomalous, precisions = gather_list(clean), gather_list(anomalous), gather_list(precisions)
+        scores = np.asarray(clean + anomalous)
         if not np.isfinite(scores).all():
             return math.nan
-        auroc = roc_auc_score(np.repeat([0, 1], [len(clean), len(made)]), scores)
+        auroc = roc_auc_score(np.repeat([0, 1], [len(clean), len(anomalous)]), scores)
         return float(auroc + math.fsum(precisions) / len(precisions)) / 2
 
 
 def selection_criterion(
-    by: str, cases: Sequence[Case], preprocessing: Callable[..., Any], taught: Sequence[Recipe]
+    by: str, cases: Sequence[Case], preprocessing: Callable[..., Any], training_recipes: Sequence[Recipe]
 ) -> Criterion | None:
     """The criterion of that name; None for ``"last"``, which chooses nothing.
 
@@ -155,9 +160,11 @@ def selection_criterion(
         return None
     if by == "normal":
         return NormalMaps(cases, preprocessing)
-    if by == "made":
-        return MadeAnomalies(cases, preprocessing, held_out_recipes(taught))
-    raise InputError("weights cannot be chosen so", where="select_by", expected="last, normal or made", found=by)
+    if by == "synthetic":
+        return SyntheticAnomalies(cases, preprocessing, held_out_recipes(training_recipes))
+    raise InputError(
+        "there is no such way to choose weights", where="select_by", expected="last, normal or synthetic", found=by
+    )
 
 
 def _prepared(cases: Sequence[Case], transform: Callable[..., Any]) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def supervised_contrast(vectors: Tensor, classes: Tensor, temperature: float | T
     """Cross-entropy of finding the other vectors of one's class among all others, by cosine; a scalar.
 
     With the scans' numbers for classes, and two views of each, it is SimCLR's loss. Vectors that are alone in their
-    class are negatives of the others and ask for nothing themselves.
+    class are negatives of the others and are no anchors themselves.
 
     Args:
         vectors: ``(N, D)``.

@@ -8,7 +8,7 @@ __all__ = ["AnatPaste"]
 
 
 class AnatPaste(PretextClassifier):
-    """AnatPaste: features that tell normal scans from scans with a piece of the organ pasted elsewhere inside it.
+    """AnatPaste: features that separate normal scans from scans with a piece of the organ pasted elsewhere inside it.
 
     Its parts: the synthetic anomalies are `medad_plugins.synthesis.published.anatpaste`, a piece with a soft edge,
     within the organ that `medad_plugins.synthesis.find_organ` finds; the network is `PretextClassifier` with two

@@ -71,7 +71,7 @@ class DropoutUNet(AnomalyNetwork):
         return self._decoded(self.unet.encode(image), (draws >= self.dropout).float() / (1 - self.dropout))
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Mean over the draws of what the network says of each pixel, 0..1."""
+        """Mean over the draws of the network's output at each pixel, 0..1."""
         return self.mean_and_variance(image)[0]
 
     def mean_and_variance(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ __all__ = ["CutPaste"]
 
 
 class CutPaste(PretextClassifier):
-    """CutPaste: features that tell normal scans from scans with a piece of themselves pasted elsewhere.
+    """CutPaste: features that separate normal scans from scans with a piece of themselves pasted elsewhere.
 
     Its parts: the synthetic anomalies are `medad_plugins.synthesis.published.cutpaste`, of the kinds ``"box"`` and
     ``"scar"``, one class each; the network is `PretextClassifier` with two hidden layers in the head; the loss is

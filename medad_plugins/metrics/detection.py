@@ -1,4 +1,4 @@
-"""How well scores and decisions tell abnormal cases from normal ones."""
+"""How well scores and decisions separate abnormal cases from normal ones."""
 
 from __future__ import annotations
 

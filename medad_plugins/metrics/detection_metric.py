@@ -68,7 +68,7 @@ class DetectionMetric(CumulativeIterationMetric):
         return y_pred
 
     def aggregate(self) -> dict[str, Any]:
-        """The figures of all cases so far, of all ranks where it runs on several.
+        """The figures of all cases so far, over all ranks where there are several.
 
         Raises:
             ValueError: only some of the cases have a p-value, or what `detection_summary` raises.

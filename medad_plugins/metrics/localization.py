@@ -210,7 +210,7 @@ class LocalizationMetric(CumulativeIterationMetric):
         return common
 
     def aggregate(self) -> dict[str, Any]:
-        """The figures of all cases so far, of all ranks where it runs on several."""
+        """The figures of all cases so far, over all ranks where there are several."""
         merged = self._over_ranks()
         normal, abnormal = (replicates.sums() for replicates in merged._replicates)
         one_group = merged._groups[:, 0] == merged._groups[:, 1]

@@ -60,7 +60,7 @@ class ValueBins:
 
     @property
     def most_groups(self) -> int:
-        """How many groups the present split can tell apart."""
+        """How many groups the present split can distinguish."""
         return self._offsets.size >> max(-self.split, 0)
 
     @property
@@ -71,7 +71,7 @@ class ValueBins:
     def find(self, values: NDArray) -> Iterator[NDArray[np.int64]]:
         """The bins of all values in the order of the flat array, a chunk at a time.
 
-        A chunk has to be used up before the next is asked for, which may join bins.
+        A chunk has to be used up before the next one is drawn, which may join bins.
 
         Raises:
             ValueError: a value is NaN or infinite (as float32). What came before it has been given out.

@@ -21,7 +21,7 @@ def write_json_twins(configs: Path) -> list[Path]:
         the files written.
 
     Raises:
-        InputError: a configuration holds what JSON cannot tell, e.g. a date, a key that is no text, or NaN.
+        InputError: a configuration holds what JSON cannot represent, e.g. a date, a key that is no text, or NaN.
     """
     twins = []
     for path in sorted(configs.glob("*.yaml")):
@@ -34,6 +34,6 @@ def write_json_twins(configs: Path) -> list[Path]:
         if not is_equal:
             twin.unlink(missing_ok=True)
             todo = "write such values as text, e.g. in quotes"
-            raise InputError("the configuration holds values that JSON cannot tell", where=path, todo=todo)
+            raise InputError("the configuration holds values that JSON cannot represent", where=path, todo=todo)
         twins.append(twin)
     return twins

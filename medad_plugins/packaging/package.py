@@ -46,7 +46,7 @@ def package_bundle(
     """Write ``<name>_v<version>.zip``, which holds the folder ``<name>``; equal bundles and models give equal bytes.
 
     In it: the bundle's own files; a JSON twin of each YAML configuration; ``models/model.pt``, a plain state dict to
-    whoever asks no more; metadata that tell this model's grid; and ``manifest.json`` with the SHA-256 of every file.
+    readers that need no more; metadata with this model's grid; and ``manifest.json`` with the SHA-256 of every file.
 
     Args:
         bundle_root: the bundle's folder.
@@ -76,7 +76,7 @@ def package_bundle(
         if model_url:
             _write_large_files(stage, model_url)
         listed = [path for path in stage.rglob("*") if path.is_file()]
-        Manifest.made(stage, listed, bundle=root.name, version=str(metadata["version"])).write()
+        Manifest.of_files(stage, listed, bundle=root.name, version=str(metadata["version"])).write()
         if model_url:
             shutil.move(stage / MODEL, folder / f"{title}_model.pt")
         with atomic_path(folder / f"{title}.zip") as path:

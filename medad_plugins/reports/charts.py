@@ -200,7 +200,7 @@ def score_figure(scores: Sequence[float], labels: Sequence[int], alpha: float, d
     Args:
         scores, labels: per case.
         alpha: decision level, for the legend.
-        decision_score: where the decision changes; None where the cases do not tell.
+        decision_score: where the decision changes; None where the cases do not determine it.
     """
     values, truth = np.asarray(scores, dtype=float), np.asarray(labels)
     figure, axes = _axes()

@@ -32,7 +32,7 @@ _FEW = 50  # cases of a class below which the page warns
 
 
 class ScoredCase(Protocol):
-    """What the page asks of a case; label 0 normal, 1 abnormal, ``class_name`` empty where there is none."""
+    """What the page needs of a case; label 0 normal, 1 abnormal, ``class_name`` empty where there is none."""
 
     @property
     def case_id(self) -> str: ...
@@ -150,7 +150,7 @@ def _sizes(figures: Mapping[str, Any]) -> str:
 
 
 def _class_table(cases: Sequence[ScoredCase]) -> str:
-    """How well each class is told from the normal cases, and its share flagged; nothing of one abnormal class alone."""
+    """How well each class is separated from the normal cases, and its share flagged; empty for one abnormal class."""
     groups: dict[tuple[int, str], list[ScoredCase]] = {}
     for case in cases:
         groups.setdefault((case.label, case.class_name), []).append(case)

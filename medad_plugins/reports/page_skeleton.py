@@ -1,4 +1,4 @@
-"""The skeleton of a report page: one HTML file that asks for nothing outside itself."""
+"""The skeleton of a report page: one HTML file that loads nothing outside itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from medad_plugins.reports.page_style import SCRIPT, STYLE
 
 __all__ = ["Html", "definitions_html", "html_page", "interval_text", "number_text", "table_html"]
 
-# The browser itself refuses whatever a page might ask the network for.
+# The browser itself refuses whatever a page might request from the network.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
 
 

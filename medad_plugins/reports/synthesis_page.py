@@ -116,6 +116,6 @@ def write_synthesis_page(
         sections.append(_section(recipe.name, [_shown(case) for case in made[:examples]]))
     columns = ("recipe", "share of scans changed", "share of the scan changed", "ms a scan")
     table = table_html(columns, rows, caption="Times are of this machine, with whatever else it did.", sortable=True)
-    body = f"<h1>Made anomalies</h1>{table}{''.join(sections)}"
+    body = f"<h1>Synthetic anomalies</h1>{table}{''.join(sections)}"
     with atomic_path(Path(path)) as temporary:
-        temporary.write_text(html_page("Made anomalies", body), encoding="utf-8")
+        temporary.write_text(html_page("Synthetic anomalies", body), encoding="utf-8")

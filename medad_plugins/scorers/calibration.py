@@ -45,7 +45,7 @@ class Calibration(FittedModule):
         self.pixel_quantiles: Tensor = nn.Buffer(torch.empty(0))
 
     def fit(self, scores: Tensor, pixels: Tensor) -> None:
-        """Take over the scores ``(n,)`` of the held-out normal cases and the pixels ``(m,)`` of their maps.
+        """Store the scores ``(n,)`` of the held-out normal cases and the pixels ``(m,)`` of their maps.
 
         Raises:
             ValueError: if there is no case or pixel, or a value is not finite.

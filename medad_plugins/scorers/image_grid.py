@@ -14,7 +14,7 @@ KEEPING = ("scale", "shift", "none")
 
 
 class MapToImage(nn.Module):
-    """Interpolates a map to the image grid, smooths it, and keeps its score if asked to.
+    """Interpolates a map to the image grid, smooths it, and optionally keeps its score.
 
     Papers differ in where they take the score: on the feature grid, so that interpolation and smoothing are for the
     eye alone, or on the image grid after both.

@@ -1,4 +1,4 @@
-"""Made anomalies: where, of what, how blended, how labelled; parts keep no random state, it is handed to them."""
+"""Synthetic anomalies: where, of what, how blended, how labelled; parts keep no random state, it is passed to them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from medad_plugins.synthesis.found_region import FoundRegion
 from medad_plugins.synthesis.generated_pool import generated_pool
 from medad_plugins.synthesis.host import Host, Region
 from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Logistic
-from medad_plugins.synthesis.made_dataset import made_dataset
 from medad_plugins.synthesis.medmix import SeparateRecipe, medmix
 from medad_plugins.synthesis.noisy_copy import NoisyCopyd
-from medad_plugins.synthesis.recipe import MadeAnomaly, Recipe
+from medad_plugins.synthesis.recipe import Recipe, SyntheticAnomaly
 from medad_plugins.synthesis.regions import CombinedRegion, NoiseRegion, PlacedRegion
 from medad_plugins.synthesis.shapes import AreaCuboid, Ball, Cuboid, EllipsoidUnion, Scar, Sheared
 from medad_plugins.synthesis.simplex_noise import fractal_noise, simplex_noise
@@ -39,6 +38,7 @@ from medad_plugins.synthesis.sources import (
     SourcePool,
 )
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
+from medad_plugins.synthesis.synthetic_dataset import synthetic_dataset
 from medad_plugins.synthesis.views_dataset import views_dataset
 
 __all__ = [
@@ -68,7 +68,6 @@ __all__ = [
     "Invert",
     "LogUniform",
     "Logistic",
-    "MadeAnomaly",
     "Mix",
     "NoiseContent",
     "NoiseRegion",
@@ -91,13 +90,14 @@ __all__ = [
     "SomeChanges",
     "SourcePool",
     "SynthesizeAnomalyd",
+    "SyntheticAnomaly",
     "Uniform",
     "find_organ",
     "fractal_noise",
     "generated_pool",
-    "made_dataset",
     "medmix",
     "simplex_noise",
+    "synthetic_dataset",
     "versions_dataset",
     "views_dataset",
 ]

@@ -1,4 +1,4 @@
-"""Where the body is, so that anomalies are made in it and not in the air."""
+"""Where the body is, so that anomalies are placed in it and not in the air."""
 
 from __future__ import annotations
 

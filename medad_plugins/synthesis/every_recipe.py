@@ -1,4 +1,4 @@
-"""A scan and what every recipe makes of it, for networks that tell the recipes apart."""
+"""A scan and what every recipe makes of it, for networks that classify the recipes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class EveryRecipe(RandomizableTransform):
 
     Args:
         recipes: ways to make an anomaly, in the order of their classes.
-        in_body: made in the mask ``body`` of the case alone.
+        in_body: placed in the mask ``body`` of the case alone.
         spatial_dims: axes of what the network sees.
         slice_axis: 0, 1 or 2 cuts volumes into slices; None leaves scans whole.
         slices: how many are drawn of a volume.
@@ -57,7 +57,7 @@ class EveryRecipe(RandomizableTransform):
         jitter: largest relative change of brightness and contrast.
 
     Returns of a call:
-        cases with ``image`` ``(C, *spatial)`` and ``recipe_index``: 0 where nothing was made (also where a recipe found
+        cases with ``image`` ``(C, *spatial)`` and ``recipe_index``: 0 without an anomaly (also where a recipe found
         no place), else one more than the place of the recipe.
     """
 
@@ -74,7 +74,7 @@ class EveryRecipe(RandomizableTransform):
     ) -> None:
         super().__init__(1.0)
         if not recipes:
-            raise InputError("there is no recipe to make anomalies by", where="recipes")
+            raise InputError("no recipe is given to make anomalies with", where="recipes")
         self.synthesizers = [
             SynthesizeAnomalyd(
                 [recipe],

@@ -20,7 +20,7 @@ def generated_pool(folder: str | os.PathLike[str] | None, scan: ScanFormat) -> S
 
     Args:
         folder: with the scans; None or an empty text stands for no pool.
-        scan: how the training scans come to the network; its crop and intensities are not asked for.
+        scan: how the training scans come to the network; its crop and intensities are not used.
 
     Raises:
         InputError: the folder does not exist, or fewer than two scans of these dimensions are in it.

@@ -1,4 +1,4 @@
-"""What a network is asked to say about a made anomaly."""
+"""Targets that a network is to predict for a synthetic anomaly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MedMix: a known number of foreign patches that do not touch, so that the number can be told."""
+"""MedMix: a known number of foreign patches that do not touch, so that the number can be predicted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medad_plugins.synthesis.blenders import Paste
 from medad_plugins.synthesis.contents import AddNoise, ContentTransform, Gamma
 from medad_plugins.synthesis.host import Host, Region
-from medad_plugins.synthesis.recipe import MadeAnomaly, Recipe
+from medad_plugins.synthesis.recipe import Recipe, SyntheticAnomaly
 from medad_plugins.synthesis.regions import PlacedRegion
 from medad_plugins.synthesis.shapes import AreaCuboid
 from medad_plugins.synthesis.sizes import LogUniform, Uniform
@@ -33,15 +33,15 @@ class SeparateRecipe(Recipe):
     times: int = 1
     tries: int = 20
 
-    def __call__(self, rng: RandomState, host: Host, foreign: Foreign) -> MadeAnomaly:
+    def __call__(self, rng: RandomState, host: Host, foreign: Foreign) -> SyntheticAnomaly:
         """Make all of them; where one finds no room, nothing changes and the mask is empty."""
         empty = np.zeros(host.shape, dtype=np.float32)
-        made = nothing = MadeAnomaly(host.image.copy(), empty > 0, empty, 0, [], 0.0)
+        made = nothing = SyntheticAnomaly(host.image.copy(), empty > 0, empty, 0, [], 0.0)
         for _ in range(self.times):
             one = self._apart(rng, Host(made.image, host.spacing, host.body), foreign, made.boxes)
             if one is None:
                 return nothing
-            made = MadeAnomaly(
+            made = SyntheticAnomaly(
                 one.image,
                 made.mask | one.mask,
                 np.maximum(made.target, one.target),
@@ -53,7 +53,7 @@ class SeparateRecipe(Recipe):
 
     def _apart(
         self, rng: RandomState, host: Host, foreign: Foreign, taken: list[list[list[int]]]
-    ) -> MadeAnomaly | None:
+    ) -> SyntheticAnomaly | None:
         for _ in range(self.tries):
             one = super().__call__(rng, host, foreign)
             if one.regions and not any(_touch(box, other) for box in one.boxes for other in taken):

@@ -160,11 +160,11 @@ def glass(texture: str = "foreign") -> Recipe:
     return Recipe("glass", region, blender, ForeignElsewhere(degrees=45), contents=[SomeChanges(_LOOKS, 3)])
 
 
-def held_out_recipes(taught: Sequence[Recipe] = ()) -> list[Recipe]:
+def held_out_recipes(training_recipes: Sequence[Recipe] = ()) -> list[Recipe]:
     """The recipes of this module but for those of the same names as the ones that are trained with.
 
     Where all are trained with, none is left.
     """
     recipes = [nsa(), *many_tasks(), noise_blend(), circle(), cutpaste("scar"), anatpaste(), pii(), cutpaste(), fpi()]
-    names = {recipe.name for recipe in taught}
+    names = {recipe.name for recipe in training_recipes}
     return [recipe for recipe in recipes if recipe.name not in names]

@@ -19,12 +19,12 @@ from medad_plugins.synthesis.regions import RegionSampler
 from medad_plugins.synthesis.sizes import Sampler
 from medad_plugins.synthesis.sources import Foreign, Source
 
-__all__ = ["MadeAnomaly", "Recipe"]
+__all__ = ["Recipe", "SyntheticAnomaly"]
 
 
 @dataclass(frozen=True)
-class MadeAnomaly:
-    """A scan with something made in it.
+class SyntheticAnomaly:
+    """A scan with a synthetic anomaly.
 
     Attributes:
         image: ``(C, *spatial)``, equal to the host's wherever ``mask`` is false.
@@ -47,7 +47,7 @@ class MadeAnomaly:
 class Recipe:
     """Where, with what, how blended and how labelled: a published synthesis is a choice of these parts.
 
-    The parts are plain callables without state that draw from the random state they are handed; a third party's work
+    The parts are plain callables without state that draw from the random state they are given; a third party's work
     the same way.
 
     Args:
@@ -85,7 +85,7 @@ class Recipe:
         """Whether it needs other scans."""
         return self.source is not None and getattr(self.source, "takes_foreign", True)
 
-    def __call__(self, rng: RandomState, host: Host, foreign: Foreign) -> MadeAnomaly:
+    def __call__(self, rng: RandomState, host: Host, foreign: Foreign) -> SyntheticAnomaly:
         """Make an anomaly in the host; where no region can be found, nothing changes and the mask is empty."""
         image = host.image.copy()
         mask = np.zeros(host.shape, dtype=bool)
@@ -115,7 +115,7 @@ class Recipe:
             target[region.box] = np.maximum(target[region.box], labelled)
             boxes.append([[part.start, part.stop] for part in region.box])
             largest = max(largest, factor)
-        return MadeAnomaly(image, mask, target, len(boxes), boxes, largest)
+        return SyntheticAnomaly(image, mask, target, len(boxes), boxes, largest)
 
     def _labelled(
         self, difference: NDArray[np.float32], changed: NDArray[np.bool_], factor: float
@@ -128,7 +128,7 @@ class Recipe:
                 found=f"{labelled.min():g} to {labelled.max():g}",
                 todo="let the labeller give shares",
             )
-        # a label where nothing can be seen would tell the recipe's box, which no network can find
+        # a label where nothing can be seen would reveal the recipe's box, which no network can find
         return np.where(changed, labelled, 0).astype(np.float32)
 
     def _blend(

@@ -1,4 +1,4 @@
-"""Where an anomaly is made: shapes at a place, noise over the whole scan, and what can be made of regions."""
+"""Where an anomaly is placed: shapes at a place, noise over the whole scan, and what can be made of regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes of made anomalies, before they are placed; all are drawn by an inclusion test in any dimension."""
+"""Shapes of synthetic anomalies, before they are placed; all are drawn by an inclusion test in any dimension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random sizes, counts and factors of made anomalies."""
+"""Random sizes, counts and factors of synthetic anomalies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FoldedNormal", "Geometric", "LogUniform", "Sampler", "ShiftedGamma",
 
 
 class Sampler(Protocol):
-    """Anything that draws one number from the state it is handed."""
+    """Anything that draws one number from the state it is given."""
 
     def __call__(self, rng: RandomState) -> float: ...
 

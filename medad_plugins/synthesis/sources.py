@@ -66,7 +66,7 @@ class Foreign(Protocol):
 class Source(Protocol):
     """Content ``(C, *box)`` for a region; None where no place for it could be found.
 
-    One that never asks for another scan says so by an attribute ``takes_foreign = False``.
+    One that never needs another scan says so by an attribute ``takes_foreign = False``.
     """
 
     def __call__(

@@ -1,4 +1,4 @@
-"""The synthesizer: a dictionary transform that turns normal scans into scans with made anomalies."""
+"""The synthesizer: a dictionary transform that turns normal scans into scans with synthetic anomalies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis.host import Host
-from medad_plugins.synthesis.recipe import MadeAnomaly, Recipe
+from medad_plugins.synthesis.recipe import Recipe, SyntheticAnomaly
 from medad_plugins.synthesis.sources import SourcePool
 
 __all__ = ["SynthesizeAnomalyd"]
@@ -44,14 +44,14 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
         weights: how often each recipe is chosen; None chooses them equally often.
         prob: share of the cases that get an anomaly.
         source_pool: other normal scans, for recipes that need them.
-        body_key: key of a mask ``(1, *spatial)`` outside of which nothing is made; None allows everywhere.
+        body_key: key of a mask ``(1, *spatial)`` outside of which nothing is changed; None allows everywhere.
         spatial_dims: 2 or 3.
 
     Adds to a case (the first of several keys):
         ``clean``: the image as it came. ``mask``: ``(1, *spatial)`` float32, 1 where it was changed. ``target``:
         ``(1, *spatial)`` float32, 0..1. ``is_anomalous``: 0 or 1. ``pseudo_class``: how many regions changed something.
-        ``recipe_index``: 0 where nothing was made, else one more than the place of the recipe. ``synthesis``: the
-        record, JSON, empty where nothing was made.
+        ``recipe_index``: 0 without an anomaly, else one more than the place of the recipe. ``synthesis``: the
+        record, JSON, empty without an anomaly.
 
     Raises:
         InputError: if images of the case or of the pool do not fit each other, or a needed pool is missing.
@@ -80,7 +80,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         if not recipes:
-            raise InputError("there is no recipe to make anomalies by", where="recipes")
+            raise InputError("no recipe is given to make anomalies with", where="recipes")
         if weights is not None and (len(weights) != len(recipes) or min(weights) < 0 or sum(weights) <= 0):
             raise InputError(
                 "the recipes' weights cannot be used",
@@ -103,13 +103,13 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         self.randomize(data)
-        return self._made(dict(data), self.seed if self._do_transform else None)
+        return self._with_anomaly(dict(data), self.seed if self._do_transform else None)
 
     def rebuild(self, data: Mapping[Any, Any], record: str) -> dict[Any, Any]:
-        """The case that was made of a clean case, by its record."""
-        return self._made(dict(data), json.loads(record)["seed"] if record else None)
+        """The anomalous version of a clean case, from its record."""
+        return self._with_anomaly(dict(data), json.loads(record)["seed"] if record else None)
 
-    def _made(self, case: dict[Any, Any], seed: int | None) -> dict[Any, Any]:
+    def _with_anomaly(self, case: dict[Any, Any], seed: int | None) -> dict[Any, Any]:
         first = self.keys[0]
         host = self._host(case)
         anomaly, record, index = None, "", 0
@@ -129,7 +129,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
         case["synthesis"] = record if case["is_anomalous"] else ""
         return case
 
-    def _make(self, host: Host, seed: int, host_id: str | None) -> tuple[MadeAnomaly, str, int]:
+    def _make(self, host: Host, seed: int, host_id: str | None) -> tuple[SyntheticAnomaly, str, int]:
         rng = RandomState(seed)
         index = int(rng.choice(len(self.recipes), p=self.chances))
         recipe = self.recipes[index]
@@ -185,7 +185,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
                 )
         return Host(np.concatenate(images), _spacing(first, self.spatial_dims), body)
 
-    def _write(self, case: dict[Any, Any], anomaly: MadeAnomaly) -> None:
+    def _write(self, case: dict[Any, Any], anomaly: SyntheticAnomaly) -> None:
         start = 0
         for key in self.keys:
             original = case[key]

@@ -108,14 +108,16 @@ def test_settings_tell_another_model_from_this_one(root: Path, tmp_path: Path) -
 
 
 def test_refusals(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no bundle"):
+    with pytest.raises(InputError, match="not a bundle"):
         ArchiveWorker(tmp_path, tmp_path, {})
     with pytest.raises(RuntimeError) as refused:
         ArchiveWorker(root, tmp_path, {"alhpa": 0.1})
     assert "did you mean --alpha" in str(find_input_error(refused.value))
 
 
-def test_ray_is_asked_for_by_name(root: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_is_named_where_it_is_missing(
+    root: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'medad-plugins\[ray\]'"):
         infer_archive(root, scans, tmp_path / "out")

@@ -81,7 +81,7 @@ def test_the_report_says_it_and_names_no_patient(audited: tuple[Audit, Path]) ->
         "2 patients are in two splits or more.",
         "1 rows name a file that another split has too.",
         "4 of 13 (30.8 %) test normal cases have a copy in train normal (3 not mirrored or turned, 2 of equal pixels).",
-        "alone tells the label",
+        "alone predicts the label",
         "1 scans could not be read and were left out.",
         "| test abnormal | train normal | 0 of 12 (0 %) |",
     ):
@@ -115,7 +115,7 @@ def test_a_clean_set_is_called_clean(tmp_path: Path) -> None:
         rows.append(f"{seed}.bmp,{int(seed >= 32)},{'train' if seed < 20 else 'test'}")
     (tmp_path / "datalist.csv").write_text("\n".join(rows), encoding="utf-8")
     audit = audit_cases(find_cases(tmp_path, split="all"))
-    assert find_results(audit) == ["No copies across splits and no attribute that tells the label."]
+    assert find_results(audit) == ["No copies across splits and no attribute that predicts the label."]
     assert audit.pairs == [] and worst_pairs(audit) == []
     assert audit.groups.tolist() == list(range(44))
 
@@ -164,7 +164,7 @@ def test_br35h_is_found_to_be_full_of_copies(shared_data: Path) -> None:
 
 
 def test_scans_that_are_all_alike_are_no_copies_but_this_is_said() -> None:
-    """Generated heads differ less than a changed copy differs from its original: not to be told apart."""
+    """Generated heads differ less than a changed copy differs from its original: not to be distinguished."""
     cases = find_cases(split="val")
     audit = audit_cases(cases, workers=0)
     assert audit.floor > 0.97

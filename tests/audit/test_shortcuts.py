@@ -1,4 +1,4 @@
-"""Attributes that tell the label."""
+"""Attributes that reveal the label."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def test_what_tells_the_label_is_found_and_noise_is_not() -> None:
             "height": float(random.choice([300, 400]) + 100 * label),
             "file type": ["jpg", "png"][label if random.rand() < 0.9 else 1 - label],
             "noise": random.randn(),
-            # abnormal in the middle: no order tells, a tree does
+            # abnormal in the middle: no order separates them, a tree does
             "middle": float(random.uniform(-1, 1) if label else random.choice([-1, 1]) * random.uniform(1.1, 2)),
         }
         for label in labels
     ]
     found = {shortcut.attribute: shortcut for shortcut in find_shortcuts(attributes, labels)}
-    assert set(found) == {"height", "file type", "noise", "middle"}, "what is the same for all tells nothing"
+    assert set(found) == {"height", "file type", "noise", "middle"}, "what is the same for all predicts nothing"
     assert found["middle"].auroc > 0.95
     assert found["file type"].auroc == pytest.approx(0.9, abs=0.06)
     assert 0.7 < found["height"].auroc < 0.95

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from told_bundle import write_told_bundle
+from scripted_bundle import write_scripted_bundle
 
 from medad_plugins.benchmark import Cell
 from medad_plugins.benchmark.cells import finished_row, run_cell
@@ -14,8 +14,8 @@ from medad_plugins.errors import InputError
 
 
 def test_a_run_that_succeeds_is_kept(tmp_path: Path) -> None:
-    bundles_dir = write_told_bundle(tmp_path)
-    cell = Cell("heads", "told", 2, {"auroc": 0.25})
+    bundles_dir = write_scripted_bundle(tmp_path)
+    cell = Cell("heads", "scripted", 2, {"auroc": 0.25})
     assert finished_row(cell, tmp_path / "out") is None
     row = run_cell(cell, bundles_dir, tmp_path / "out")
     assert (row["status"], row["auroc"], row["torch"], row["error"]) == ("done", 2.25, "x", "")
@@ -24,7 +24,7 @@ def test_a_run_that_succeeds_is_kept(tmp_path: Path) -> None:
     assert "--auroc 0.25 --seed 2" in row["command"]
     assert finished_row(cell, tmp_path / "out") == row
     with pytest.raises(InputError, match="had other settings.*found another auroc"):
-        finished_row(Cell("heads", "told", 2, {"auroc": 0.5}), tmp_path / "out")
+        finished_row(Cell("heads", "scripted", 2, {"auroc": 0.5}), tmp_path / "out")
     path = cell.folder(tmp_path / "out") / "cell.json"
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     with pytest.raises(InputError, match="result of an earlier run cannot be read"):
@@ -39,8 +39,8 @@ def test_a_run_that_succeeds_is_kept(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_that_fails_says_why(tmp_path: Path, keys: dict[str, object], reason: str) -> None:
-    bundles_dir = write_told_bundle(tmp_path)
-    cell = Cell("heads", "told", 0, keys)
+    bundles_dir = write_scripted_bundle(tmp_path)
+    cell = Cell("heads", "scripted", 0, keys)
     row = run_cell(cell, bundles_dir, tmp_path / "out")
     assert row["status"] == "failed"
     assert reason in row["error"]

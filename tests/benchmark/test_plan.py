@@ -85,7 +85,7 @@ def test_variables_are_filled_in(tmp_path: Path, bundles_dir: Path, monkeypatch:
         ("datasets: {one: {survey: br35h}}", "the survey has no such data set.*Br35H.*found br35h"),
         ("datasets: {../one: {}}", "name cannot be used"),
         ("datasets: [", "not valid YAML"),
-        ("- one", "the plan has another form"),
+        ("- one", "the plan does not have the expected form"),
     ],
 )
 def test_faulty_plans(tmp_path: Path, bundles_dir: Path, text: str, sentence: str) -> None:

@@ -40,7 +40,7 @@ ABILITIES = {
     "torch_export": "be exported by torch.export",
     "localization": "say where: its map is constant",
     "seed": "differ by seed: nothing in it is random",
-    "short_training": "tell the sample cohort's lesions after a short training",
+    "short_training": "find the sample cohort's lesions after a short training",
 }
 
 

@@ -1,6 +1,6 @@
-"""Which bundles a change touches: these and four fixed ones are asked what is costly, the others under ``slow``.
+"""Which bundles a change touches: the costly tests run for these and four fixed ones, for the others under ``slow``.
 
-The change is what lies between a commit, ``MEDAD_CHANGES_SINCE``, and the working tree. Without that all are asked.
+The change is what lies between a commit, ``MEDAD_CHANGES_SINCE``, and the working tree. Without that all are tested.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SINCE = "MEDAD_CHANGES_SINCE"
 # a GAN with memories
 FIXED = ("ae", "edc", "padim", "squid")
 # A module that more bundles use than this share is like engines, handlers, transforms and data: the four fixed bundles
-# stand for all, or a line in the base class would cost as much as asking everyone.
+# stand for all, or a line in the base class would cost as much as testing all.
 SHARE = 1 / 3
 # that many of a change to the folders of more bundles than this share, such as a new key for all of them
 MOST = 12
@@ -31,8 +31,8 @@ _IMPORT = re.compile(rf"\bfrom\s+({PACKAGE}[\w.]*)\s+import\s+([\w, ]+)")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The bundles that are asked what is costly, and why these."""
+class CostlyBundles:
+    """The bundles that the costly tests run for, and why these."""
 
     bundles: tuple[str, ...]
     reason: str
@@ -42,7 +42,7 @@ class Asked:
         return f"{', '.join(self.bundles) if self.known else 'all bundles'} ({self.reason})"
 
 
-def asked_bundles(project: Path, bundles: Sequence[str], since: str) -> Asked:
+def costly_bundles(project: Path, bundles: Sequence[str], since: str) -> CostlyBundles:
     """The four fixed bundles and those that the change touches; all where the change is not known.
 
     Args:
@@ -53,7 +53,7 @@ def asked_bundles(project: Path, bundles: Sequence[str], since: str) -> Asked:
     paths = changed_paths(project, since)
     if paths is None:
         reason = f"no change since {since}, or no such ancestor" if since else f"{SINCE} is not set"
-        return Asked(tuple(bundles), reason, known=False)
+        return CostlyBundles(tuple(bundles), reason, known=False)
     return choose(ImportGraph(project), bundles, paths, salt=since)
 
 
@@ -76,14 +76,14 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.decode("utf-8", "replace")
 
 
-def choose(graph: ImportGraph, bundles: Sequence[str], paths: Iterable[str], salt: str = "") -> Asked:
+def choose(graph: ImportGraph, bundles: Sequence[str], paths: Iterable[str], salt: str = "") -> CostlyBundles:
     """The four fixed bundles and those that the changed paths touch.
 
     Args:
         graph: of the project.
         bundles: slugs of all.
         paths: relative to the project.
-        salt: decides which are asked where more are touched than can be.
+        salt: decides which are tested where more are touched than can be.
     """
     fixed = [bundle for bundle in FIXED if bundle in bundles]
     most = SHARE * len(bundles)
@@ -102,7 +102,7 @@ def choose(graph: ImportGraph, bundles: Sequence[str], paths: Iterable[str], sal
     if len(touched) > most:
         drawn = sorted(touched, key=lambda bundle: hashlib.sha256(f"{salt} {bundle}".encode()).digest())
         touched, reason = set(drawn[:MOST]), f"four fixed ones and {MOST} of {len(direct)} that the change touches"
-    return Asked(tuple(fixed + sorted(touched.difference(fixed))), reason)
+    return CostlyBundles(tuple(fixed + sorted(touched.difference(fixed))), reason)
 
 
 def _owner(path: PurePosixPath) -> str:

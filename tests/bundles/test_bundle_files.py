@@ -1,4 +1,4 @@
-"""What stands in a bundle's folder: asked of every bundle without running it."""
+"""The files in a bundle's folder: checked for every bundle without running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which bundles are asked what is costly."""
+"""Which bundles the costly tests run for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from bundle_runs import BUNDLES, BUNDLES_FOLDER
-from changed_bundles import FIXED, MOST, ImportGraph, asked_bundles, changed_paths, choose
+from changed_bundles import FIXED, MOST, ImportGraph, changed_paths, choose, costly_bundles
 
 NAMES = ("ae", "edc", "padim", "squid", *(f"method{index}" for index in range(16)))
 NETWORK = "from medad_plugins.networks.blocks import {block}\nfrom medad_plugins.networks import Base\n"
@@ -70,10 +70,10 @@ def test_a_path_touches_its_bundle_and_those_that_import_it(project: Path, path:
     assert _touched(project, path) == touched
 
 
-def test_the_fixed_ones_are_asked_whatever_changes(project: Path) -> None:
-    asked = choose(ImportGraph(project), NAMES, ["README.md"])
-    assert asked.bundles == FIXED and asked.known
-    assert str(asked) == "ae, edc, padim, squid (four fixed ones and those that the change touches)"
+def test_the_fixed_ones_are_tested_whatever_changes(project: Path) -> None:
+    tested = choose(ImportGraph(project), NAMES, ["README.md"])
+    assert tested.bundles == FIXED and tested.known
+    assert str(tested) == "ae, edc, padim, squid (four fixed ones and those that the change touches)"
 
 
 def test_where_shared_modules_touch_too_many_their_own_files_count(project: Path) -> None:
@@ -84,9 +84,9 @@ def test_where_shared_modules_touch_too_many_their_own_files_count(project: Path
 
 def test_of_a_change_to_most_folders_a_few_are_drawn_by_the_commit(project: Path) -> None:
     paths, graph = [f"bundles/{bundle}/LICENSE" for bundle in NAMES], ImportGraph(project)
-    asked = [choose(graph, NAMES, paths, salt) for salt in ("one", "one", "other")]
-    assert asked[0] == asked[1] != asked[2]
-    for each in asked:
+    tested = [choose(graph, NAMES, paths, salt) for salt in ("one", "one", "other")]
+    assert tested[0] == tested[1] != tested[2]
+    for each in tested:
         assert {*FIXED} <= {*each.bundles} <= {*NAMES} and MOST <= len(each.bundles) <= MOST + len(FIXED)
         assert f"{MOST} of {len(NAMES)} that the change touches" in each.reason
 
@@ -123,10 +123,10 @@ def test_a_change_is_what_was_committed_edited_added_and_moved(tmp_path: Path) -
     assert changed_paths(tmp_path / "bundles" / "nowhere", "HEAD") is None
 
 
-def test_all_are_asked_where_the_change_is_not_known(project: Path) -> None:
+def test_all_are_tested_where_the_change_is_not_known(project: Path) -> None:
     for since, reason in (("", "MEDAD_CHANGES_SINCE is not set"), ("abc", "no change since abc, or no such ancestor")):
-        asked = asked_bundles(project, NAMES, since)
-        assert asked.bundles == NAMES and str(asked) == f"all bundles ({reason})"
+        tested = costly_bundles(project, NAMES, since)
+        assert tested.bundles == NAMES and str(tested) == f"all bundles ({reason})"
 
 
 def test_every_bundle_of_this_project_leads_to_its_network() -> None:

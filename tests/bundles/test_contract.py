@@ -1,4 +1,4 @@
-"""The same questions to every bundle in 2D and in 3D; a new bundle is asked by being there."""
+"""The same checks for every bundle in 2D and in 3D; a new bundle is tested by being there."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_misspelt_key_is_refused_with_a_close_one(trained: Trained, tmp_path: Pa
     assert not (tmp_path / "output").exists()
 
 
-def test_misspelt_part_of_the_training_is_told(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
+def test_misspelt_part_of_the_training_is_reported(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
     open_config(trained.root, "train", dataset_dir=str(trained.data), **{"train::dataloders": 1})
     assert "did you mean --train::dataloader" in caplog.text
 

@@ -1,4 +1,4 @@
-"""Every bundle learns: after a short training it tells the lesions of the sample cohort better than before.
+"""Every bundle learns: after a short training it finds the lesions of the sample cohort better than before.
 
 Where one declares that it cannot, that must be so: when it can, the declaration goes.
 """

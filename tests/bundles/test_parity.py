@@ -1,6 +1,6 @@
 """One scan, one answer: whichever way a bundle is called, its map, score, p-value and decision are the same.
 
-Asked here of the ways that need no host; MONAI Label and MONAI Deploy are asked in ``tests/hosts``.
+Tested here for the ways that need no host; MONAI Label and MONAI Deploy are tested in ``tests/hosts``.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def test_more_scans_are_drawn_of_the_model_that_is_there(generated: Any, tmp_pat
     assert model.setting("image_size") == IMAGE_SIZE and model.setting("width") == 8
 
 
-def test_a_missing_model_and_a_folder_with_other_files_are_told_before_the_work(
+def test_a_missing_model_and_a_folder_with_other_files_are_reported_before_the_work(
     cohorts: dict[int, Path], tmp_path: Path
 ) -> None:
     root = copy_bundle("realnet", tmp_path)

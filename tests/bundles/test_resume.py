@@ -55,7 +55,7 @@ def test_killed_training_resumes_to_the_same_weights(bundle: str, kill: int, tmp
     assert not (broken / "models" / "model.pt").exists(), "killed too late to show anything"
 
     output = succeed(command(train, **keys, resume="true"), tmp_path)
-    assert ("going on after iteration" in output) == _keeps_checkpoints(bundle)
+    assert ("continuing after iteration" in output) == _keeps_checkpoints(bundle)
     assert not stopped.exists()
     expected, found = _model(whole), _model(broken)
     assert expected.keys() == found.keys()

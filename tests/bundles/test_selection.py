@@ -16,7 +16,7 @@ FEW = ("edc", "stfpm")
 @pytest.mark.parametrize("bundle", TRAINED)
 def test_every_bundle_that_is_trained_in_iterations_has_the_key(bundle: str) -> None:
     keys = read_config(bundle, "train")
-    assert keys.get("select_by") in ("last", "normal", "made")
+    assert keys.get("select_by") in ("last", "normal", "synthetic")
     assert keys["setup"]["select_by"] == "@select_by"
 
 
@@ -28,15 +28,15 @@ def test_every_bundle_that_is_trained_in_iterations_has_the_key(bundle: str) -> 
         if "select_by" in read_config(b, "train")
     ],
 )
-def test_weights_are_chosen_by_made_anomalies(
+def test_weights_are_chosen_by_synthetic_anomalies(
     bundle: str, cohorts: dict[int, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = copy_bundle(bundle, tmp_path)
-    values = small_values(bundle, dataset_dir=str(cohorts[2]), select_by="made")
+    values = small_values(bundle, dataset_dir=str(cohorts[2]), select_by="synthetic")
     with caplog.at_level(logging.INFO):
         workflow = run_config(root, "train", **values)
     kept = [record.getMessage() for record in caplog.records if record.getMessage().startswith("kept the weights")]
-    assert len(kept) == 1 and "made anomalies of held-out kinds are found best" in kept[0]
+    assert len(kept) == 1 and "synthetic anomalies of held-out kinds are found best" in kept[0]
     cohort = workflow.parser.get_parsed_content("cohort")
     ids = [{case["case_id"] for case in cases} for cases in (cohort.train, cohort.selection, cohort.validation)]
     assert all(ids) and len(set.union(*ids)) == sum(map(len, ids)), "no case has two roles"
@@ -47,6 +47,6 @@ def test_weights_are_chosen_by_made_anomalies(
 
 def test_an_unknown_choice_is_refused(cohorts: dict[int, Path], tmp_path: Path) -> None:
     values = small_values("edc", dataset_dir=str(cohorts[2]), select_by="luck")
-    assert "select_by (expected last, normal or made, found luck)" in refusal(
+    assert "select_by (expected last, normal or synthetic, found luck)" in refusal(
         copy_bundle("edc", tmp_path), "train", **values
     )

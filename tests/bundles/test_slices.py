@@ -63,7 +63,7 @@ def test_the_map_of_a_volume_is_those_of_its_slices(trained: Trained, tmp_path: 
         torch.testing.assert_close(written, expected[0], rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_hosts_are_told_the_size_of_a_slice(trained: Trained) -> None:
+def test_hosts_get_the_size_of_a_slice(trained: Trained) -> None:
     reloaded = open_config(trained.root, "inference", dataset_dir=str(trained.data), device="cpu")
     metadata = json.loads((trained.root / "configs" / "metadata.json").read_text("utf-8"))
     described = describe_model(metadata, reloaded.parser.get_parsed_content("model"))

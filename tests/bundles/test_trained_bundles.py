@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trained_bundles
 from bundle_runs import BUNDLES
-from changed_bundles import FIXED, Asked
+from changed_bundles import FIXED, CostlyBundles
 from cpu_seconds import pytest_terminal_summary, table
 
 from medad_plugins.handlers import EvaluationReport
@@ -30,8 +30,8 @@ class _Item:
         self.marks.append(mark.mark)
 
 
-def _is_slow(item: _Item, asked: Asked) -> bool:
-    config: Any = SimpleNamespace(stash={trained_bundles._COSTLY: asked})
+def _is_slow(item: _Item, tested: CostlyBundles) -> bool:
+    config: Any = SimpleNamespace(stash={trained_bundles._COSTLY: tested})
     items: Any = [item]
     trained_bundles.pytest_collection_modifyitems(config, items)
     return item.get_closest_marker("slow") is not None
@@ -56,14 +56,14 @@ def _is_slow(item: _Item, asked: Asked) -> bool:
     ],
 )
 def test_marks_say_what_is_slow(marks: list[pytest.MarkDecorator], params: dict[str, Any], slow: bool) -> None:
-    assert _is_slow(_Item(*marks, **params), Asked(FIXED, "")) == slow
+    assert _is_slow(_Item(*marks, **params), CostlyBundles(FIXED, "")) == slow
 
 
 def test_where_the_change_is_not_known_hosts_ask_the_fixed_ones() -> None:
-    everyone = Asked(tuple(BUNDLES), "", known=False)
+    everyone = CostlyBundles(tuple(BUNDLES), "", known=False)
     assert not _is_slow(_Item(pytest.mark.costly, trained=(OTHER, 2)), everyone)
     assert _is_slow(_Item(pytest.mark.costly, pytest.mark.label, trained=(OTHER, 2)), everyone)
-    touched = Asked((*FIXED, OTHER), "")
+    touched = CostlyBundles((*FIXED, OTHER), "")
     assert not _is_slow(_Item(pytest.mark.costly, pytest.mark.label, trained=(OTHER, 2)), touched)
 
 
@@ -95,10 +95,10 @@ def test_the_costs_of_workers_are_read_from_their_reports() -> None:
     written: list[str] = []
     reports = [report("call", 9, "a.py::x"), report("teardown", 3, "a.py::x"), report("teardown", 2, "a.py::y[edc]")]
     terminal: Any = SimpleNamespace(stats={"": reports}, write_line=written.append, section=written.append)
-    for asked in (False, True):
-        config: Any = SimpleNamespace(getoption=lambda _, asked=asked: asked)
+    for tested in (False, True):
+        config: Any = SimpleNamespace(getoption=lambda _, tested=tested: tested)
         pytest_terminal_summary(terminal, config)
-        assert bool(written) == asked
+        assert bool(written) == tested
     words = [line.split() for line in written]
     assert "5.0 2 tests a.py".split() in words and "2.0 1 tests edc".split() in words
     assert "3.0 1 tests a.py::x".split() in words

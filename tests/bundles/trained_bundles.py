@@ -1,4 +1,4 @@
-"""Each bundle is trained once in 2D and once in 3D, and all suites ask these; which bundle is asked what."""
+"""Each bundle is trained once in 2D and once in 3D, and all suites use these; which tests run for which bundle."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from bundle_runs import (
     write_cohort,
     write_scans,
 )
-from changed_bundles import FIXED, SINCE, Asked, asked_bundles
+from changed_bundles import FIXED, SINCE, CostlyBundles, costly_bundles
 
 from medad_plugins.handlers import EvaluationReport
 
-ASKED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3) if not cannot(bundle, f"spatial_dims_{dims}")]
-_COSTLY = pytest.StashKey[Asked]()
+TESTED = [(bundle, dims) for bundle in BUNDLES for dims in (2, 3) if not cannot(bundle, f"spatial_dims_{dims}")]
+_COSTLY = pytest.StashKey[CostlyBundles]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Find out once, for all workers, which bundles are asked what is costly."""
-    told: Any = getattr(config, "workerinput", {}).get("costly")
+    """Find out once, for all workers, which bundles the costly tests run for."""
+    given: Any = getattr(config, "workerinput", {}).get("costly")
     config.stash[_COSTLY] = (
-        Asked(*told) if told else asked_bundles(BUNDLES_FOLDER.parent, BUNDLES, os.environ.get(SINCE, ""))
+        CostlyBundles(*given) if given else costly_bundles(BUNDLES_FOLDER.parent, BUNDLES, os.environ.get(SINCE, ""))
     )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist."""
-    asked = node.config.stash[_COSTLY]
-    node.workerinput["costly"] = (asked.bundles, asked.reason, asked.known)
+    """Pass the bundles to a worker of pytest-xdist."""
+    tested = node.config.stash[_COSTLY]
+    node.workerinput["costly"] = (tested.bundles, tested.reason, tested.known)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Say which these are."""
-    return f"asked what is costly: {config.stash[_COSTLY]}"
+    return f"costly tests run for: {config.stash[_COSTLY]}"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put under ``slow`` what says the same of other bundles, or in 3D; tests of one bundle go to one worker."""
-    asked = config.stash[_COSTLY]
+    """Mark as ``slow`` what repeats a check for other bundles, or in 3D; tests of one bundle go to one worker."""
+    tested = config.stash[_COSTLY]
     for item in items:
         bundle, in_3d = bundle_of(item), _dims_of(item) == 3
         # a host's environment costs minutes: where nothing is known of a change, it does not get all bundles besides
         hosted = item.get_closest_marker("deploy") or item.get_closest_marker("label")
-        chosen = FIXED if hosted and not asked.known else asked.bundles
+        chosen = FIXED if hosted and not tested.known else tested.bundles
         costly = item.get_closest_marker("costly") or (in_3d and item.get_closest_marker("costly_in_3d"))
         named = item.get_closest_marker("slow_but_for")
         if (
@@ -66,12 +66,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             or (in_3d and item.get_closest_marker("slow_in_3d"))
         ):
             item.add_marker(pytest.mark.slow)
-        # of several workers one trains a bundle, and one sets up a module
+        # with several workers, one trains a bundle, and one sets up a module
         item.add_marker(pytest.mark.xdist_group(bundle or item.location[0]))
 
 
 def bundle_of(item: pytest.Item) -> str | None:
-    """The bundle that a test asks, if it is one."""
+    """The bundle of a test, if it has one."""
     for value in _parameters(item).values():
         name = value[0] if isinstance(value, tuple) and value else value
         if isinstance(name, str) and name in BUNDLES:
@@ -80,7 +80,7 @@ def bundle_of(item: pytest.Item) -> str | None:
 
 
 def _dims_of(item: pytest.Item) -> int | None:
-    """The number of spatial axes of a bundle that a test asks."""
+    """The number of spatial axes of a test's bundle."""
     for name, value in _parameters(item).items():
         dims = value[-1] if isinstance(value, tuple) and value and isinstance(value[0], str) else value
         if isinstance(dims, int) and (dims is not value or name in ("dims", "spatial_dims")):
@@ -121,7 +121,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return {dims: write_scans(folder / f"{dims}d", dims) for dims in (2, 3)}
 
 
-@pytest.fixture(scope="session", params=ASKED, ids=[f"{bundle}-{dims}d" for bundle, dims in ASKED])
+@pytest.fixture(scope="session", params=TESTED, ids=[f"{bundle}-{dims}d" for bundle, dims in TESTED])
 def trained(
     request: pytest.FixtureRequest, cohorts: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Trained]:

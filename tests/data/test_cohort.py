@@ -221,7 +221,7 @@ def test_real_lists_for_inference(shared_data: Path) -> None:
     assert not any("label" in case for case in find_cases(shared_data / "dicom", split="all"))
 
 
-def test_a_fifth_is_held_out_to_choose_weights_by_where_asked_for(tmp_path: Path) -> None:
+def test_a_fifth_is_held_out_to_choose_weights_by_where_requested(tmp_path: Path) -> None:
     folder = write_data(tmp_path / "data", *plain_rows("train", 0, 20), *plain_rows("val", 0, 5))
     data = Cohort(folder, selection=True)
     assert [len(cases) for cases in (data.train, data.selection, data.validation)] == [16, 4, 5]

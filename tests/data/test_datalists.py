@@ -159,7 +159,7 @@ def test_json_lists(tmp_path: Path) -> None:
         ("[3]", "not a row"),
         ('[{"image": ["a.png", "b.png"]}]', "not one path"),
         ("[]", "lists no scan"),
-        ("3", "another form"),
+        ("3", "does not have the expected form"),
     ],
 )
 def test_faulty_json_is_refused(tmp_path: Path, content: str, message: str) -> None:

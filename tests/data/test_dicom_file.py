@@ -1,4 +1,4 @@
-"""Single DICOM files: pixel meanings, compressions and everything that is no image."""
+"""Single DICOM files: pixel meanings, compressions and everything that is not an image."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ ODDITIES: dict[str, tuple[tuple[int, ...], float, float] | str] = {
     "examples_rgb_color": ((320, 240, 3), 0, 255),
     "examples_ybr_color": _NO_VOLUME,
     "image_dfl": ((512, 512), 0, 255),
-    "liver_1frame": "is no image.*a segmentation",
-    "liver_nonbyte_aligned_rle": "is no image.*a segmentation",
+    "liver_1frame": "is not an image.*a segmentation",
+    "liver_nonbyte_aligned_rle": "is not an image.*a segmentation",
     "no_meta": "holds no image",
-    "rtdose": "is no image.*a radiotherapy dose",
+    "rtdose": "is not an image.*a radiotherapy dose",
 }
 
 

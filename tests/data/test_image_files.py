@@ -187,8 +187,8 @@ def test_colour_nifti(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((4, 5, 6, 2, 3), np.float32), "is no image.*4 x 5 x 6 x 2 x 3"),
-        (np.zeros(5, np.float32), "is no image"),
+        (np.zeros((4, 5, 6, 2, 3), np.float32), "is not an image.*4 x 5 x 6 x 2 x 3"),
+        (np.zeros(5, np.float32), "is not an image"),
         (np.zeros((4, 5, 6), np.complex64), "complex numbers"),
     ],
 )

@@ -68,5 +68,5 @@ def test_results_name_the_bundle_and_its_version(tmp_path: Path) -> None:
     algorithm = Algorithm.of_bundle(BUNDLE)
     assert algorithm.name == "PaDiM"
     assert algorithm.software[0] == f"PaDiM {algorithm.version}"
-    with pytest.raises(InputError, match="the folder is no bundle"):
+    with pytest.raises(InputError, match="the folder is not a bundle"):
         Algorithm.of_bundle(tmp_path)

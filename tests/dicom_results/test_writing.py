@@ -201,7 +201,7 @@ def test_nobody_prints_what_stands_in_the_header(
     assert (str(result.PatientName), result.PatientBirthDate) == (str(dataset.PatientName).strip(), "")
 
 
-def test_highdicom_is_asked_for_in_a_sentence(exam: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_highdicom_is_named_where_it_is_missing(exam: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(InputError, match="need the package highdicom; install it with `pip install highdicom`"):
         _write(exam, case_of(exam), tmp_path)

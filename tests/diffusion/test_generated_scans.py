@@ -76,7 +76,7 @@ def test_folders_with_other_files_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"count": 1}, r"no pool: count \(expected 2 or more, found 1\)"),
+        ({"count": 1}, r"too few generated scans for a pool: count \(expected 2 or more, found 1\)"),
         ({"strength": (0.2, 0.1)}, "the strength is not understood"),
         ({"in_channels": 2}, r"so many channels.*1 or 3 for images.*found 2"),
         ({"spatial_dims": 3, "in_channels": 3}, r"so many channels.*1 for volumes.*found 3"),
@@ -87,7 +87,7 @@ def test_bad_settings_are_refused(tmp_path: Path, arguments: dict[str, object], 
         _generated(tmp_path, **arguments)  # type: ignore[arg-type]
 
 
-def test_no_folder_is_no_pool_and_a_missing_or_small_one_is_told(tmp_path: Path) -> None:
+def test_no_folder_is_no_pool_and_a_missing_or_small_one_is_reported(tmp_path: Path) -> None:
     assert generated_pool("", ScanFormat()) is None and generated_pool(None, ScanFormat()) is None
     with pytest.raises(InputError, match="does not exist"):
         generated_pool(tmp_path / "nothing", ScanFormat())

@@ -1,4 +1,4 @@
-"""What a diffusion model is taught."""
+"""What a diffusion model is trained on."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_other_noise_and_another_target(kind: str) -> None:
     image, target, _, named = NoisingBatch(50, kind, "sample")({"image": scans})
     torch.manual_seed(3)
     assert torch.equal(named["noise"], draw_noise(kind, scans.shape))
-    assert torch.equal(target, image), "the clean scan is to be told"
+    assert torch.equal(target, image), "the clean scan is to be predicted"
 
 
 def test_processes_share_what_one_draws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,5 +105,5 @@ def test_samples_are_spread_as_the_images_and_more_so_with_a_factor(spatial_dims
 
 
 def test_more_steps_than_times_are_refused() -> None:
-    with pytest.raises(InputError, match=r"no so many steps: steps \(expected 1 to 10, found 20\)"):
+    with pytest.raises(InputError, match=r"number of steps is out of range: steps \(expected 1 to 10, found 20\)"):
         RespacedDDPMScheduler(20, num_train_timesteps=10)

@@ -142,7 +142,7 @@ def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
 def test_files_without_the_entries(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(
-        InputError, match=r"is no MedAD model: .*expected the entries \['bundle', 'model', 'settings'\]"
+        InputError, match=r"is not a MedAD model: .*expected the entries \['bundle', 'model', 'settings'\]"
     ):
         ModelFile(tmp_path / "model.pt", "ae").rebuild(Scaled)
 
@@ -167,7 +167,7 @@ def _packaged(folder: Path) -> Path:
     """A model in a bundle with a manifest."""
     (folder / "models").mkdir()
     path = _saved(folder / "models")
-    Manifest.made(folder, [path], bundle="ae", version="0.1.0").write()
+    Manifest.of_files(folder, [path], bundle="ae", version="0.1.0").write()
     return path
 
 
@@ -194,13 +194,13 @@ def test_a_model_that_is_not_the_listed_one_is_refused_before_it_is_read(tmp_pat
         ModelFile(path, "ae").setting("image_size")
 
 
-def test_a_model_made_anew_by_training_is_taken_over_by_the_manifest(tmp_path: Path) -> None:
+def test_a_retrained_model_is_listed_in_the_manifest(tmp_path: Path) -> None:
     path = _packaged(tmp_path)
     save_model(path, Scaled(5), "ae", {"network": {"width": 5}})
     assert ModelFile(path, "ae").setting("width") == 5
 
 
-def test_a_model_that_the_manifest_does_not_list_is_told(tmp_path: Path, caplog: LogCaptureFixture) -> None:
+def test_a_model_that_the_manifest_does_not_list_is_reported(tmp_path: Path, caplog: LogCaptureFixture) -> None:
     other = _packaged(tmp_path).rename(tmp_path / "models" / "other.pt")
     ModelFile(other, "ae").setting("width")
     assert "other.pt is not listed in the bundle's manifest.json" in caplog.text
@@ -246,7 +246,7 @@ def test_a_model_of_another_version(tmp_path: Path, version: str | None, text: s
         ModelFile(tmp_path / "model.pt", "ae").setting("width")
 
 
-def test_a_bundle_of_another_version_is_refused_also_where_only_its_model_is_asked_for(tmp_path: Path) -> None:
+def test_a_bundle_of_another_version_is_refused_also_where_only_its_model_is_requested(tmp_path: Path) -> None:
     """As by hosts that never run a configuration's first step."""
     path = _packaged(tmp_path)
     (tmp_path / "configs").mkdir()

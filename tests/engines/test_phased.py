@@ -35,16 +35,16 @@ class Gan(nn.Module):
 
 
 def generate(network: Gan, batch: dict[str, Any]) -> dict[str, Tensor]:
-    made = network.generator(batch_normal((len(batch["image"]), 2), batch["image"]))
-    return {"fooled": functional.softplus(-network.discriminator(made)).mean()}
+    generated = network.generator(batch_normal((len(batch["image"]), 2), batch["image"]))
+    return {"fooled": functional.softplus(-network.discriminator(generated)).mean()}
 
 
 def discriminate(network: Gan, batch: dict[str, Any]) -> dict[str, Tensor]:
     image = batch["image"].flatten(1)
-    made = network.generator(batch_normal((len(image), 2), image)).detach()
+    generated = network.generator(batch_normal((len(image), 2), image)).detach()
     return {
         "real": functional.softplus(-network.discriminator(image)).mean(),
-        "made": functional.softplus(network.discriminator(made)).mean(),
+        "generated": functional.softplus(network.discriminator(generated)).mean(),
     }
 
 
@@ -175,7 +175,7 @@ def test_phases_run_in_order_and_repeat() -> None:
     def noting(name: str) -> Any:
         def after(network: nn.Module, terms: dict[str, float]) -> None:
             order.append(name)
-            assert terms.keys() == ({"fooled"} if name == "g" else {"real", "made"})
+            assert terms.keys() == ({"fooled"} if name == "g" else {"real", "generated"})
 
         return after
 
@@ -207,14 +207,14 @@ def test_clip_limits_the_step() -> None:
     assert float(torch.cat(steps).norm()) == pytest.approx(0.1 * 0.25, rel=1e-3)
 
 
-# what is told
+# what is logged
 
 
 def test_output_has_every_term_by_name() -> None:
     trainer = _trainer(Gan(), [Phase("d", discriminate, "discriminator"), Phase("g", generate, "generator")])
     trainer.run()
     output: Any = trainer.state.output
-    assert list(output[TERMS]) == ["d.real", "d.made", "g.fooled"]
+    assert list(output[TERMS]) == ["d.real", "d.generated", "g.fooled"]
     assert float(output["loss"]) == pytest.approx(sum(float(value) for value in output[TERMS].values()), rel=1e-5)
 
 
@@ -245,7 +245,7 @@ def test_progress_tells_the_terms_and_metrics_hold_their_means(caplog: pytest.Lo
     assert "train_loss" in metrics
 
 
-def test_a_past_stage_is_no_longer_told() -> None:
+def test_a_past_stage_is_no_longer_logged() -> None:
     phases = [Phase("r", rebuild, "encoder", last=2), Phase("g", generate, "generator", first=3)]
     trainer = _trainer(Gan(), phases, batches=3)
     trainer.run()

@@ -53,7 +53,7 @@ def test_unknown_labels() -> None:
     assert {case.label for case in score_cases(Spread(), _batches(labels=False))} == {-1}
 
 
-def test_inferer_is_asked() -> None:
+def test_inferer_is_used() -> None:
     def doubles(image: Tensor, network: nn.Module) -> Tensor:
         return 2 * network(image)
 

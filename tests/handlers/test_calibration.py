@@ -93,7 +93,7 @@ def test_held_out_cases_are_scored_kept_and_saved(tmp_path: Path, caplog: pytest
 
 
 @pytest.mark.parametrize(("alpha", "count", "needed"), [(0.05, 18, 19), (0.3, 2, 3), (0.01, 5, 99)])
-def test_too_few_for_alpha_are_told(
+def test_too_few_for_alpha_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, alpha: float, count: int, needed: int
 ) -> None:
     cases = _cases(tmp_path / "data", count, 0)
@@ -126,7 +126,7 @@ def test_a_diverged_network_is_not_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "model.pt").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_training(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "models").touch()
     trained = []
     engine = Engine(lambda engine, batch: trained.append(batch))

@@ -75,7 +75,7 @@ def test_terms_that_come_at_some_iterations_are_averaged_over_those() -> None:
     assert engine.state.metrics == {"train_loss": 2.0, "d.real": 4.0}
 
 
-def test_terms_of_a_past_stage_are_not_told_again() -> None:
+def test_terms_of_a_past_stage_are_not_logged_again() -> None:
     outputs = iter([{"loss": torch.tensor(1.0), TERMS: {"d.real": torch.tensor(4.0)}}, {"loss": torch.tensor(3.0)}])
     engine = Engine(lambda engine, batch: next(outputs))
     LossTerms().attach(engine)

@@ -1,4 +1,4 @@
-"""What is told of a run's progress: to a log, and to a terminal."""
+"""Progress of a run: in a log, and on a terminal."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing
 
 
 class BrightnessNetwork(AnomalyNetwork):
-    """Its map is the scan, so a bright spot is an anomaly; it fails where told to."""
+    """Its map is the scan, so a bright spot is an anomaly; it fails where configured to."""
 
     def __init__(self, fails_at_call: int = -1) -> None:
         super().__init__()

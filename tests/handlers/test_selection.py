@@ -77,7 +77,7 @@ def test_the_best_at_the_end_of_an_epoch_is_given_back(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_the_last_weights_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_last_weights_are_kept_by_default(tmp_path: Path) -> None:
     network = _Level()
     assert _run(network, KeepBest(tmp_path / "folder" / "best", network, "last"), VALUES) == [4.0]
     assert not (tmp_path / "folder").exists()
@@ -91,7 +91,7 @@ def test_a_stopped_training_still_knows_its_best(tmp_path: Path) -> None:
     resumed = _Level()
     assert _run(resumed, _keep(path, resumed, resume=True), VALUES, from_epoch=3) == [7.0]
     assert not path.exists()
-    # not asked to resume, it begins anew
+    # without resume it begins anew
     again = _Level()
     path.write_bytes(b"of another training")
     assert _run(again, _keep(path, again), VALUES, from_epoch=3) == [4.0]
@@ -108,5 +108,5 @@ def test_refusals(tmp_path: Path) -> None:
     torch.save({"model": {}}, path)
     with pytest.raises(InputError, match="the file holds no best weights"):
         _run(network, _keep(path, network, resume=True), VALUES)
-    with pytest.raises(InputError, match=r"select_by.*last, normal or made.*found first"):
+    with pytest.raises(InputError, match=r"select_by.*last, normal or synthetic.*found first"):
         KeepBest(path, network, "first")

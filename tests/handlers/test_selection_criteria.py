@@ -1,4 +1,4 @@
-"""What weights are chosen by: plain figures of held-out normal scans, as they are and with made anomalies."""
+"""What weights are chosen by: plain figures of held-out normal scans, as they are and with synthetic anomalies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medad_plugins.data import Case
 from medad_plugins.errors import InputError
-from medad_plugins.handlers.selection_criteria import MadeAnomalies, NormalMaps
+from medad_plugins.handlers.selection_criteria import NormalMaps, SyntheticAnomalies
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.synthesis.published import cutpaste, held_out_recipes, many_tasks, nsa, pii
 
@@ -58,34 +58,36 @@ def test_normal_maps_are_judged_by_their_mean(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_made_anomalies_are_judged_by_both_figures(tmp_path: Path, dims: int) -> None:
-    criterion = MadeAnomalies(_cases(tmp_path, 10, dims), PREPARE, [cutpaste("box"), many_tasks()[3]])
+def test_synthetic_anomalies_are_judged_by_both_figures(tmp_path: Path, dims: int) -> None:
+    criterion = SyntheticAnomalies(_cases(tmp_path, 10, dims), PREPARE, [cutpaste("box"), many_tasks()[3]])
     criterion.prepare()
-    assert len(criterion.made) == 10
-    assert all(torch.equal((one.clean != one.image).any(0, keepdim=True), one.mask > 0) for one in criterion.made)
+    assert len(criterion.anomalies) == 10
+    assert all(torch.equal((one.clean != one.image).any(0, keepdim=True), one.mask > 0) for one in criterion.anomalies)
     # brighter where the anomaly is, by hand
-    scores = [float(one.clean.mean()) for one in criterion.made] + [float(one.image.mean()) for one in criterion.made]
-    precisions = [average_precision_score(one.mask.flatten(), one.image.flatten()) for one in criterion.made]
+    scores = [float(one.clean.mean()) for one in criterion.anomalies] + [
+        float(one.image.mean()) for one in criterion.anomalies
+    ]
+    precisions = [average_precision_score(one.mask.flatten(), one.image.flatten()) for one in criterion.anomalies]
     auroc = roc_auc_score([0] * 10 + [1] * 10, scores)
     found = criterion(_Brightness(), SimpleInferer())
     assert found == pytest.approx((auroc + np.mean(precisions)) / 2, abs=1e-6)
     assert math.isnan(criterion(_Brightness(math.nan), SimpleInferer()))
     # the same anomalies in the next run
-    again = MadeAnomalies(criterion.cases, PREPARE, criterion.recipes)
+    again = SyntheticAnomalies(criterion.cases, PREPARE, criterion.recipes)
     again.prepare()
-    assert all(torch.equal(one.image, two.image) for one, two in zip(criterion.made, again.made, strict=True))
+    assert all(torch.equal(one.image, two.image) for one, two in zip(criterion.anomalies, again.anomalies, strict=True))
 
 
 def test_at_most_so_many_and_from_the_whole_list(tmp_path: Path) -> None:
     cases = _cases(tmp_path, 11)
-    chosen = MadeAnomalies(cases, PREPARE, [pii()], most=3).cases
+    chosen = SyntheticAnomalies(cases, PREPARE, [pii()], most=3).cases
     assert [case["case_id"] for case in chosen] == ["0", "5", "10"]
 
 
 def test_one_scan_does_with_recipes_that_take_nothing_foreign(tmp_path: Path) -> None:
-    criterion = MadeAnomalies(_cases(tmp_path, 1), PREPARE, [pii(), cutpaste("box")])
+    criterion = SyntheticAnomalies(_cases(tmp_path, 1), PREPARE, [pii(), cutpaste("box")])
     criterion.prepare()
-    assert len(criterion.made) == 1
+    assert len(criterion.anomalies) == 1
 
 
 def test_what_is_trained_with_is_not_chosen_by() -> None:
@@ -96,9 +98,9 @@ def test_what_is_trained_with_is_not_chosen_by() -> None:
         *(recipe.name for recipe in many_tasks()),
     }
     with pytest.raises(ValueError, match="every recipe is trained with"):
-        MadeAnomalies([], PREPARE, [])
+        SyntheticAnomalies([], PREPARE, [])
 
 
 def test_scans_without_a_body_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no anomaly can be made.*--select_by last"):
-        MadeAnomalies(_cases(tmp_path, 3, level=0), PREPARE, [cutpaste("box")]).prepare()
+        SyntheticAnomalies(_cases(tmp_path, 3, level=0), PREPARE, [cutpaste("box")]).prepare()

@@ -122,7 +122,7 @@ def test_a_stopped_and_resumed_training_ends_bit_equal(
     assert began == epochs_done * BATCHES
     assert rest == losses[began:] and len(losses) == BATCHES * EPOCHS
     assert _equal(resumed, straight)
-    assert f"going on after iteration {began}." in caplog.messages
+    assert f"continuing after iteration {began}." in caplog.messages
 
 
 def test_the_training_has_randomness_that_only_a_resumed_one_shares(tmp_path: Path) -> None:
@@ -146,12 +146,12 @@ def test_without_resume_a_file_is_not_looked_at(tmp_path: Path) -> None:
     assert began == 0 and _equal(state, _run(tmp_path / "other.pt")[0])
 
 
-def test_it_saves_no_more_often_than_told(tmp_path: Path) -> None:
+def test_it_saves_no_more_often_than_configured(tmp_path: Path) -> None:
     _run(tmp_path / "stopped.pt", stop_after=5, seconds=3600)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_file_is_told_and_the_training_begins(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_file_is_reported_and_the_training_begins(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state, _, began = _run(tmp_path / "stopped.pt", resume=True)
     assert began == 0 and _equal(state, _run(tmp_path / "other.pt")[0])
     assert "there is no stopped training at" in caplog.text and "starting from the beginning" in caplog.text
@@ -180,7 +180,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_model_file_is_no_stopped_training(tmp_path: Path) -> None:
     torch.save({"model": {}, "bundle": "ae", "settings": {}}, tmp_path / "stopped.pt")
-    with pytest.raises(InputError, match="the file is of no stopped training: .*stopped.pt; leave out --resume"):
+    with pytest.raises(InputError, match="the file is not from a stopped training: .*stopped.pt; leave out --resume"):
         _run(tmp_path / "stopped.pt", resume=True)
 
 

@@ -38,7 +38,7 @@ def _loader(spatial_dims: int, cases: int = 3) -> FaultTolerantLoader:
 
 
 def _run(handlers: list[Any], epochs: int = 4) -> None:
-    engine = Engine(lambda engine, batch: {"loss": torch.tensor(1.0), "terms": {"g.made": torch.tensor(2.0)}})
+    engine = Engine(lambda engine, batch: {"loss": torch.tensor(1.0), "terms": {"g.generated": torch.tensor(2.0)}})
     for handler in handlers:
         handler.attach(engine)
     engine.run([0, 1, 2], max_epochs=epochs)
@@ -90,8 +90,8 @@ def test_tensorboard_gets_terms_and_pictures(tmp_path: Path) -> None:
     _run([TrainingPictures(Halving(), _loader(2), tmp_path, pictures=2), TensorBoardLog(tmp_path, every=3)])
     log = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     log.Reload()
-    assert set(log.Tags()["scalars"]) == {"loss", "g/made"}
-    assert [event.step for event in log.Scalars("g/made")] == [3, 6, 9, 12]
+    assert set(log.Tags()["scalars"]) == {"loss", "g/generated"}
+    assert [event.step for event in log.Scalars("g/generated")] == [3, 6, 9, 12]
     assert [event.step for event in log.Images("reconstructions")] == [6, 12]
     with Image.open(next((tmp_path / "training").iterdir())) as picture:
         assert (log.Images("reconstructions")[0].width, log.Images("reconstructions")[0].height) == picture.size

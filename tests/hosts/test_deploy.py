@@ -146,7 +146,7 @@ def test_the_command_on_an_oblique_examination(volume_bundle: Path, shared_data:
     report = hd.sr.srread(tmp_path / "results" / FILE_NAMES["report"])
     figures = {m.name.value: m.value for m in report.content.get_image_measurement_groups()[0].get_measurements()}
     assert figures["alpha"] == 0.3
-    # what the SDK and highdicom would tell of the header
+    # what the SDK and highdicom would print of the header
     for value in ("1.3.6.1.4.1.14519", "FLAIR_reg", str(report.PatientID)):
         assert value not in done.stdout + done.stderr
 
@@ -187,5 +187,5 @@ def test_a_bundle_that_cannot_be_used(
         path.write_text(json.dumps(metadata), "utf-8")
     with pytest.raises(Exception) as raised:
         _deploy(root, tmp_path / "nothing", tmp_path / "results")
-    # told before the study is looked for
+    # reported before the study is looked for
     assert message in str(find_input_error(raised.value))

@@ -98,7 +98,9 @@ def test_a_bundle_for_images_takes_the_single_image(tmp_path: Path) -> None:
         select_series(tmp_path, IMAGES)
 
 
-@pytest.mark.parametrize(("wanted", "message"), [("PET", "description does not match"), ("(", "no regular expression")])
+@pytest.mark.parametrize(
+    ("wanted", "message"), [("PET", "description does not match"), ("(", "not a regular expression")]
+)
 def test_a_wish_that_fits_none(tmp_path: Path, wanted: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         select_series(_study(tmp_path), VOLUMES, wanted)

@@ -96,8 +96,8 @@ def test_dicom_series(
     answer = server.infer("padim", session, alpha=ALPHA)
     _assert_same_volume(answer.file, expected.mask)
     assert expected.agrees_with(answer.params)
-    told = server.log.read_text() + str(answer.params)
-    assert [value for value in SECRETS.values() if value in told] == []
+    shown = server.log.read_text() + str(answer.params)
+    assert [value for value in SECRETS.values() if value in shown] == []
 
 
 def test_alpha_turns_mask_and_decision(

@@ -29,7 +29,7 @@ def test_every_slice_passes_alone_and_returns_to_its_place(axis: int, at_once: i
     torch.testing.assert_close(found, VOLUMES - VOLUMES.mean(others, keepdim=True), rtol=1e-5, atol=1e-6)
 
 
-def test_slices_pass_in_the_precision_asked_for() -> None:
+def test_slices_pass_in_the_precision_requested() -> None:
     seen: list[bool] = []
 
     class Spy(nn.Module):

@@ -57,9 +57,9 @@ def test_a_discriminator_rates_real_ones_high_and_a_generator_wants_that(kind: s
     torch.stack(discriminator_loss(real, fake, kind)).sum().backward()
     assert real.grad is not None and float(real.grad.max()) < 0
     assert kind == "lsgan" or (fake.grad is not None and float(fake.grad.min()) > 0)
-    made = torch.zeros(2, requires_grad=True)
-    generator_loss(made, kind).backward()
-    assert made.grad is not None and float(made.grad.max()) < 0
+    generated = torch.zeros(2, requires_grad=True)
+    generator_loss(generated, kind).backward()
+    assert generated.grad is not None and float(generated.grad.max()) < 0
 
 
 def test_large_logits_stay_finite_in_half_precision() -> None:
@@ -104,10 +104,10 @@ def test_gradient_penalty_is_over_all_values_of_a_case(shape: tuple[int, ...]) -
     assert critic.scale.grad is not None and float(critic.scale.grad.abs()) > 0
 
 
-def test_penalties_leave_what_made_the_cases_alone() -> None:
-    made = torch.rand(2, 3, requires_grad=True)
-    gradient_penalty(Quadratic(1.0), torch.rand(2, 3), made * 2).backward()
-    assert made.grad is None
+def test_penalties_give_no_gradient_to_the_generator() -> None:
+    generated = torch.rand(2, 3, requires_grad=True)
+    gradient_penalty(Quadratic(1.0), torch.rand(2, 3), generated * 2).backward()
+    assert generated.grad is None
 
 
 def test_penalties_work_in_half_precision_and_without_gradients_around() -> None:
@@ -135,7 +135,7 @@ def test_distances(norm: str, reduction: str) -> None:
     assert float(several) == pytest.approx((expected + float(first)) / 2, rel=1e-5)
 
 
-def test_feature_matching_moves_the_made_ones_only_and_case_by_case() -> None:
+def test_feature_matching_moves_the_generated_ones_only_and_case_by_case() -> None:
     real, fake = torch.rand(2, 3, requires_grad=True), torch.rand(2, 3, requires_grad=True)
     feature_matching(real, fake).backward()
     assert real.grad is None and fake.grad is not None

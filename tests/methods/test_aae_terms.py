@@ -71,7 +71,7 @@ def test_the_critic_rates_the_prior_high(adversarial: str) -> None:
     with torch.no_grad():
         latent = network.encode(batch["image"])
         prior = torch.randn(latent.shape).to(latent)  # what the network draws first
-        real, made = network.critic(prior).tolist(), network.critic(latent).tolist()
+        real, generated = network.critic(prior).tolist(), network.critic(latent).tolist()
     formulas = {
         "wasserstein": (lambda x: -x, lambda x: x, lambda x: -x),
         "bce": (
@@ -83,9 +83,10 @@ def test_the_critic_rates_the_prior_high(adversarial: str) -> None:
         "hinge": (lambda x: max(0, 1 - x), lambda x: max(0, 1 + x), lambda x: -x),
     }
     expected = [
-        np.mean([f(x) for x in logits]) for f, logits in zip(formulas[adversarial], (real, made, made), strict=True)
+        np.mean([f(x) for x in logits])
+        for f, logits in zip(formulas[adversarial], (real, generated, generated), strict=True)
     ]
-    np.testing.assert_allclose([found["real"], found["made"], fooled], expected, rtol=1e-6)
+    np.testing.assert_allclose([found["real"], found["generated"], fooled], expected, rtol=1e-6)
     assert ("penalty" in found) == (adversarial == "wasserstein")
 
 
@@ -101,15 +102,15 @@ def test_the_penalty_is_between_prior_and_latents() -> None:
 def test_who_learns_from_what() -> None:
     network, batch = _network(), {"image": _scans()}
 
-    def taught(terms: dict[str, Tensor]) -> set[str]:
+    def trained(terms: dict[str, Tensor]) -> set[str]:
         network.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         return {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
 
     terms = AAETerms()
-    assert taught(terms.reconstruction(network, batch)) == {"encoder", "bottleneck", "expansion", "decoder"}
-    assert taught(terms.discriminator(network, batch)) == {"critic"}
-    assert taught(terms.regularisation(network, batch)) == {"encoder", "bottleneck", "critic"}
+    assert trained(terms.reconstruction(network, batch)) == {"encoder", "bottleneck", "expansion", "decoder"}
+    assert trained(terms.discriminator(network, batch)) == {"critic"}
+    assert trained(terms.regularisation(network, batch)) == {"encoder", "bottleneck", "critic"}
 
 
 def test_a_perfect_reconstruction_has_a_finite_gradient() -> None:
@@ -137,7 +138,7 @@ def test_game_pulls_latents_to_the_prior() -> None:
         for _ in range(2):
             found = terms.discriminator(network, {"image": scans})
             critic.zero_grad()
-            (found["real"] + found["made"] + 10 * found["penalty"]).backward()
+            (found["real"] + found["generated"] + 10 * found["penalty"]).backward()
             critic.step()
         encoder.zero_grad()
         terms.regularisation(network, {"image": scans})["fooled"].backward()

@@ -181,7 +181,7 @@ def test_a_spatial_latent_keeps_its_place(size: tuple[int, ...]) -> None:
     assert bool(changed[tuple(0 for _ in size)]) and not bool(changed[far])
 
 
-def test_boxes_are_painted_over_in_training_alone_and_the_whole_scan_is_asked_for() -> None:
+def test_boxes_are_painted_over_in_training_alone_and_the_whole_scan_is_the_target() -> None:
     network, image = _ae(image_size=32, mask_input="one"), _scan(32, 32)
     given: list[Tensor] = []
     network.encoder.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))

@@ -38,9 +38,9 @@ def _plain_search(network: AnoGAN, scan: Tensor, first: Tensor) -> Tensor:
     latent = first.clone()[None].requires_grad_(True)
     adam = torch.optim.Adam([latent], network.rate)
     for _ in range(network.steps):
-        made = network.generator(latent)
-        residual = (scan[None] - made).abs().sum()
-        features = (network.discriminator(scan[None])[1] - network.discriminator(made)[1]).abs().sum()
+        generated = network.generator(latent)
+        residual = (scan[None] - generated).abs().sum()
+        features = (network.discriminator(scan[None])[1] - network.discriminator(generated)[1]).abs().sum()
         adam.zero_grad()
         ((1 - network.weight) * residual + network.weight * features).backward()
         adam.step()
@@ -54,8 +54,8 @@ def test_layers_are_the_papers() -> None:
     network = AnoGAN(2, 1, 64, steps=1)
     convs = [m for m in network.discriminator.trunk.modules() if isinstance(m, nn.Conv2d)]
     assert [(c.in_channels, c.out_channels) for c in convs] == [(1, 64), (64, 128), (128, 256), (256, 512)]
-    made = [m for m in network.generator.trunk.modules() if isinstance(m, nn.ConvTranspose2d)]
-    assert [(c.in_channels, c.out_channels) for c in made] == [(512, 256), (256, 128), (128, 64), (64, 1)]
+    layers = [m for m in network.generator.trunk.modules() if isinstance(m, nn.ConvTranspose2d)]
+    assert [(c.in_channels, c.out_channels) for c in layers] == [(512, 256), (256, 128), (128, 64), (64, 1)]
     norms = [m for m in network.discriminator.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == 3, "all but the first"
     features = network.discriminator(torch.zeros(2, 1, 64, 64))[1]
@@ -88,11 +88,11 @@ def test_terms_are_cross_entropies(spatial_dims: int) -> None:
     torch.manual_seed(6)
     terms |= {name: float(value) for name, value in anogan_generator(network, {"image": image}).items()}
     torch.manual_seed(6)
-    made = network.discriminator(network.generator(2 * torch.rand(3, 5) - 1))[0]
+    generated = network.discriminator(network.generator(2 * torch.rand(3, 5) - 1))[0]
     real = network.discriminator(2 * image - 1)[0]
-    expected = {"real": _cross_entropy(real, True), "made": _cross_entropy(made, False)}
-    # not saturating: the generator wants made ones taken for real, rather than not taken for made
-    assert terms == pytest.approx({**expected, "adversarial": _cross_entropy(made, True)}, rel=1e-4)
+    expected = {"real": _cross_entropy(real, True), "generated": _cross_entropy(generated, False)}
+    # not saturating: log D of generated scans is raised, rather than log(1 - D) lowered
+    assert terms == pytest.approx({**expected, "adversarial": _cross_entropy(generated, True)}, rel=1e-4)
 
 
 def _changes(repeat: int) -> tuple[list[set[str]], list[int]]:
@@ -159,18 +159,18 @@ def test_search_of_a_known_value_ends_at_its_lowest() -> None:
 @torch.no_grad()
 def test_search_begins_at_the_best_start() -> None:
     network, image = _network(starts=6, steps=0).eval(), _scan()
-    scan, made = image * 2 - 1, network.generator(network.starts)
-    features, of_made = network.discriminator(scan)[1], network.discriminator(made)[1]
+    scan, generated = image * 2 - 1, network.generator(network.starts)
+    features, of_generated = network.discriminator(scan)[1], network.discriminator(generated)[1]
     for index in range(3):
         values = [
-            0.9 * _absolute_sum(scan[index], made[k]) + 0.1 * _absolute_sum(features[index], of_made[k])
+            0.9 * _absolute_sum(scan[index], generated[k]) + 0.1 * _absolute_sum(features[index], of_generated[k])
             for k in range(6)
         ]
         assert torch.equal(network.invert(image)[index], network.starts[values.index(min(values))])
 
 
 @torch.no_grad()
-def test_steps_bring_the_made_scan_nearer() -> None:
+def test_steps_bring_the_generated_scan_nearer() -> None:
     image = _scan()
     scores = []
     for steps in (0, 30):
@@ -215,13 +215,16 @@ def test_frozen_parts_pass_gradients_and_statistics_stay() -> None:
 def test_score_is_both_sums_for_each_pixel(spatial_dims: int, reduction: str, weight: float) -> None:
     network, image = _network(spatial_dims, reduction=reduction, weight=weight).eval(), _scan(spatial_dims)
     scores, maps = network.pool(network(image)), network(image)
-    scan, made = image * 2 - 1, network.reconstruct(image) * 2 - 1
-    features, of_made = network.discriminator(scan)[1], network.discriminator(made)[1]
+    scan, generated = image * 2 - 1, network.reconstruct(image) * 2 - 1
+    features, of_generated = network.discriminator(scan)[1], network.discriminator(generated)[1]
     for index in range(3):
-        residual, difference = _absolute_sum(scan[index], made[index]), _absolute_sum(features[index], of_made[index])
+        residual, difference = (
+            _absolute_sum(scan[index], generated[index]),
+            _absolute_sum(features[index], of_generated[index]),
+        )
         expected = ((1 - weight) * residual + weight * difference) / scan[index].numel()
         assert float(scores[index]) == pytest.approx(expected, rel=1e-3)
-    pair = torch.stack([maps[0, 0].flatten(), (scan - made).abs()[0, 0].flatten()])
+    pair = torch.stack([maps[0, 0].flatten(), (scan - generated).abs()[0, 0].flatten()])
     assert float(torch.corrcoef(pair)[0, 1]) > 0.9999
 
 
@@ -240,7 +243,7 @@ def test_autocast_does_not_change_the_search() -> None:
     assert found.dtype == torch.float32 and torch.equal(found, network(image))
 
 
-def test_bad_arguments_are_told() -> None:
+def test_bad_arguments_are_reported() -> None:
     with pytest.raises(InputError, match="too small to be halved: image_size"):
         _network(image_size=7)
     for arguments in ({"score": "sum"}, {"weight": 1.5}, {"latent_size": 0}, {"starts": 0}, {"steps": -1}):

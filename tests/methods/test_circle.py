@@ -36,7 +36,7 @@ def test_the_map_is_the_mean_over_the_kept_draws(size: tuple[int, ...]) -> None:
     assert float(variance.max()) > 0
 
 
-def test_the_draws_are_of_the_asked_share_scaled_and_in_the_state_dict() -> None:
+def test_the_draws_are_of_the_requested_share_scaled_and_in_the_state_dict() -> None:
     network = _network(dropout=0.25, passes=500)
     assert network.kept.shape == (500, sum(FEATURES))
     values = sorted({round(float(value), 5) for value in network.kept.unique()})

@@ -107,7 +107,7 @@ def test_score_of_every_location(weights: str, size: tuple[int, ...]) -> None:
 
 
 @torch.no_grad()
-def test_no_more_vectors_are_kept_than_asked_for(weights: str) -> None:
+def test_no_more_vectors_are_kept_than_requested(weights: str) -> None:
     network = _fitted(_deep(weights, 2, locations=True, most_vectors=50), _scans(32, 40))
     assert len(network.detector.vectors) == 50
     assert int(network.detector.seen) == 8 * 8 * 10
@@ -156,7 +156,7 @@ def test_locations_are_scripted_too(weights: str) -> None:
         torch.testing.assert_close(torch.jit.script(network)(image), network(image), rtol=1e-5, atol=1e-5)
 
 
-def test_fewer_scans_than_values_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_fewer_scans_than_values_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _fitted(ClassicDetector(2, 1, features="raw"), _scans(8, 8))
     (message,) = caplog.messages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.diffusion import NoisingBatch, box_grid
+from medad_plugins.engines import ModelFile, save_model
 from medad_plugins.errors import InputError
 from medad_plugins.methods.ddpm import DDPM, DenoisingTerms
 
@@ -85,7 +87,7 @@ def test_full_and_strided_chains_are_those_of_a_plain_loop(
 
 
 class _Knows(nn.Module):
-    """Tells the noise of images that it knows, exactly, or these images."""
+    """Predicts exactly the noise of images that it knows, or these images."""
 
     def __init__(self, clean: Tensor, tells_noise: bool) -> None:
         super().__init__()
@@ -193,13 +195,13 @@ def test_in_training_one_box_is_noised_and_only_it_counts(spatial_dims: int, pre
     network, image = _network(spatial_dims, boxes=2, predicts=predicts).train(), _scan(spatial_dims, 6)
     seen: list[Tensor] = []
     network.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    told, target = network.training_output(image)
+    predicted, target = network.training_output(image)
     noised = seen[0] != image * 2 - 1
     counts = noised.flatten(1).sum(1).tolist()
     assert counts == [4**spatial_dims] * 6, "a quarter of an image, an eighth of a volume"
     assert len({tuple(case.flatten().tolist()) for case in noised}) > 1, "drawn for each case"
-    assert torch.equal(told[~noised], target[~noised])
-    assert not torch.isclose(told[noised], target[noised]).all()
+    assert torch.equal(predicted[~noised], target[~noised])
+    assert not torch.isclose(predicted[noised], target[noised]).all()
 
 
 # training
@@ -209,7 +211,7 @@ def test_in_training_one_box_is_noised_and_only_it_counts(spatial_dims: int, pre
 @pytest.mark.parametrize("predicts", ["epsilon", "sample"])
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 @torch.no_grad()
-def test_term_is_the_mean_difference_from_what_is_to_be_told(spatial_dims: int, predicts: str, norm: str) -> None:
+def test_term_is_the_mean_difference_from_the_target(spatial_dims: int, predicts: str, norm: str) -> None:
     network, image = _network(spatial_dims, predicts=predicts).train(), _scan(spatial_dims)
     torch.manual_seed(4)
     found = float(DenoisingTerms(norm)(network, {"image": image})["denoising"])
@@ -219,18 +221,24 @@ def test_term_is_the_mean_difference_from_what_is_to_be_told(spatial_dims: int, 
     for case, own, time in zip(image * 2 - 1, noise, times.tolist()):
         product = _products()[time]
         noisy = math.sqrt(product) * case + math.sqrt(1 - product) * own
-        told = network.unet(noisy[None], torch.tensor([time]))[0]
+        predicted = network.unet(noisy[None], torch.tensor([time]))[0]
         wanted = own if predicts == "epsilon" else case
-        pairs = zip(told.flatten().tolist(), wanted.flatten().tolist(), strict=True)
+        pairs = zip(predicted.flatten().tolist(), wanted.flatten().tolist(), strict=True)
         total += sum(abs(a - b) if norm == "l1" else (a - b) ** 2 for a, b in pairs)
     assert found == pytest.approx(total / image.numel(), rel=1e-3)
 
 
-def test_only_the_first_times_may_be_taught() -> None:
+def test_only_the_first_times_may_be_trained() -> None:
     torch.manual_seed(0)
     times = NoisingBatch(10).get_timesteps(torch.zeros(2000, 1))
     assert sorted(set(times.tolist())) == list(range(10))
-    assert _network(taught_timesteps=300).teaching.num_train_timesteps == 300
+    assert _network(trained_timesteps=300).training_noise.num_train_timesteps == 300
+
+
+def test_model_files_from_before_the_key_was_renamed_still_load(tmp_path: Path) -> None:
+    settings = {"network": {**SMALL, "level": 100, "taught_timesteps": 300}}
+    save_model(tmp_path / "model.pt", _network(level=100, trained_timesteps=300), "ddpm", settings)
+    assert ModelFile(tmp_path / "model.pt", "ddpm").rebuild(DDPM).training_noise.num_train_timesteps == 300
 
 
 @BOTH
@@ -278,10 +286,13 @@ def test_without_its_package_monais_network_is_refused_in_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"level": 1001, "taught_timesteps": 1000}, r"times are not taught: taught_timesteps"),
-        ({"taught_timesteps": 200}, r"times are not taught.*expected 250, the level, to 1000, found 200"),
-        ({"level": 0}, r"no so many steps: level \(expected 1 to 1000, found 0\)"),
-        ({"steps": 251}, r"no so many steps: steps \(expected 1 to 250, found 251\)"),
+        ({"level": 1001, "trained_timesteps": 1000}, r"the level is not among the trained times: trained_timesteps"),
+        (
+            {"trained_timesteps": 200},
+            r"not among the trained times.*expected 250, the level, to 1000, found 200",
+        ),
+        ({"level": 0}, r"number of steps is out of range: level \(expected 1 to 1000, found 0\)"),
+        ({"steps": 251}, r"number of steps is out of range: steps \(expected 1 to 250, found 251\)"),
         ({"eta": 1.5}, r"share of the noise is not understood: eta \(expected 0 to 1, found 1.5\)"),
     ],
 )
@@ -290,7 +301,7 @@ def test_what_a_user_may_get_wrong(arguments: dict[str, Any], sentence: str) -> 
         _network(**arguments)
 
 
-def test_bad_arguments_are_told() -> None:
+def test_bad_arguments_are_reported() -> None:
     for arguments in ({"unet": "vnet"}, {"draws": 0}, {"median": 4}, {"predicts": "v_prediction"}, {"noise": "pink"}):
         with pytest.raises(ValueError, match=next(iter(arguments))):
             _network(**arguments)

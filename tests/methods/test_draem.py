@@ -85,7 +85,7 @@ def test_the_second_network_sees_the_repaired_scan_and_the_scan(spatial_dims: in
     repaired, logits = network(image)
     assert repaired.shape == image.shape and logits.shape == (2, 2, *image.shape[2:])
     assert torch.equal(seen[0], torch.cat([repaired, image], 1))
-    # what is said of the pixels also teaches what is repaired
+    # the segmentation loss also trains the repair
     logits.sum().backward()
     assert float(network.reconstruction.head.weight.grad.abs().sum()) > 0
 

@@ -43,8 +43,8 @@ def test_layers_are_the_papers() -> None:
         *[(512, 512), (512, 512)],
     ]
     assert network.critic.trunk.features == 512 * 4 * 4 == network.critic.head.in_features
-    made = [m for m in network.generator.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
-    assert [(c.in_channels, c.out_channels) for c in made][::2] == [
+    layers = [m for m in network.generator.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    assert [(c.in_channels, c.out_channels) for c in layers][::2] == [
         (512, 512),
         (512, 256),
         (256, 128),
@@ -114,15 +114,15 @@ def test_critics_terms(spatial_dims: int) -> None:
     terms = {name: float(v.detach()) for name, v in f_anogan_critic(network, {"image": image}).items()}
     torch.manual_seed(6)
     scan = 2 * image - 1
-    made = network.generator(torch.randn(3, 5)).detach()
+    generated = network.generator(torch.randn(3, 5)).detach()
     shares = torch.rand(3, *[1] * (1 + spatial_dims))
     penalty = 0.0
     for index in range(3):
-        point = (scan[index] + shares[index] * (made[index] - scan[index]))[None].requires_grad_(True)
+        point = (scan[index] + shares[index] * (generated[index] - scan[index]))[None].requires_grad_(True)
         (gradient,) = torch.autograd.grad(network.critic(point)[0][0], point)
         norm = sum(value**2 for value in gradient.flatten().tolist()) ** 0.5
         penalty += (norm - 1) ** 2 / 3
-    expected = {"real": -float(network.critic(scan)[0].mean()), "made": float(network.critic(made)[0].mean())}
+    expected = {"real": -float(network.critic(scan)[0].mean()), "generated": float(network.critic(generated)[0].mean())}
     assert terms == pytest.approx({**expected, "penalty": penalty}, rel=1e-3, abs=1e-5)
 
 
@@ -249,7 +249,7 @@ def test_scripted_it_gives_the_same_map(spatial_dims: int) -> None:
     torch.testing.assert_close(torch.jit.script(network)(image), network(image), rtol=1e-4, atol=1e-6)
 
 
-def test_bad_arguments_are_told() -> None:
+def test_bad_arguments_are_reported() -> None:
     with pytest.raises(InputError, match="too small to be halved: image_size"):
         _network(image_size=7)
     for arguments in ({"score": "izif"}, {"encoder_output": "relu"}, {"latent_size": 0}, {"kappa": -1.0}):

@@ -15,7 +15,7 @@ from medad_plugins.errors import InputError
 from medad_plugins.methods.ganomaly import GANomaly, RestartDiscriminator, ganomaly_terms
 
 GENERATOR = ("encoder", "decoder", "second_encoder")
-WEIGHTS = {"adversarial": 1.0, "context": 50.0, "encoding": 1.0, "real": 0.5, "made": 0.5}
+WEIGHTS = {"adversarial": 1.0, "context": 50.0, "encoding": 1.0, "real": 0.5, "generated": 0.5}
 
 
 def _network(spatial_dims: int = 2, **arguments: Any) -> GANomaly:
@@ -63,14 +63,15 @@ def test_terms_are_the_papers() -> None:
         code = network.encoder(scan)
         again = network.decoder(code)
         second = network.second_encoder(again)
-        (real, f_real), (made, f_made) = network.discriminator(scan), network.discriminator(again)
-        chances = torch.sigmoid(real), torch.sigmoid(made)
+        (real, f_real), (generated, f_generated) = network.discriminator(scan), network.discriminator(again)
+        chances = torch.sigmoid(real), torch.sigmoid(generated)
     expected = {
-        "adversarial": sum(float((a - b) ** 2) for a, b in zip(f_real.flatten(), f_made.flatten())) / f_real.numel(),
+        "adversarial": sum(float((a - b) ** 2) for a, b in zip(f_real.flatten(), f_generated.flatten()))
+        / f_real.numel(),
         "context": sum(abs(float(a - b)) for a, b in zip(scan.flatten(), again.flatten())) / scan.numel(),
         "encoding": sum(float((a - b) ** 2) for a, b in zip(code.flatten(), second.flatten())) / code.numel(),
         "real": float(functional.binary_cross_entropy(chances[0], torch.ones(3))),
-        "made": float(functional.binary_cross_entropy(chances[1], torch.zeros(3))),
+        "generated": float(functional.binary_cross_entropy(chances[1], torch.zeros(3))),
     }
     assert terms == pytest.approx(expected, rel=1e-4)
 
@@ -80,7 +81,7 @@ def _train(network: GANomaly, batches: int, after: Any = None) -> None:
         "generator": torch.optim.Adam(parameters_of(network, *GENERATOR), 1e-3, (0.5, 0.999)),
         "discriminator": torch.optim.Adam(parameters_of(network, "discriminator"), 1e-3, (0.5, 0.999)),
     }
-    descends = {"generator": ["adversarial", "context", "encoding"], "discriminator": ["real", "made"]}
+    descends = {"generator": ["adversarial", "context", "encoding"], "discriminator": ["real", "generated"]}
     PhasedTrainer(
         device=torch.device("cpu"),
         max_epochs=1,
@@ -104,10 +105,10 @@ def test_training_is_the_papers_loop() -> None:
         code = other.encoder(scan)
         again = other.decoder(code)
         second = other.second_encoder(again)
-        real, made = other.discriminator(scan)[0], other.discriminator(again.detach())[0]
+        real, generated = other.discriminator(scan)[0], other.discriminator(again.detach())[0]
         loss_d = 0.5 * (
             functional.binary_cross_entropy_with_logits(real, torch.ones(3))
-            + functional.binary_cross_entropy_with_logits(made, torch.zeros(3))
+            + functional.binary_cross_entropy_with_logits(generated, torch.zeros(3))
         )
         features = other.discriminator(scan)[1].detach(), other.discriminator(again)[1]
         loss_g = (
@@ -180,10 +181,10 @@ def test_a_discriminator_that_has_won_starts_anew() -> None:
     with torch.no_grad():
         network.discriminator.head.weight.fill_(9.0)  # type: ignore[operator]
     restart = RestartDiscriminator(1e-5)
-    restart(network, {"real": 1e-3, "made": 0.0, "context": 0.0})
+    restart(network, {"real": 1e-3, "generated": 0.0, "context": 0.0})
     assert float(network.discriminator.head.weight.detach().min()) == 9.0  # type: ignore[operator]
     encoder = network.encoder.head[0].weight.clone()  # type: ignore[operator]
-    restart(network, {"real": 1e-6, "made": 1e-6, "context": 3.0})
+    restart(network, {"real": 1e-6, "generated": 1e-6, "context": 3.0})
     assert float(network.discriminator.head.weight.abs().max()) < 0.2  # type: ignore[operator]
     assert torch.equal(network.encoder.head[0].weight, encoder)  # type: ignore[arg-type]
 
@@ -195,7 +196,7 @@ def test_scripted_it_gives_the_same_map(spatial_dims: int) -> None:
     torch.testing.assert_close(torch.jit.script(network)(image), network(image), rtol=1e-4, atol=1e-6)
 
 
-def test_bad_arguments_are_told() -> None:
+def test_bad_arguments_are_reported() -> None:
     with pytest.raises(InputError, match=r"too small to be halved: image_size \(expected even edges of at least 8"):
         _network(image_size=6)
     with pytest.raises(InputError, match=r"too small to be halved: image_size .*found \[16, 15\]"):

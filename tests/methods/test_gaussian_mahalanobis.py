@@ -162,7 +162,7 @@ def test_the_state_fits_an_unfitted_network_strictly(weights: str, tmp_path: Pat
     assert torch.equal(other(_scans(32, 40)), network(_scans(32, 40)))
 
 
-def test_fewer_scans_than_dimensions_are_told(weights: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_fewer_scans_than_dimensions_are_reported(weights: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         _network(weights, 32, 40)
     (message,) = caplog.messages

@@ -77,13 +77,13 @@ def test_manifold_anomalies_climb_near_their_own_feature(
     joined = _joined(*size)
     torch.manual_seed(7)
     said = network(joined)
-    clean, made = (_adapted(network, joined[:, k : k + 1]).reshape(-1, 6) for k in (0, 1))
+    clean, anomalous = (_adapted(network, joined[:, k : k + 1]).reshape(-1, 6) for k in (0, 1))
     torch.manual_seed(7)
     noise = 0.3 * torch.randn(clean.shape).double().numpy()
     expected = _plain_ascent(clean + noise, clean, 0.4, 0.8, steps, 0.05)
     np.testing.assert_allclose(said.normal.detach().numpy(), clean, atol=1e-4)
     np.testing.assert_allclose(said.ascended.detach().numpy(), expected, atol=2e-4)
-    np.testing.assert_allclose(said.local.detach().numpy(), made, atol=1e-4)
+    np.testing.assert_allclose(said.local.detach().numpy(), anomalous, atol=1e-4)
     if steps == 12:
         climbed = np.linalg.norm(expected - clean, axis=1)
         assert climbed.min() > 0.4 - 2 * 0.05 and climbed.max() < 0.8 + 2 * 0.05 + 1e-6
@@ -104,20 +104,22 @@ def test_hypersphere_anomalies_lie_in_shells_about_what_is_usual(
     _identity(network, monkeypatch)
     torch.manual_seed(7)
     said = network(joined)
-    clean, made = (_adapted(network, joined[:, k : k + 1]).reshape(-1, 6) for k in (0, 1))
+    clean, anomalous = (_adapted(network, joined[:, k : k + 1]).reshape(-1, 6) for k in (0, 1))
     changed = np.zeros(len(usual), dtype=bool)
     changed[0] = True  # three voxels of the first location's eight
     assert np.array_equal(said.mask.numpy() > 0, changed)
-    lengths = np.concatenate([np.linalg.norm(clean - usual, axis=1), np.linalg.norm((made - usual)[~changed], axis=1)])
+    lengths = np.concatenate(
+        [np.linalg.norm(clean - usual, axis=1), np.linalg.norm((anomalous - usual)[~changed], axis=1)]
+    )
     radius = np.quantile(lengths, 0.75)
     torch.manual_seed(7)
     noise = 0.3 * torch.randn(clean.shape).double().numpy()
     expected = _plain_ascent(clean + noise, usual, radius, 2 * radius, 5, 0.05)
     np.testing.assert_allclose(said.ascended.detach().numpy(), expected, atol=1e-3)
-    offset = (made - usual)[0]
+    offset = (anomalous - usual)[0]
     pushed = usual[0] + offset / np.linalg.norm(offset) * np.clip(np.linalg.norm(offset), 2 * radius, 4 * radius)
     np.testing.assert_allclose(said.local[0].detach().numpy(), pushed, atol=1e-3)
-    np.testing.assert_allclose(said.local[1:].detach().numpy(), made[1:], atol=1e-4)
+    np.testing.assert_allclose(said.local[1:].detach().numpy(), anomalous[1:], atol=1e-4)
 
 
 def test_the_step_goes_along_the_discriminators_gradient() -> None:

@@ -1,4 +1,4 @@
-"""Many Tasks: what its network is told and what it says."""
+"""Many Tasks: inputs and outputs of its network."""
 
 from __future__ import annotations
 

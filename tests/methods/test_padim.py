@@ -99,7 +99,7 @@ def test_a_second_fit_begins_anew() -> None:
     torch.testing.assert_close(gaussians.whitening, fresh.whitening)
 
 
-def test_less_scans_than_dimensions_still_give_distances_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_less_scans_than_dimensions_still_give_distances_and_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     normal = torch.randn(3, 2, 20, generator=torch.Generator().manual_seed(0))
     assert bool(torch.isfinite(_fitted(normal)(normal)).all())
     (message,) = caplog.messages

@@ -76,7 +76,7 @@ def test_places_are_those_of_the_maps() -> None:
 
 
 @torch.no_grad()
-def test_noise_is_added_before_and_only_where_asked() -> None:
+def test_noise_is_added_before_and_only_where_requested() -> None:
     network, scans = _network(), _scans() * 2 - 1
     assert torch.equal(network.rebuild_noisy(scans, 0.0), network.rebuild(scans))
     assert not torch.equal(network.rebuild_noisy(scans, 0.1), network.rebuild(scans))

@@ -39,13 +39,13 @@ def test_terms_are_the_papers(dims: int, adversarial: str) -> None:
         patch -= float(torch.diagonal(logits - logits.exp().sum(2, keepdim=True).log(), dim1=1, dim2=2).mean())
     assert found["patch"] == pytest.approx(patch)
 
-    real, made = network.discriminator(scan).tolist(), network.discriminator(rebuilt).tolist()
+    real, generated = network.discriminator(scan).tolist(), network.discriminator(rebuilt).tolist()
     assert len(real) == 2
     if adversarial == "lsgan":
-        assert found["fooled"] == pytest.approx(sum((logit - 1) ** 2 for logit in made) / 2)
-        assert critic["made"] == pytest.approx(sum(logit**2 for logit in made) / 2)
+        assert found["fooled"] == pytest.approx(sum((logit - 1) ** 2 for logit in generated) / 2)
+        assert critic["generated"] == pytest.approx(sum(logit**2 for logit in generated) / 2)
     else:
-        assert found["fooled"] == pytest.approx(sum(math.log(1 + math.exp(-logit)) for logit in made) / 2)
+        assert found["fooled"] == pytest.approx(sum(math.log(1 + math.exp(-logit)) for logit in generated) / 2)
         assert critic["real"] == pytest.approx(sum(math.log(1 + math.exp(-logit)) for logit in real) / 2)
 
 
@@ -63,8 +63,8 @@ def test_who_learns_from_what() -> None:
     assert {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None} == {"discriminator"}
     network.zero_grad()
     terms.generator(network, batch)["patch"].backward()
-    taught = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
-    assert taught == {"encoder", "decoder", "projections"}
+    trained = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    assert trained == {"encoder", "decoder", "projections"}
 
 
 def test_places_of_another_scan_are_no_negatives() -> None:

@@ -62,21 +62,23 @@ def test_ranking_follows_the_last_batches_and_takes_no_more_than_there_is() -> N
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_in_training_features_with_the_anomaly_are_rebuilt_and_clean_ones_the_target(spatial_dims: int) -> None:
     network = _realnet(spatial_dims)
-    made, clean = _scan(*[32] * spatial_dims), _scan(*[32] * spatial_dims, seed=1)
+    anomalous, clean = _scan(*[32] * spatial_dims), _scan(*[32] * spatial_dims, seed=1)
     seen: list[list[Tensor]] = []
     network.ranking.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    logits, rebuilt, target = network(torch.cat([made, clean], 1))
+    logits, rebuilt, target = network(torch.cat([anomalous, clean], 1))
     assert logits.shape == (2, 2, *[32] * spatial_dims)
     with torch.no_grad():
         for index in range(2):
-            of_made, of_clean = (network.selections[index](network.features(image)[index]) for image in (made, clean))
+            of_anomalous, of_clean = (
+                network.selections[index](network.features(image)[index]) for image in (anomalous, clean)
+            )
             torch.testing.assert_close(target[index], of_clean, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(rebuilt[index], network.rebuilders[index](of_made), rtol=1e-3, atol=1e-4)
-            expected = (of_made - rebuilt[index]) ** 2
+            torch.testing.assert_close(rebuilt[index], network.rebuilders[index](of_anomalous), rtol=1e-3, atol=1e-4)
+            expected = (of_anomalous - rebuilt[index]) ** 2
             torch.testing.assert_close(seen[0][index], expected, rtol=1e-3, atol=1e-4)
     logits.sum().backward()
     assert all(p.grad is None and not p.requires_grad for p in network.features.parameters())
-    assert network.rebuilders[0].first.weight.grad is not None, "what is judged teaches what is rebuilt"  # type: ignore[union-attr]
+    assert network.rebuilders[0].first.weight.grad is not None, "the segmentation loss also trains the reconstruction"  # type: ignore[union-attr]
 
 
 @torch.no_grad()
@@ -105,12 +107,12 @@ def test_channels_are_chosen_by_what_was_observed_and_travel_in_the_state(spatia
     clean = _scan(*[32] * spatial_dims)
     mask = torch.zeros_like(clean)
     mask[(slice(None), slice(None), *[slice(4, 18)] * spatial_dims)] = 1
-    made = torch.where(mask > 0, 1 - clean, clean)
-    network.observe(torch.cat([made, clean], 1), mask)
+    anomalous = torch.where(mask > 0, 1 - clean, clean)
+    network.observe(torch.cat([anomalous, clean], 1), mask)
     network.choose()
     selection: ChannelSelection = network.selections[0]  # type: ignore[assignment]
     expected = ChannelSelection(128, 8)
-    expected.observe(network.features(made)[1], network.features(clean)[1], mask)
+    expected.observe(network.features(anomalous)[1], network.features(clean)[1], mask)
     torch.testing.assert_close(selection.losses, expected.losses, rtol=1e-3, atol=1e-4)
     assert network.is_chosen and selection.chosen.tolist() == sorted(selection.losses.argsort()[:8].tolist())
     other = _realnet(spatial_dims, layers=(2,))

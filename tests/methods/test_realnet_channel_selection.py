@@ -1,4 +1,4 @@
-"""Channels that show made anomalies are kept."""
+"""Channels that show synthetic anomalies are kept."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def _batch(spatial_dims: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     mask[(slice(None), slice(None), *[slice(0, 4)] * spatial_dims)] = 1
     small = torch.zeros(3, 1, *grid)
     small[(slice(None), slice(None), *[slice(0, 2)] * spatial_dims)] = 1
-    made = clean + 0.1 * torch.rand(clean.shape, generator=generator)
-    made[:, [1, 3]] = clean[:, [1, 3]] + 2 * small
-    return made, clean, mask
+    anomalous = clean + 0.1 * torch.rand(clean.shape, generator=generator)
+    anomalous[:, [1, 3]] = clean[:, [1, 3]] + 2 * small
+    return anomalous, clean, mask
 
 
-def _plain_losses(made: Tensor, clean: Tensor, mask: Tensor) -> np.ndarray:
+def _plain_losses(anomalous: Tensor, clean: Tensor, mask: Tensor) -> np.ndarray:
     """Channel by channel, case by case; masks of twice the grid's size."""
-    losses = np.zeros(made.shape[1])
-    for case in range(len(made)):
+    losses = np.zeros(anomalous.shape[1])
+    for case in range(len(anomalous)):
         values = mask[case, 0].numpy()
         if not values.any():
             continue
         for axis in range(values.ndim):  # means of blocks of two
             values = (np.take(values, range(0, 8, 2), axis) + np.take(values, range(1, 8, 2), axis)) / 2
-        for channel in range(made.shape[1]):
-            difference = (made[case, channel] - clean[case, channel]).numpy() ** 2
+        for channel in range(anomalous.shape[1]):
+            difference = (anomalous[case, channel] - clean[case, channel]).numpy() ** 2
             scaled = (difference - difference.min()) / (difference.max() - difference.min())
             losses[channel] += ((scaled - values) ** 2).mean()
     return losses
@@ -47,21 +47,21 @@ def test_losses_are_of_scaled_differences_and_add_up(spatial_dims: int) -> None:
     selection = ChannelSelection(5, 2)
     expected = np.zeros(5)
     for seed in range(2):
-        made, clean, mask = _batch(spatial_dims, seed)
-        mask[1] = 0  # a case in which nothing was made
-        selection.observe(made, clean, mask)
-        expected += _plain_losses(made, clean, mask)
+        anomalous, clean, mask = _batch(spatial_dims, seed)
+        mask[1] = 0  # a case without an anomaly
+        selection.observe(anomalous, clean, mask)
+        expected += _plain_losses(anomalous, clean, mask)
     np.testing.assert_allclose(selection.losses.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_channels_that_change_in_the_mask_are_kept(spatial_dims: int) -> None:
     selection = ChannelSelection(5, 2)
-    made, clean, mask = _batch(spatial_dims)
-    assert torch.equal(selection(made), made[:, :2]), "the first ones, before anything is known"
-    selection.observe(made, clean, mask)
+    anomalous, clean, mask = _batch(spatial_dims)
+    assert torch.equal(selection(anomalous), anomalous[:, :2]), "the first ones, before anything is known"
+    selection.observe(anomalous, clean, mask)
     selection.choose()
-    assert selection.chosen.tolist() == [1, 3] and torch.equal(selection(made), made[:, [1, 3]])
+    assert selection.chosen.tolist() == [1, 3] and torch.equal(selection(anomalous), anomalous[:, [1, 3]])
 
 
 def test_all_are_kept_where_there_are_no_more() -> None:
@@ -82,11 +82,11 @@ def test_sites_choose_together() -> None:
     sites = []
     for seed in range(2):
         network = nn.ModuleDict({"selection": ChannelSelection(5, 2)})
-        made, clean, mask = _batch(2, seed)
+        anomalous, clean, mask = _batch(2, seed)
         if seed:  # at this site channel 0 shows it best, and channel 3 not at all
-            made[:, 0], made[:, 3] = made[:, 3].clone(), clean[:, 3]
-            made[:, 3, 3, 3] += 1
-        network["selection"].observe(made, clean, mask)  # type: ignore[operator]
+            anomalous[:, 0], anomalous[:, 3] = anomalous[:, 3].clone(), clean[:, 3]
+            anomalous[:, 3, 3, 3] += 1
+        network["selection"].observe(anomalous, clean, mask)  # type: ignore[operator]
         network["selection"].choose()  # type: ignore[operator]
         sites.append(network)
     merged = nn.ModuleDict({"selection": ChannelSelection(5, 2)})

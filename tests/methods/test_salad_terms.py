@@ -80,8 +80,8 @@ def test_who_learns_from_what() -> None:
     ):
         network.zero_grad()
         SALADTerms()(network, {"image": joined})[name].backward()
-        taught = {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None and p.grad.any()}
-        assert taught == expected, name
+        trained = {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+        assert trained == expected, name
 
 
 def test_cycle_teaches_both_codings() -> None:

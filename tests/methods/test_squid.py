@@ -86,8 +86,8 @@ def test_the_teacher_teaches_the_encoder_nothing() -> None:
 def test_the_discriminators_terms_teach_it_alone() -> None:
     network = _network()
     torch.stack(list(squid_discriminator_terms(network, {"image": _scans()}).values())).sum().backward()
-    taught = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.grad is not None}
-    assert taught == {"discriminator"}
+    trained = {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert trained == {"discriminator"}
 
 
 def test_a_step_of_the_generator_writes_the_queues_once() -> None:

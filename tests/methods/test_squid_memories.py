@@ -35,7 +35,7 @@ def test_the_place_to_write_is_kept_with_the_state() -> None:
     assert torch.equal(queues.slots, other.slots)
 
 
-def test_queues_are_read_and_not_taught() -> None:
+def test_queues_are_read_and_not_trained() -> None:
     queues = MemoryQueues(2, 6, 4, 3)
     queries = torch.randn(3, 2, 4, requires_grad=True)
     before = queues.slots.clone()
@@ -69,7 +69,7 @@ def test_each_piece_of_a_map_is_looked_up_at_its_own_place(patch_size: tuple[int
     expected = look_up(piece.flatten(1)[:, None], memory.slots[-1:], 3).reshape(piece.shape)
     torch.testing.assert_close(out[(slice(None), slice(None), *last)], expected)
     out.square().sum().backward()
-    assert memory.slots.grad is not None and float(memory.slots.grad.abs().max()) > 0, "these are taught"
+    assert memory.slots.grad is not None and float(memory.slots.grad.abs().max()) > 0, "these are trained"
 
 
 def test_more_strongest_than_slots_is_refused() -> None:

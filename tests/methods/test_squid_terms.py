@@ -30,5 +30,5 @@ def test_terms_are_the_papers(dims: int) -> None:
     assert len(rebuilt.student_maps) == len(network.down)
     taken_for_real = [1 / (1 + math.exp(-logit)) for logit in logits]
     assert terms["fooled"] == pytest.approx(-sum(map(math.log, taken_for_real)) / 2)
-    assert critic["made"] == pytest.approx(-sum(math.log(1 - share) for share in taken_for_real) / 2)
+    assert critic["generated"] == pytest.approx(-sum(math.log(1 - share) for share in taken_for_real) / 2)
     assert critic["real"] == pytest.approx(sum(math.log(1 + math.exp(-logit)) for logit in real) / 2)

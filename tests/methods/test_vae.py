@@ -213,7 +213,7 @@ def test_scripted_a_map_of_gradients_says_that_it_cannot() -> None:
         scripted(_scan())
 
 
-def test_bad_arguments_are_told() -> None:
+def test_bad_arguments_are_reported() -> None:
     for arguments in ({"map": "grad"}, {"score": "rec"}, {"residual": "l3"}, {"samples": 0}, {"mask_input": "all"}):
         with pytest.raises(ValueError, match=next(iter(arguments))):
             _vae(**arguments)

@@ -59,7 +59,7 @@ def test_counts_depend_on_neither_order_nor_parts_nor_merging(shift: float, scal
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(-1000.0, 1e-3), (1000.0, 1e-2)])
-def test_a_small_spread_around_a_large_offset_is_told_apart(shift: float, scale: float) -> None:
+def test_a_small_spread_around_a_large_offset_is_distinguished(shift: float, scale: float) -> None:
     values = (np.random.default_rng(0).normal(size=20_000) * scale + shift).astype(np.float32)
     _, sums = _counted([values], 1 << 19)
     distinct = np.unique(values).size

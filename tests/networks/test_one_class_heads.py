@@ -84,7 +84,7 @@ def test_gamma_is_what_scikit_learn_calls_scale() -> None:
     assert unit_gamma(x) == pytest.approx(OneClassSVM(gamma="scale").fit(_double(x))._gamma)
 
 
-def test_far_vectors_are_still_told_apart() -> None:
+def test_far_vectors_are_still_distinguished() -> None:
     """The kernel itself is 0 in single precision for both of them."""
     head = _fitted(KernelSupport(), _normal(40, 5))
     near, far = _scores(head, torch.stack([torch.full((5,), 60.0), torch.full((5,), 90.0)]))

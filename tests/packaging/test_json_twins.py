@@ -30,7 +30,7 @@ def test_every_configuration_gets_an_equal_one(bundle: str, tmp_path: Path) -> N
 def test_what_json_cannot_tell_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(text)
     with pytest.raises(
-        InputError, match=r"holds values that JSON cannot tell: .*train\.yaml; write such values as text"
+        InputError, match=r"holds values that JSON cannot represent: .*train\.yaml; write such values as text"
     ):
         write_json_twins(tmp_path)
     assert not (tmp_path / "train.json").exists()

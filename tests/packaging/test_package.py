@@ -1,4 +1,4 @@
-"""A trained bundle as one zip: asked of every bundle, with the Model Zoo's own checks."""
+"""A trained bundle as one zip: tested for every bundle, with the Model Zoo's own checks."""
 
 from __future__ import annotations
 

@@ -107,13 +107,13 @@ def test_any_figure_may_be_missing(tmp_path: Path, missing: dict[str, Any]) -> N
     assert "FROC" not in text
 
 
-def test_what_was_flagged_is_told_in_words(tmp_path: Path) -> None:
+def test_what_was_flagged_is_reported_in_words(tmp_path: Path) -> None:
     cases = [SampleCase(f"n{i}", 0, i, 0.5 if i else 0.01, i == 0) for i in range(20)]
     cases += [SampleCase(f"a{i}", 1, i, 0.01, i < 3) for i in range(4)]
     assert "flagged 3 of 4 abnormal cases (75 %) and 1 of 20 normal cases (5 %)" in _text(_page(tmp_path, cases=cases))
 
 
-def test_what_a_reader_must_know_is_told(tmp_path: Path) -> None:
+def test_what_a_reader_must_know_is_reported(tmp_path: Path) -> None:
     beyond, guessing, few = "beyond chance", "better than guessing", "read the intervals"
     text = _text(_page(tmp_path))
     assert few in text
@@ -144,7 +144,7 @@ def test_nothing_flagged_and_everything_flagged(tmp_path: Path) -> None:
     assert decision_score(between) == 2.5
 
 
-def test_classes_are_told_apart(tmp_path: Path) -> None:
+def test_classes_are_distinguished(tmp_path: Path) -> None:
     cases = sample_cases()
     text = _text(_page(tmp_path, cases=cases))
     blobs = [case for case in cases if case.class_name == "blob"]
@@ -200,7 +200,7 @@ def test_examples_come_by_kind_with_a_slider_for_volumes(tmp_path: Path) -> None
     assert "lesion as outlined" not in flat
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_evaluation_page(

@@ -155,9 +155,9 @@ def test_what_a_page_must_not_do_would_be_seen(tmp_path: Path) -> None:
     broken = '<img src="http://example.org/a.png"><img src="data:image/jpeg;base64,AAAA"><script>missing()</script>'
     page.write_text(page.read_text().replace("</main>", f"{broken}</main>"))
     found = _look(page)
-    told = " ".join(found["problems"])
-    assert "refused: http://example.org/a.png" in told
-    assert "missing is not defined" in told
+    messages = " ".join(found["problems"])
+    assert "refused: http://example.org/a.png" in messages
+    assert "missing is not defined" in messages
     assert found["widths"][-2:] == [0, 0]
     assert len(found["console"]) >= 2
     assert found["unnamed"] == 2

@@ -1,4 +1,4 @@
-"""The page of made anomalies shows each recipe, and only what was made."""
+"""The page of synthetic anomalies shows each recipe, and only cases with an anomaly."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_thresholds_rise_as_alpha_falls_and_are_pixels_themselves() -> None:
     assert set(thresholds) <= set(pixels.tolist())
 
 
-def test_shares_too_small_to_tell_take_the_smallest_that_can_be_told() -> None:
+def test_shares_too_small_to_estimate_take_the_smallest_that_can_be_estimated() -> None:
     calibration = _calibration([0.1], torch.arange(100_001.0))
     assert calibration.pixel_threshold(1e-7) == calibration.pixel_threshold(1e-4) == 100_000 - 10
 

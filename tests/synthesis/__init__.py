@@ -1,1 +1,1 @@
-"""Tests of made anomalies."""
+"""Tests of synthetic anomalies."""

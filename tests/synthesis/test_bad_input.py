@@ -1,4 +1,4 @@
-"""What a training set of made anomalies refuses, and what it puts up with, in workers too."""
+"""What a training set of synthetic anomalies refuses, and what it puts up with, in workers too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medad_plugins.synthesis import (
     PlacedRegion,
     Recipe,
     Uniform,
-    made_dataset,
+    synthetic_dataset,
 )
 from synthesis.textured_scans import SHAPES, cases
 
@@ -53,7 +53,7 @@ def _recipe(side: float = 0.4, labeller: Any = None) -> Recipe:
 
 
 def _loaded(spatial_dims: int, recipe: Recipe, num_workers: int = 2, **options: Any) -> dict[str, Any]:
-    dataset = made_dataset(cases(spatial_dims), _Prepared(), [recipe], 1.0, spatial_dims=spatial_dims, **options)
+    dataset = synthetic_dataset(cases(spatial_dims), _Prepared(), [recipe], 1.0, spatial_dims=spatial_dims, **options)
     (batch,) = IterationLoader(dataset, 4, 1, num_workers=num_workers)
     return dict(batch)
 
@@ -70,8 +70,8 @@ def test_a_region_larger_than_the_image_is_cut_to_it(spatial_dims: int, num_work
 def test_scans_that_all_have_an_empty_body_are_refused(spatial_dims: int) -> None:
     options: dict[str, Any] = {"spatial_dims": spatial_dims, "body": _BodyAsItIs(), "in_body": True}
     with pytest.raises(InputError, match="no anomaly could be made in 40 tries in the mask of the body.*: mixed"):
-        made_dataset(cases(spatial_dims), _Prepared(empty=True), [_recipe()], **options)
-    assert made_dataset(cases(spatial_dims), _Prepared(), [_recipe()], **options)[0]["body"].any()
+        synthetic_dataset(cases(spatial_dims), _Prepared(empty=True), [_recipe()], **options)
+    assert synthetic_dataset(cases(spatial_dims), _Prepared(), [_recipe()], **options)[0]["body"].any()
 
 
 @BOTH
@@ -80,7 +80,7 @@ def test_one_scan_with_an_empty_body_stays_as_it_is(spatial_dims: int) -> None:
     listed = cases(spatial_dims)
     listed[0]["body"] = np.zeros_like(listed[0]["body"])
     options: dict[str, Any] = {"spatial_dims": spatial_dims, "body": _BodyAsItIs(), "in_body": True}
-    dataset = made_dataset(listed, _Prepared(), [_recipe()], 1.0, **options)
+    dataset = synthetic_dataset(listed, _Prepared(), [_recipe()], 1.0, **options)
     for batch in IterationLoader(dataset, 4, 3, num_workers=2):
         empty = torch.tensor([name == "c0" for name in batch["case_id"]])
         assert batch["is_anomalous"].tolist() == (~empty).int().tolist()
@@ -101,12 +101,12 @@ class _Everywhere:
 
 @BOTH
 def test_a_label_where_nothing_changed_is_0(spatial_dims: int) -> None:
-    """Where host and source are alike the box cannot be seen, and the label must not tell it."""
+    """Where host and source are alike the box cannot be seen, and the label must not reveal it."""
     listed = cases(spatial_dims)
     half = slice(0, SHAPES[spatial_dims][0] // 2)
     for case in listed:
         case["image"][:, half] = 0
-    made = made_dataset(listed, _Prepared(), [_recipe(3.0, _Everywhere(1.0))], 1.0, spatial_dims=spatial_dims)[0]
+    made = synthetic_dataset(listed, _Prepared(), [_recipe(3.0, _Everywhere(1.0))], 1.0, spatial_dims=spatial_dims)[0]
     assert torch.equal(made["target"], made["mask"]) and not made["target"][:, half].any() and made["mask"].any()
 
 
@@ -127,7 +127,7 @@ class _FailsLater:
         return changed.astype(np.float32)
 
 
-def test_what_goes_wrong_in_a_worker_is_told_in_its_own_words() -> None:
+def test_what_goes_wrong_in_a_worker_is_reported_in_its_own_words() -> None:
     with pytest.raises(InputError, match="the change is too faint to be labelled: made by hand"):
         _loaded(2, _recipe(labeller=_FailsLater()))
 
@@ -137,4 +137,4 @@ def test_a_part_may_draw_nothing() -> None:
         return None
 
     with pytest.raises(InputError, match="no anomaly could be made in 40 tries: nowhere"):
-        made_dataset(cases(2), _Prepared(), [Recipe("nowhere", nowhere, Mix(), ForeignHere())])
+        synthetic_dataset(cases(2), _Prepared(), [Recipe("nowhere", nowhere, Mix(), ForeignHere())])

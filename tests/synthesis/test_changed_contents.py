@@ -47,7 +47,7 @@ def test_sharpened_content_has_its_details_twice(spatial_dims: int) -> None:
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
-def test_so_many_changes_as_asked_are_drawn() -> None:
+def test_so_many_changes_as_requested_are_drawn() -> None:
     class Doubled:
         def __init__(self, factor: int) -> None:
             self.factor = factor

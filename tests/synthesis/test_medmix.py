@@ -58,13 +58,13 @@ def test_patches_of_the_same_scan_need_no_other() -> None:
     recipe = medmix(2, foreign=False)
 
     def nobody() -> NDArray[np.float32]:
-        raise AssertionError("no other scan is asked for")
+        raise AssertionError("no other scan is needed")
 
     assert not recipe.takes_foreign and medmix(2).takes_foreign
     assert recipe(RandomState(0), _host(2), nobody).regions == 2
 
 
-def test_where_there_is_no_room_nothing_is_made() -> None:
+def test_where_there_is_no_room_nothing_is_changed() -> None:
     tiny = np.zeros((48, 40), dtype=bool)
     tiny[20:23, 20:23] = True
     made = medmix(3)(RandomState(0), Host(scan(2, 0), (1.0, 1.0), tiny), lambda: scan(2, 1))

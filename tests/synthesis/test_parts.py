@@ -58,7 +58,7 @@ def test_centres_lie_in_the_core(spatial_dims: int) -> None:
 
 @BOTH
 @pytest.mark.parametrize("centre", ["uniform", "normal", "body"])
-def test_the_body_is_overlapped_as_much_as_asked(spatial_dims: int, centre: str) -> None:
+def test_the_body_is_overlapped_as_much_as_requested(spatial_dims: int, centre: str) -> None:
     host = _host(spatial_dims, with_body=True)
     assert host.body is not None
     for seed in range(60):

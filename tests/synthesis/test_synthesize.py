@@ -67,7 +67,7 @@ def _synthesizer(recipes: list[Recipe], spatial_dims: int, channels: int = 1, **
 @EVERY
 @BOTH
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_made_case_is_what_it_says(recipe: Recipe, spatial_dims: int, channels: int) -> None:
+def test_every_synthetic_case_is_what_it_says(recipe: Recipe, spatial_dims: int, channels: int) -> None:
     synthesizer = _synthesizer([recipe], spatial_dims, channels).set_random_state(3)
     case = cases(spatial_dims, channels=channels)[0]
     before = case["image"].copy()
@@ -94,7 +94,7 @@ def test_every_made_case_is_what_it_says(recipe: Recipe, spatial_dims: int, chan
 
 @EVERY
 @BOTH
-def test_nothing_is_made_outside_the_body(recipe: Recipe, spatial_dims: int) -> None:
+def test_nothing_is_changed_outside_the_body(recipe: Recipe, spatial_dims: int) -> None:
     synthesizer = _synthesizer([recipe], spatial_dims, body_key="body").set_random_state(1)
     made = [synthesizer(cases(spatial_dims)[1]) for _ in range(6)]
     assert any(one["is_anomalous"] for one in made)

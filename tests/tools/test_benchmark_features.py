@@ -25,7 +25,7 @@ class _Peer:
     def __init__(self) -> None:
         self.vectors = torch.randn(4, 24, 4, 4, generator=torch.Generator().manual_seed(0))
 
-    def ask(self, name: str, **arguments: Any) -> float:
+    def call(self, name: str, **arguments: Any) -> float:
         if name == "embeddings":
             np.save(arguments["file"], self.vectors.numpy())
         elif name == "coreset":

@@ -1,4 +1,4 @@
-"""The tool that runs the hosts' tests: what it says of a host, and when it fails."""
+"""The tool that runs the hosts' tests: what it reports of a host, and when it fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAILS = 'echo "==== 1 failed, 2 passed in 2.50s ===="; exit 1'
 
 
 def _environments(folder: Path, install: str = "exit 0", load: str = "exit 0", test: str = PASSES) -> Path:
-    """A folder with an environment of Ray whose interpreter does as told; it writes down that it was called."""
+    """A folder with an environment of Ray whose interpreter does as configured; it writes down that it was called."""
     python = folder / "ray" / "bin" / "python"
     python.parent.mkdir(parents=True)
     cases = "\n".join(f"*{word}*) {what} ;;" for word, what in (("pip", install), ("pytest", test), ("import", load)))
@@ -45,7 +45,7 @@ def test_it_installs_once_and_tells_counts_and_reasons(tmp_path: Path, capsys: p
     assert calls.count("-m ray and not slow") == 2
 
 
-def test_it_runs_the_slow_tests_where_told(tmp_path: Path) -> None:
+def test_it_runs_the_slow_tests_where_configured(tmp_path: Path) -> None:
     _run(_environments(tmp_path), slow=True)
     assert "-m ray" in (tmp_path / "calls").read_text() and "not slow" not in (tmp_path / "calls").read_text()
 
@@ -76,7 +76,7 @@ def test_a_host_that_does_not_load_is_no_failure(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out == "ray: could not be installed (ImportError: libGL.so.1)\n"
 
 
-def test_time_that_runs_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_time_that_runs_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _run(_environments(tmp_path, test="sleep 60"), minutes=0.01)
     assert capsys.readouterr().out.startswith("ray: not finished in its time")
     assert (tmp_path / "ray.log").is_file()
@@ -89,7 +89,7 @@ def test_what_failed_before_time_ran_out_fails(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("minutes", [0, 2.9])
-def test_hosts_without_time_are_left_out_and_told(
+def test_hosts_without_time_are_left_out_and_reported(
     minutes: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     TOOL["main"](folder=str(_environments(tmp_path)), minutes=minutes)

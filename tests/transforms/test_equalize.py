@@ -58,7 +58,7 @@ def test_channels_are_equalized_each_and_nothing_is_left_as_it_is() -> None:
     assert not _equalized(np.zeros((1, 8, 8), dtype=np.float32)).any()
 
 
-def test_preprocessing_does_it_where_asked(tmp_path: object) -> None:
+def test_preprocessing_does_it_where_requested(tmp_path: object) -> None:
     image = MetaTensor(torch.from_numpy(_head(40, 40)))
     plain, equalized = (
         ScanPreprocessing(ScanFormat(2, 40, equalize=choice))({"image": image})["image"] for choice in (False, True)

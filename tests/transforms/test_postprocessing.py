@@ -209,7 +209,7 @@ def test_a_map_that_is_not_finite(picture: Path, network: AnomalyNetwork) -> Non
         AnomalyPostprocessing(preprocessing, network)(case)
 
 
-def test_only_what_is_asked_for_is_written(tmp_path: Path, picture: Path, network: AnomalyNetwork) -> None:
+def test_only_what_is_requested_is_written(tmp_path: Path, picture: Path, network: AnomalyNetwork) -> None:
     preprocessing = _preprocessing(2)
     postprocessing = AnomalyPostprocessing(preprocessing, network, output_dir=tmp_path / "out", save=("mask",))
     _run(picture, network, postprocessing, preprocessing)

@@ -42,7 +42,7 @@ def _bundle(text: str, model_dir: Path) -> Path:
         if _is_bundle(path):
             return path.resolve()
     expected = "the path of a folder with configs/metadata.json, or its name in the app's folder model"
-    raise InputError("this is no bundle", where=f"--conf models {text}", expected=expected)
+    raise InputError("this is not a bundle", where=f"--conf models {text}", expected=expected)
 
 
 def _is_bundle(folder: Path) -> bool:

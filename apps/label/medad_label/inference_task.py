@@ -34,7 +34,7 @@ class AnomalyInferTask(BundleInferTask):
     ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``pixel_threshold``, ``bundle`` and ``bundle_version``
     stand among the response's parameters. Otherwise this is MONAI Label's task with these differences: network and
     calibration come from one file, that of the request's ``model_filename``; they are read again only when this file,
-    the device or an option changed; a request's options cannot carry code; what the user can mend is told in a sentence
+    the device or an option changed; a request's options cannot carry code; user errors are reported in one sentence
     (status 422); a DICOM series needs no ``result_extension``; any affine is kept; the mask of a 2D scan is a picture
     or a volume of one slice.
 
@@ -75,7 +75,7 @@ class AnomalyInferTask(BundleInferTask):
         return network.to(torch.device(device))
 
     def _configure(self, data: dict[str, Any]) -> None:
-        """Read the configuration anew if it is asked for with other settings than last time."""
+        """Read the configuration again if the settings differ from last time."""
         model = self._model_file(data.get("model_filename"))
         options = {name: plain_value(name, data[name]) for name in self.displayable_configs if name in data}
         settings = (model, model.stat().st_mtime_ns, data.get("device"), options)

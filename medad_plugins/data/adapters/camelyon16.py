@@ -103,7 +103,7 @@ def _by_name(source: Path, pattern: str, names: re.Pattern[str]) -> dict[str, Pa
     for path in sorted(source.rglob(pattern)) if source.is_dir() else []:
         if names.match(path.name) and found.setdefault(path.name, path) != path:
             todo = "remove one of the two"
-            raise InputError("a file is there twice", where=path, found=found[path.name], todo=todo)
+            raise InputError("a file is listed twice", where=path, found=found[path.name], todo=todo)
     return found
 
 

@@ -37,7 +37,7 @@ SECONDS_BETWEEN_LINES = 10
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for: where the data set is, where the list goes, the seed, and the data set's own options."""
+    """The user's request: where the data set is, where the list goes, the seed, and the data set's own options."""
 
     source: Path
     output: Path
@@ -143,11 +143,11 @@ def _converted(
     scans: Sequence[PublishedScan], convert: Callable[[PublishedScan], PublishedScan]
 ) -> list[PublishedScan]:
     done = []
-    told = time.monotonic()
+    logged = time.monotonic()
     for scan in scans:
         done.append(convert(scan))
-        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
+        if time.monotonic() - logged > SECONDS_BETWEEN_LINES:
+            logged = time.monotonic()
             logger.info("%d of %d scans written.", len(done), len(scans))
     return done
 

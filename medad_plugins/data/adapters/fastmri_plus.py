@@ -5,7 +5,7 @@ each finding, and ``brain_file_list.csv`` without a header; boxes refer to ``rec
 columns)`` turned upside down. Counts taken from these tables (T1 without contrast: 340 volumes, 177 normal or a
 normal variant, 147 with findings, 16 with nothing but artefacts). Recalled: fastMRI's ``multicoil_train`` and
 ``multicoil_val`` with ``<file>.h5``, and the element of ``ismrmrd_header`` that holds the field of view. The survey's
-131 + 15 normal volumes are drawn; its 171 pathological ones cannot be told from the tables.
+131 + 15 normal volumes are drawn; its 171 pathological ones cannot be identified from the tables.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
         raise InputError(
-            "h5 files are read by a package that is missing", expected="h5py", todo="pip install h5py"
+            "the package that reads h5 files is missing", expected="h5py", todo="pip install h5py"
         ) from error
     try:
         with h5py.File(path, "r") as file:
@@ -127,14 +127,14 @@ def _read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
 
 
 def _spacing(header: bytes, shape: tuple[int, ...]) -> tuple[float, float, float]:
-    """Millimetres between voxels, from the reconstructed field of view; 1 mm where the header does not tell."""
+    """Millimetres between voxels, from the reconstructed field of view; 1 mm where the header does not give it."""
     try:
         root = ElementTree.fromstring(header)
         space = next(element for element in root.iter() if _tag(element) == "reconSpace")
         view = next(element for element in space if _tag(element) == "fieldOfView_mm")
         x, y, z = (float(next(e.text or "" for e in view if _tag(e) == axis)) for axis in "xyz")
     except (ElementTree.ParseError, StopIteration, ValueError):
-        logger.warning("A file does not tell its field of view: 1 mm is taken.")
+        logger.warning("A file does not give its field of view: 1 mm is assumed.")
         return 1.0, 1.0, 1.0
     # the reconstruction is cut to a square of the matrix; one slice is as thick as the field of view is deep
     return x / shape[0], y / shape[1], z

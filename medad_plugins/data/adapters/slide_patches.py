@@ -76,7 +76,7 @@ def _slide(path: Path) -> Any:
         openslide = importlib.import_module("openslide")
     except ImportError as error:
         todo = "pip install openslide-python openslide-bin"
-        raise InputError("slides are read by a package that is missing", expected="openslide", todo=todo) from error
+        raise InputError("the package that reads slides is missing", expected="openslide", todo=todo) from error
     try:
         return openslide.OpenSlide(str(path))
     except (openslide.OpenSlideError, OSError) as error:

@@ -23,7 +23,7 @@ def find_root(source: Path, *layouts: Sequence[str], wrong: Mapping[str, str] | 
     Args:
         source: what the user gave.
         layouts: for each published layout the files and folders its root has, as relative paths; upper and lower case
-            are not told apart.
+            are not distinguished.
         wrong: names that mark another part of the publication, with the sentence's end that says so and what to get.
 
     Returns:
@@ -52,7 +52,7 @@ def find_root(source: Path, *layouts: Sequence[str], wrong: Mapping[str, str] | 
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """A file or folder below ``folder``, upper and lower case not told apart; as spelt where there is none."""
+    """A file or folder below ``folder``, ignoring case; as spelt where there is none."""
     path = folder
     for part in relative.split("/"):
         if not (path / part).exists():

@@ -54,7 +54,7 @@ def separate_patients(scans: Sequence[PublishedScan]) -> list[PublishedScan]:
     """The scans of a published split; where it has patients in several splits, the patients as clusters.
 
     A datalist refuses patients in two splits and warns of clusters in two: a published split stays as it is, and what
-    is wrong with it is said.
+    is wrong with it is logged.
     """
     splits: dict[str, set[str]] = {}
     for scan in scans:

@@ -17,7 +17,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
     Raises:
         InputError: the file is no UTF-8 text or empty, lacks a column, or a row is shorter than the header. Values are
-            never repeated: they may tell of patients.
+            never repeated: they may identify patients.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -58,4 +58,4 @@ def read_number(text: str, path: Path, column: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise InputError("a value of the table is no number", where=f"{path}, column {column}") from error
+        raise InputError("a value of the table is not a number", where=f"{path}, column {column}") from error

@@ -57,19 +57,19 @@ class AAETerms:
         }
 
     def discriminator(self, network: AAE, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """What the critic lowers: ``real`` for the prior, ``made`` for latents of scans, ``penalty`` of Wasserstein."""
+        """Critic loss: ``real`` for the prior, ``generated`` for latents of scans, ``penalty`` with Wasserstein."""
         with torch.no_grad():
-            made = full_precision(network.encode(batch["image"]))
-        real = network.prior(made)
+            generated = full_precision(network.encode(batch["image"]))
+        real = network.prior(generated)
         terms = dict(
             zip(
-                ("real", "made"),
-                discriminator_loss(network.critic(real), network.critic(made), self.adversarial),
+                ("real", "generated"),
+                discriminator_loss(network.critic(real), network.critic(generated), self.adversarial),
                 strict=True,
             )
         )
         if self.adversarial == "wasserstein":
-            terms["penalty"] = gradient_penalty(network.critic, real, made)
+            terms["penalty"] = gradient_penalty(network.critic, real, generated)
         return terms
 
     def regularisation(self, network: AAE, batch: dict[str, Any]) -> dict[str, Tensor]:

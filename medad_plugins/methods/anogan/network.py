@@ -73,20 +73,20 @@ class AnoGAN(AnomalyNetwork):
         generator = torch.Generator().manual_seed(0)
         self.starts: Tensor = nn.Buffer(2 * torch.rand(starts, latent_size, generator=generator) - 1)
 
-    def _parts(self, scan: Tensor, features: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+    def _parts(self, scan: Tensor, features: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
         """Residual and difference of the discriminator's features, absolute, each summed for each case ``(B,)``."""
-        residual = (scan - made).abs().flatten(1).sum(1)
-        return residual, (features - self.discriminator(made)[1]).abs().flatten(1).sum(1)
+        residual = (scan - generated).abs().flatten(1).sum(1)
+        return residual, (features - self.discriminator(generated)[1]).abs().flatten(1).sum(1)
 
-    def _combined(self, scan: Tensor, features: Tensor, made: Tensor) -> Tensor:
-        residual, difference = self._parts(scan, features, made)
+    def _combined(self, scan: Tensor, features: Tensor, generated: Tensor) -> Tensor:
+        residual, difference = self._parts(scan, features, generated)
         return (1 - self.weight) * residual + self.weight * difference
 
     def _first_latents(self, scan: Tensor, features: Tensor) -> Tensor:
         """The best of the starts for each scan ``(B, latent_size)``."""
         if len(self.starts) == 1:
             return self.starts.expand(len(scan), -1)
-        values = torch.stack([self._combined(scan, features, made[None]) for made in self.generator(self.starts)])
+        values = torch.stack([self._combined(scan, features, image[None]) for image in self.generator(self.starts)])
         return self.starts[values.argmin(0)]
 
     def invert(self, image: Tensor) -> Tensor:
@@ -108,18 +108,18 @@ class AnoGAN(AnomalyNetwork):
             return search_latents(value, first, self.steps, self.rate)
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """What is made of the latents that are found, ``(B, C, *spatial)``, intensities 0..1."""
-        made: Tensor = self.generator(self.invert(image))
-        return (made + 1) / 2
+        """What is generated from the latents found, ``(B, C, *spatial)``, intensities 0..1."""
+        generated: Tensor = self.generator(self.invert(image))
+        return (generated + 1) / 2
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Absolute residual on 0..1, averaged over channels; scaled so that it pools to the combined score."""
         latents = self.invert(image)
         with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
             scan = image.to(latents.dtype) * 2 - 1
-            made = self.generator(latents)
-            residual = (scan - made).abs().mean(1, keepdim=True) / 2
+            generated = self.generator(latents)
+            residual = (scan - generated).abs().mean(1, keepdim=True) / 2
             if self.score == "residual":
                 return residual.float()
-            score = self._combined(scan, self.discriminator(scan)[1], made) / scan[0].numel()
+            score = self._combined(scan, self.discriminator(scan)[1], generated) / scan[0].numel()
             return self.scaled_to(score, residual).float()

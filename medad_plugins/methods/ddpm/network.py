@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import ClassVar
 
 import torch
 from monai.networks.layers import MedianFilter
@@ -65,7 +66,7 @@ class DDPM(AnomalyNetwork):
             that can be halved ``len(multipliers) - 1`` times.
         width, multipliers, blocks, attention_levels: of the U-Net, see `TimeUNet`.
         num_train_timesteps: times of the whole diffusion.
-        taught_timesteps: how many of the first ones are trained; None trains all.
+        trained_timesteps: how many of the first times are trained; None trains all.
         schedule: of the betas, see MONAI's ``NoiseSchedules``.
         predicts: ``"epsilon"``, the noise, or ``"sample"``, the clean scan.
         noise: its kind, see `draw_noise`.
@@ -88,6 +89,9 @@ class DDPM(AnomalyNetwork):
         unsupervised anomaly detection in brain MRI", MIDL 2023.
     """
 
+    # constructor keywords of older model files
+    renamed_settings: ClassVar[dict[str, str]] = {"taught_timesteps": "trained_timesteps"}
+
     def __init__(
         self,
         spatial_dims: int = 2,
@@ -98,7 +102,7 @@ class DDPM(AnomalyNetwork):
         blocks: int = 2,
         attention_levels: Collection[int] = (2,),
         num_train_timesteps: int = 1000,
-        taught_timesteps: int | None = None,
+        trained_timesteps: int | None = None,
         schedule: str = "linear_beta",
         predicts: str = "epsilon",
         noise: str = "gaussian",
@@ -116,10 +120,12 @@ class DDPM(AnomalyNetwork):
             raise ValueError(f"unet must be one of {UNETS}, got {unet!r}.")
         if draws < 1 or boxes < 1 or median < 1 or median % 2 == 0:
             raise ValueError(f"draws, boxes and median must be positive, median odd: {draws}, {boxes}, {median}.")
-        taught = num_train_timesteps if taught_timesteps is None else taught_timesteps
-        if not level <= taught <= num_train_timesteps:
+        trained = num_train_timesteps if trained_timesteps is None else trained_timesteps
+        if not level <= trained <= num_train_timesteps:
             expected = f"{level}, the level, to {num_train_timesteps}"
-            raise InputError("times are not taught", where="taught_timesteps", expected=expected, found=taught)
+            raise InputError(
+                "the level is not among the trained times", where="trained_timesteps", expected=expected, found=trained
+            )
         make = TimeUNet if unet == "own" else _monai_unet
         self.unet = make(spatial_dims, in_channels, width, multipliers, blocks, attention_levels)
         self.scheduler = RespacedDDPMScheduler(
@@ -130,7 +136,7 @@ class DDPM(AnomalyNetwork):
             level=level,
             eta=eta,
         )
-        self.teaching = NoisingBatch(taught, noise, predicts, boxes)
+        self.training_noise = NoisingBatch(trained, noise, predicts, boxes)
         self.noising = NoisingInferer(self.scheduler)
         self.noise, self.boxes, self.level, self.draws = noise, boxes, level, draws
         self.difference = ResidualMap(residual)
@@ -139,7 +145,7 @@ class DDPM(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The U-Net's prediction for scans noised to random times, and its target."""
-        scan, target, _, drawn = self.teaching({"image": image}, image.device)
+        scan, target, _, drawn = self.training_noise({"image": image}, image.device)
         return self.noising(scan, self.unet, **drawn), target
 
     def _back(self, scan: Tensor, noised: Tensor | None, generator: torch.Generator) -> Tensor:

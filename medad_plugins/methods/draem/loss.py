@@ -23,7 +23,7 @@ class DRAEMLoss(nn.Module):
 
     Shape:
         the pair ``(repaired, logits)`` of ``(B, C, *spatial)`` and ``(B, 2, *spatial)``, and the pair ``(clean, mask)``
-        of the scan before the anomaly was made, intensities 0..1, and ``(B, 1, *spatial)``, 0 or 1, to a scalar.
+        of the scan before the synthesis, intensities 0..1, and ``(B, 1, *spatial)``, 0 or 1, to a scalar.
 
     Reference:
         Zavrtanik et al., ICCV 2021.

@@ -23,27 +23,27 @@ def _latents(network: FAnoGAN, image: Tensor) -> Tensor:
 
 
 def f_anogan_critic(network: FAnoGAN, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """Terms ``real`` and ``made``, Wasserstein's ratings with their signs, and ``penalty``, whose weight is 10."""
+    """Terms ``real`` and ``generated``, Wasserstein's ratings with their signs, and ``penalty``, whose weight is 10."""
     scan = batch["image"] * 2 - 1
     with torch.no_grad():
-        made = network.generator(_latents(network, scan))
-    ratings = network.critic(scan)[0], network.critic(made)[0]
+        generated = network.generator(_latents(network, scan))
+    ratings = network.critic(scan)[0], network.critic(generated)[0]
     real, fake = discriminator_loss(*ratings, kind="wasserstein")
-    penalty = gradient_penalty(lambda points: network.critic(points)[0], scan, made)
-    return {"real": real, "made": fake, "penalty": penalty}
+    penalty = gradient_penalty(lambda points: network.critic(points)[0], scan, generated)
+    return {"real": real, "generated": fake, "penalty": penalty}
 
 
 def f_anogan_generator(network: FAnoGAN, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """Term ``adversarial``: what is made of random latents is to be rated high."""
-    made = network.generator(_latents(network, batch["image"]))
-    return {"adversarial": generator_loss(network.critic(made)[0], "wasserstein")}
+    """Term ``adversarial``: what is generated from random latents is to be rated high."""
+    generated = network.generator(_latents(network, batch["image"]))
+    return {"adversarial": generator_loss(network.critic(generated)[0], "wasserstein")}
 
 
 class FAnoGANEncoderTerms:
     """Terms of the encoder's stage, with generator and critic frozen and in eval mode; all of them means.
 
     Args:
-        mode: ``"ziz"``, the term ``latent``: random latents found again from what is made of them, without any scan;
+        mode: ``"ziz"``, the term ``latent``: random latents found again from what they generate, without any scan;
             ``"izi"``, the term ``image``: the squared residual of scans; ``"izif"``, the paper's choice, with it the
             term ``feature``: the squared difference of the critic's features, whose weight is kappa.
     """

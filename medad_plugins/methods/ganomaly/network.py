@@ -94,13 +94,13 @@ class RestartDiscriminator:
     """After a phase: initialises the discriminator anew once it has won, so that there is something to learn from.
 
     Args:
-        below: mean of the phase's terms ``real`` and ``made`` under which that is done.
+        below: mean of the phase's terms ``real`` and ``generated`` under which that is done.
     """
 
     def __init__(self, below: float = 1e-5) -> None:
         self.below = below
 
     def __call__(self, network: GANomaly, terms: dict[str, float]) -> None:
-        if 0.5 * (terms["real"] + terms["made"]) < self.below:
+        if 0.5 * (terms["real"] + terms["generated"]) < self.below:
             with torch.no_grad():
                 init_dcgan(network.discriminator)

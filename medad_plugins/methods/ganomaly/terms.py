@@ -18,7 +18,7 @@ def ganomaly_terms(network: GANomaly, batch: dict[str, Any]) -> dict[str, Tensor
 
     Of the former: ``adversarial``, the mean squared distance of the discriminator's features and not its verdict,
     ``context``, the mean absolute residual, and ``encoding``, the mean squared distance of the two codes, from which
-    the decoder learns too. Of the latter: ``real`` and ``made``, cross-entropies of its verdicts.
+    the decoder learns too. Of the latter: ``real`` and ``generated``, cross-entropies of its verdicts.
 
     Each optimiser must take the gradients of its own terms alone, as a `Phase` with terms by optimiser does: then
     nothing of one's loss reaches the other, and reconstructions need not be detached.
@@ -26,12 +26,12 @@ def ganomaly_terms(network: GANomaly, batch: dict[str, Any]) -> dict[str, Tensor
     scan = batch["image"] * 2 - 1
     again, code, second = network.rebuild(scan)
     real_logit, real_features = network.discriminator(scan)
-    made_logit, made_features = network.discriminator(again)
-    real, made = discriminator_loss(real_logit, made_logit)
+    generated_logit, generated_features = network.discriminator(again)
+    real, generated = discriminator_loss(real_logit, generated_logit)
     return {
-        "adversarial": feature_matching(real_features, made_features),
+        "adversarial": feature_matching(real_features, generated_features),
         "context": latent_distance(again, scan, "l1"),
         "encoding": latent_distance(second, code),
         "real": real,
-        "made": made,
+        "generated": generated,
     }

@@ -24,7 +24,7 @@ HYPOTHESES = ("manifold", "hypersphere")
 
 @dataclass(frozen=True)
 class GlassLogits:
-    """What the discriminator says, high for abnormal, of what it is to tell apart.
+    """What the discriminator says, high for abnormal, of the inputs it is to classify.
 
     Attributes:
         normal: of locations of normal scans ``(N,)``.
@@ -51,7 +51,7 @@ class GLASS(AnomalyNetwork):
 
     The backbone is frozen; one linear layer adapts the embeddings of its stages 2 and 3 (stride 8). Global anomalies
     are normal features with noise that climb the discriminator's loss, so that it takes them for normal as far as a
-    hypothesis about where normal features end allows; local ones are made in the image. Trained with
+    hypothesis about where normal features end allows; local ones are placed in the image. Trained with
     `medad_plugins.methods.glass.GlassLoss`; noise and locations come from PyTorch's generator.
 
     Args:
@@ -131,21 +131,21 @@ class GLASS(AnomalyNetwork):
             self.centre.collect(self.adapted(image).transpose(1, 2).unflatten(2, self._grid(image)))
 
     def fit(self) -> None:
-        """Take over the mean of what was collected."""
+        """Set the centres to the mean of what was collected."""
         if self.centre is not None:
             self.centre.fit()
 
     def training_output(self, image: Tensor) -> GlassLogits:
-        """What the discriminator says of normal, ascended and locally changed features.
+        """The discriminator's logits of normal, ascended and locally changed features.
 
         Args:
             image: normal scan, the same with a synthetic anomaly, and its mask, joined along the channels
                 ``(B, 2 C + 1, *spatial)``.
         """
         channels = (image.shape[1] - 1) // 2
-        clean, made, mask = image.split([channels, channels, 1], 1)
+        clean, anomalous, mask = image.split([channels, channels, 1], 1)
         grid = self._grid(clean)
-        normal, local = self.adapted(torch.cat([clean, made])).flatten(0, 1).chunk(2)
+        normal, local = self.adapted(torch.cat([clean, anomalous])).flatten(0, 1).chunk(2)
         pool = functional.adaptive_max_pool2d if self.spatial_dims == 2 else functional.adaptive_max_pool3d
         changed = pool(mask, grid).flatten()
         usual = self._usual(len(clean), grid)
@@ -163,7 +163,7 @@ class GLASS(AnomalyNetwork):
         return GlassLogits(said[: len(chosen)], said[len(chosen) :], self.discriminator(local), changed)
 
     def _usual(self, batch: int, grid: list[int]) -> Tensor | None:
-        """What is usual at each location of a batch ``(B * P, dimensions)``; None where it is not asked for."""
+        """What is usual at each location of a batch ``(B * P, dimensions)``; None where it is not needed."""
         if self.centre is None:
             return None
         means: Tensor = self.centre(grid).flatten(2).transpose(1, 2)

@@ -20,7 +20,7 @@ class PVQ(AnomalyNetwork):
 
     A code is a block of neighbouring features with its layout, so it remembers a larger piece of normal anatomy than a
     single vector does. Of the paper only the abstract was at hand; encoder, decoder, sizes, loss and score are ours.
-    The features are frozen, so the loss, `medad_plugins.losses.ResidualLoss`, teaches the decoder; the codebook follows
+    The features are frozen, so the loss, `medad_plugins.losses.ResidualLoss`, trains the decoder; the codebook follows
     the features by itself.
 
     Args:

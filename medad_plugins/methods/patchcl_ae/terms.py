@@ -53,13 +53,13 @@ class PatchCLAETerms:
         }
 
     def discriminator(self, network: PatchCLAE, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """What the discriminator lowers: terms of ``real`` scans and of those that were ``made``."""
+        """Discriminator loss: terms of ``real`` and of ``generated`` scans."""
         scan = batch["image"] * 2 - 1
         with torch.no_grad():
-            made = network.rebuild_noisy(scan, self.noise)
-        logits = network.discriminator(scan), network.discriminator(made)
+            generated = network.rebuild_noisy(scan, self.noise)
+        logits = network.discriminator(scan), network.discriminator(generated)
         real, fake = discriminator_loss(*logits, self.adversarial)
-        return {"real": real, "made": fake}
+        return {"real": real, "generated": fake}
 
     def draw(self, grids: list[list[int]], device: torch.device) -> list[Tensor]:
         """Places without repetition for each of the grids; by the processor's generator, alike on all processes."""

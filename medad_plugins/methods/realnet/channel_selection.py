@@ -15,7 +15,7 @@ __all__ = ["ChannelSelection"]
 
 
 class ChannelSelection(FittedModule):
-    """Some channels of a feature map: those that change where an anomaly was made and nowhere else.
+    """Some channels of a feature map: those that change where an anomaly was placed and nowhere else.
 
     Of every channel, the squared difference between the features with and without the anomaly is scaled to 0..1 over
     the locations of a case and compared with the mask at that grid by the mean squared error. `observe` adds this up,

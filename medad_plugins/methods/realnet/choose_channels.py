@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 class ChooseChannels:
     """Before a training, shows the network batches to choose its feature channels by, unless it has chosen already.
 
-    A resumed training goes on with the channels it was stopped with: they are in its state dict. Of several ranks each
-    shows its share, and all choose alike.
+    A resumed training keeps the channels it was stopped with: they are in its state dict. Of several ranks, each shows
+    its share, and all choose alike.
 
     Args:
         network: what is trained; it has ``is_chosen``, ``observe(input, mask)`` and ``choose()``, see

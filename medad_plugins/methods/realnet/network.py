@@ -147,8 +147,8 @@ class RealNet(AnomalyNetwork):
         taps = self.taps(torch.cat(pair.chunk(2, 1)))
         for selection, tap in zip(self.selections, taps):
             assert isinstance(selection, ChannelSelection)
-            made, clean = tap.chunk(2)
-            selection.observe(made, clean, mask)
+            anomalous, clean = tap.chunk(2)
+            selection.observe(anomalous, clean, mask)
 
     def choose(self) -> None:
         """Choose channels by what was observed."""
@@ -162,7 +162,7 @@ class RealNet(AnomalyNetwork):
         Args:
             image: both along the channels, ``(B, 2 * C, *spatial)``.
         """
-        made, _ = image.chunk(2, 1)
+        anomalous, _ = image.chunk(2, 1)
         rebuilt: list[Tensor] = []
         clean: list[Tensor] = []
         residuals: list[Tensor] = []
@@ -173,7 +173,7 @@ class RealNet(AnomalyNetwork):
             rebuilt.append(rebuild(seen))
             clean.append(without)
             residuals.append((seen - rebuilt[-1]) ** 2)
-        return self.judge(self.ranking(residuals), list(made.shape[2:])), rebuilt, clean
+        return self.judge(self.ranking(residuals), list(anomalous.shape[2:])), rebuilt, clean
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Probability that a pixel is abnormal, scaled for each case to what its score is, 0..1.

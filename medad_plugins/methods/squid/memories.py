@@ -48,7 +48,7 @@ class MemoryQueues(FittedModule):
 
     @torch.no_grad()
     def remember(self, vectors: Tensor) -> None:
-        """Write vectors ``(B, P, D)``, of several processes those of all, in place of the oldest."""
+        """Write vectors ``(B, P, D)``, with several processes those of all of them, in place of the oldest."""
         vectors = _of_all_ranks(vectors.detach().to(self.slots.dtype))
         count, size = len(vectors), self.slots.shape[1]
         places = (self.place + torch.arange(count, device=self.place.device)) % size
@@ -56,7 +56,7 @@ class MemoryQueues(FittedModule):
         self.place.add_(count).remainder_(size)
 
     def merge_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Of several sites every queue takes its slots by turns: a mean of vectors is no vector of any scan."""
+        """With several sites, every queue takes its slots by turns: a mean of vectors is no vector of any scan."""
         slots = torch.stack([state["slots"] for state in states])
         turns = torch.arange(slots.shape[2], device=slots.device)
         return {"slots": slots[turns % len(states), :, turns].transpose(0, 1), "place": states[0]["place"]}

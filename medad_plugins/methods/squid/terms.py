@@ -38,12 +38,12 @@ def squid_generator_terms(network: SQUID, batch: dict[str, Any]) -> dict[str, Te
 
 
 def squid_discriminator_terms(network: SQUID, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """What the discriminator lowers: cross-entropies of ``real`` scans and of those that the student ``made``.
+    """Discriminator loss: cross-entropies of ``real`` scans and of those ``generated`` by the student.
 
     The paper's weights are 0.005 for both.
     """
     image = batch["image"]
     with torch.no_grad():
-        made = network.reconstruct(image)
-    real, fake = discriminator_loss(network.discriminator(image)[0], network.discriminator(made)[0])
-    return {"real": real, "made": fake}
+        generated = network.reconstruct(image)
+    real, fake = discriminator_loss(network.discriminator(image)[0], network.discriminator(generated)[0])
+    return {"real": real, "generated": fake}

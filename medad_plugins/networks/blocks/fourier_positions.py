@@ -55,7 +55,7 @@ class FourierPositions(nn.Module):
 class PositionedConvolution(nn.Module):
     """3x3 convolution of an image and of where its pixels lie.
 
-    Equal to one convolution of both joined along the channels; what it says of the places is the same for a whole batch
+    Equal to one convolution of both joined along the channels; its output for the places is the same for a whole batch
     and is computed once. The weights of the places are 0 at first: waves on all of many channels would drown the image,
     and it would take long to hear it again.
 

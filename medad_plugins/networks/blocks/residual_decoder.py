@@ -23,7 +23,7 @@ class DecoderBlock(nn.Module):
     With ``"interpolate"`` the bottleneck form interpolates before its 3x3 convolution, the basic form before its second
     one, and the shortcut of an enlarging block is a 1x1 convolution, the interpolation and a norm. With
     ``"transposed"`` a transposed convolution of kernel and stride 2 stands for the bottleneck's 3x3 convolution, for
-    the basic form's first one, and in the shortcut; where twice the grid is not the one asked for, it is interpolated
+    the basic form's first one, and in the shortcut; where twice the grid is not the requested one, it is interpolated
     the rest of the way.
 
     Shape:

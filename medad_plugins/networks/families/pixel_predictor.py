@@ -80,5 +80,5 @@ class PixelPredictor(AnomalyNetwork):
         return logits.float()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """What the network says of each pixel, 0..1: the share of what is foreign, or how visible it is."""
+        """The network's output at each pixel, 0..1: the share of what is foreign, or how visible it is."""
         return torch.sigmoid(self.coder(image).float())

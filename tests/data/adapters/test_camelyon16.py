@@ -75,7 +75,7 @@ def write_annotation(path: Path, corners: tuple[int, int, int, int], group: str 
 
 
 class ArraySlide:
-    """What is asked of OpenSlide, of a picture in memory."""
+    """The part of OpenSlide's interface that is used, for a picture in memory."""
 
     level_downsamples = (1.0,)
 
@@ -184,7 +184,7 @@ def test_what_people_forget_is_named(source: Path, tmp_path: Path, monkeypatch: 
     extra = source / "copy" / "test_001.tif"
     extra.parent.mkdir()
     extra.write_bytes(b"")
-    with pytest.raises(InputError, match="a file is there twice.*test_001.tif"):
+    with pytest.raises(InputError, match="a file is listed twice.*test_001.tif"):
         prepare(source, tmp_path / "out")
     extra.unlink()
     with pytest.raises(InputError, match="patch_size .expected a whole number above 0, found 0"):

@@ -1,4 +1,4 @@
-"""A published layout becomes a folder that bundles read; each common mistake is told in a sentence."""
+"""A published layout becomes a folder that bundles read; each common mistake is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_missing_part_is_named(tmp_path: Path, name: str, remove: str, message
         ("atlas", "Testing", "get the folder Training"),
     ],
 )
-def test_a_wrong_part_is_told_from_the_right_one(tmp_path: Path, name: str, folder: str, message: str) -> None:
+def test_a_wrong_part_is_distinguished_from_the_right_one(tmp_path: Path, name: str, folder: str, message: str) -> None:
     (tmp_path / "set" / folder).mkdir(parents=True)
     with pytest.raises(InputError, match=message):
         ADAPTERS[name].prepare(tmp_path, tmp_path / "out")
@@ -144,7 +144,7 @@ def test_vindr_normal_means_that_no_reader_found_anything(tmp_path: Path) -> Non
     assert abnormal == ["b"]
 
 
-def test_oct_patients_of_both_splits_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_oct_patients_of_both_splits_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     IMITATIONS["oct2017"].build(tmp_path / "set")
     prepare("oct2017", IMITATIONS["oct2017"], tmp_path / "set", tmp_path / "out")
     assert "1 of 6 patients are in several" in caplog.text

@@ -33,7 +33,7 @@ def test_the_given_folder_wins_over_a_copy_below_it(tmp_path: Path) -> None:
     assert find_root(root, LAYOUT)[0] == root
 
 
-def test_upper_and_lower_case_are_not_told_apart(tmp_path: Path) -> None:
+def test_upper_and_lower_case_are_not_distinguished(tmp_path: Path) -> None:
     (tmp_path / "Images" / "Train").mkdir(parents=True)
     (tmp_path / "TRAIN.csv").write_text("", encoding="utf-8")
     assert find_root(tmp_path, LAYOUT)[0] == tmp_path

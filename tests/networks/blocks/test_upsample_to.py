@@ -9,7 +9,7 @@ from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 
 
 @pytest.mark.parametrize("size", [[8, 3], [5, 4, 7]])
-def test_linear_to_the_grid_that_is_asked_for(size: list[int]) -> None:
+def test_linear_to_the_grid_that_is_requested(size: list[int]) -> None:
     upsample, start = UpsampleTo(len(size)), torch.rand(2, 3, *[2] * len(size))
     found = upsample(start, size)
     assert found.shape == (2, 3, *size)

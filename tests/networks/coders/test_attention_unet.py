@@ -1,4 +1,4 @@
-"""The U-Net with attention, and the one that is told the time."""
+"""The U-Net with attention, and the one conditioned on the time step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_starts_at_zero() -> None:
     assert not bool(AttentionUNet(2, 3, 2, 8)(_input(8, 8)).any())
 
 
-def test_grids_are_as_wide_as_told_and_attend_where_told() -> None:
+def test_grids_are_as_wide_and_attend_as_configured() -> None:
     network = AttentionUNet(2, 5, 5, 4, multipliers=(1, 2, 4), blocks=2, attention_levels=(1, 2))
     widths = [[int(block.first[2].out_channels) for block in level.blocks] for level in network.down]  # type: ignore[union-attr]
     assert widths == [[4, 4], [8, 8], [16, 16]]
@@ -78,7 +78,7 @@ def test_every_skip_is_used() -> None:
     )
 
 
-def test_times_are_told_apart() -> None:
+def test_times_are_distinguished() -> None:
     found = time_embedding(torch.tensor([0, 3]), 5)
     frequencies = [1.0, math.exp(-math.log(10000) / 2)]
     for row, time in zip(found.tolist(), (0, 3), strict=True):

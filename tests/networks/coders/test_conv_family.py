@@ -107,7 +107,7 @@ def test_without_a_hidden_layer_a_vector_is_a_convolution_over_the_grid() -> Non
     torch.testing.assert_close(bottleneck(features), expected)
 
 
-def test_what_cannot_be_built_is_told_in_a_sentence() -> None:
+def test_what_cannot_be_built_is_reported_in_a_sentence() -> None:
     with pytest.raises(
         InputError, match=r"halves its image 3 times: image_size \(expected a multiple of 8 .* 16 x 20\)"
     ):

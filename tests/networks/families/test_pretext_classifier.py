@@ -89,7 +89,7 @@ def test_the_map_is_what_each_location_adds(size: tuple[int, ...]) -> None:
         torch.testing.assert_close(found[case], fine, rtol=5e-3, atol=5e-3 * float(fine.abs().max()))
 
 
-def test_training_gives_a_logit_for_each_class_and_freezes_the_encoder_when_told() -> None:
+def test_training_gives_a_logit_for_each_class_and_freezes_the_encoder_when_configured() -> None:
     network, image = _network(classes=4).train(), _scans(32, 32)
     for learns in (0.0, 1.0):
         network.zero_grad()

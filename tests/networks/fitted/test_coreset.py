@@ -114,7 +114,7 @@ def test_projections_keep_distances() -> None:
 
 
 def test_first_pick_among_points_that_begin_equally_far() -> None:
-    """But for rounding: nothing is selected yet that could tell them apart."""
+    """But for rounding: nothing is selected yet that could distinguish them."""
     points = _points("noise")
     start = torch.ones(len(points))
     start[7] += 1e-7

@@ -1,4 +1,4 @@
-"""Bundles that learn from made anomalies, given what nothing can be made of; with workers, as it is met in practice."""
+"""Bundles trained on synthetic anomalies, given scans in which none can be made; with worker processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from bundle_runs import BUNDLES, copy_bundle, read_config, refusal, run_config, 
 
 pytestmark = pytest.mark.usefixtures("process_settings")
 
-MADE = "medad_plugins.synthesis.made_dataset"
-LEARNING = [b for b in BUNDLES if read_config(b, "train").get("train", {}).get("dataset", {}).get("_target_") == MADE]
+DATASET = "medad_plugins.synthesis.synthetic_dataset"
+LEARNING = [
+    b for b in BUNDLES if read_config(b, "train").get("train", {}).get("dataset", {}).get("_target_") == DATASET
+]
 # the same code stands behind all of them
 EVERY = pytest.mark.parametrize(
     "bundle", [b if b == "fpi" else pytest.param(b, marks=pytest.mark.slow) for b in LEARNING]
@@ -22,7 +24,7 @@ EVERY = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cohort(tmp_path_factory.mktemp("made") / "cohort", 2)
+    return write_cohort(tmp_path_factory.mktemp("synthetic") / "cohort", 2)
 
 
 def _values(bundle: str, cohort: Path, **others: Any) -> dict[str, Any]:

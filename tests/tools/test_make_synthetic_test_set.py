@@ -1,4 +1,4 @@
-"""The tool that gives normal scans a test set with made anomalies."""
+"""The tool that gives normal scans a test set with synthetic anomalies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medad_plugins.data import find_cases
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis.published import blob, cutpaste
 
-TOOL = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools" / "make_test_anomalies.py"))
+TOOL = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools" / "make_synthetic_test_set.py"))
 
 
 def _body(shape: tuple[int, ...], scale: float) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_larger_balls_change_more() -> None:
 
 
 def test_every_normal_test_case_is_there_with_and_without_an_anomaly(tmp_path: Path) -> None:
-    source, target = tmp_path / "normal", tmp_path / "made"
+    source, target = tmp_path / "normal", tmp_path / "synthetic"
     source.mkdir()
     rows = ["image,label,mask,split,class"]
     for index, split in enumerate(("train", "val", "test", "test")):
@@ -54,7 +54,7 @@ def test_every_normal_test_case_is_there_with_and_without_an_anomaly(tmp_path: P
         rows.append(f"scan{index}.nii.gz,0,,{split},normal")
     (source / "datalist.csv").write_text("\n".join(rows), encoding="utf-8")
 
-    TOOL["make_test_anomalies"](str(source), str(target), ["blob", "cutpaste_box"])
+    TOOL["make_synthetic_test_set"](str(source), str(target), ["blob", "cutpaste_box"])
 
     assert [case["image"] for case in find_cases(target, split="train")] == [str(source / "scan0.nii.gz")]
     cases = find_cases(target, split="test")
@@ -73,6 +73,6 @@ def test_every_normal_test_case_is_there_with_and_without_an_anomaly(tmp_path: P
 
 def test_recipes_that_need_other_scans_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a recipe is not known.*some of blob, sink.*found pii"):
-        TOOL["make_test_anomalies"](str(tmp_path), str(tmp_path / "made"), ["blob", "pii"])
-    with pytest.raises(InputError, match=r"cannot have that radius: blob_radius.*found 0.2\)"):
-        TOOL["make_test_anomalies"](str(tmp_path), str(tmp_path / "made"), ["blob"], blob_radius=0.2)
+        TOOL["make_synthetic_test_set"](str(tmp_path), str(tmp_path / "synthetic"), ["blob", "pii"])
+    with pytest.raises(InputError, match=r"radius of the balls is out of range: blob_radius.*found 0.2\)"):
+        TOOL["make_synthetic_test_set"](str(tmp_path), str(tmp_path / "synthetic"), ["blob"], blob_radius=0.2)

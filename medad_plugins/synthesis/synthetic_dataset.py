@@ -1,4 +1,4 @@
-"""Training set of scans with made anomalies."""
+"""Training set of scans with synthetic anomalies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.sources import SourcePool
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
 
-__all__ = ["made_dataset"]
+__all__ = ["synthetic_dataset"]
 
 
-def made_dataset(
+def synthetic_dataset(
     data: Sequence[Case],
     preprocessing: Callable[..., Any],
     recipes: Sequence[Recipe],
@@ -31,7 +31,7 @@ def made_dataset(
     augment: Callable[..., Any] | None = None,
     source_pool: SourcePool | None = None,
 ) -> Dataset:
-    """Normal cases, in a share of which an anomaly is made, another one at every visit.
+    """Normal cases, a share of them with a synthetic anomaly, a new one at every visit.
 
     The prepared scans and their body masks are cached; they are also what recipes take foreign content from.
 
@@ -39,12 +39,12 @@ def made_dataset(
         data: normal cases.
         preprocessing: of a case, e.g. `medad_plugins.transforms.ScanPreprocessing`.
         recipes: ways to make an anomaly.
-        prob: share of the visits at which one is made.
+        prob: share of the visits with an anomaly.
         in_body: only in the body; otherwise everywhere.
         spatial_dims: 2 or 3.
         weights: how often each recipe is chosen; None chooses them equally often.
         body: transform that adds the mask ``body``; None is `FindBodyd`.
-        augment: random transform of a case with ``image`` and ``body`` before an anomaly is made; what it gives is what
+        augment: random transform of a case with ``image`` and ``body`` before the synthesis; its output is what
             ``clean`` then holds. Sources are not augmented.
         source_pool: where recipes take foreign content from; None takes the prepared scans themselves.
 
@@ -58,7 +58,7 @@ def made_dataset(
     clean: Any = cached_dataset(data, [preprocessing, body or FindBodyd()])
     if source_pool is None and any(recipe.takes_foreign for recipe in recipes):
         source_pool = SourcePool(clean)
-    made = SynthesizeAnomalyd(
+    synthesis = SynthesizeAnomalyd(
         recipes,
         weights=weights,
         prob=prob,
@@ -66,18 +66,18 @@ def made_dataset(
         body_key="body" if in_body else None,
         spatial_dims=spatial_dims,
     )
-    _require_anomalies(clean, made)
-    return Dataset(clean, made if augment is None else Compose([augment, made]))
+    _require_anomalies(clean, synthesis)
+    return Dataset(clean, synthesis if augment is None else Compose([augment, synthesis]))
 
 
-def _require_anomalies(clean: Sequence[Any], made: SynthesizeAnomalyd, tries: int = 40) -> None:
+def _require_anomalies(clean: Sequence[Any], synthesis: SynthesizeAnomalyd, tries: int = 40) -> None:
     """Refuse to begin where no recipe ever changes a scan: a network would learn that all is normal."""
     for number in range(tries):
-        if made.rebuild(clean[number % len(clean)], json.dumps({"seed": number}))["is_anomalous"]:
+        if synthesis.rebuild(clean[number % len(clean)], json.dumps({"seed": number}))["is_anomalous"]:
             return
-    bodies = "" if made.body_key is None else " in the mask of the body, which may be empty"
+    bodies = "" if synthesis.body_key is None else " in the mask of the body, which may be empty"
     raise InputError(
         f"no anomaly could be made in {tries} tries{bodies}",
-        where=", ".join(recipe.name for recipe in made.recipes),
+        where=", ".join(recipe.name for recipe in synthesis.recipes),
         todo="look at the scans with tools/synthesis_gallery.py, or make anomalies everywhere (in_body false)",
     )

@@ -1,6 +1,6 @@
-"""Gives normal scans a test set with made anomalies, to try a method where no lesion is to be had.
+"""Gives normal scans a test set with synthetic anomalies, to try a method where there are no lesions.
 
-    python tools/make_test_anomalies.py --dataset_dir NORMAL_SCANS --output_dir FOLDER [--recipes sink,blob]
+    python tools/make_synthetic_test_set.py --dataset_dir NORMAL_SCANS --output_dir FOLDER [--recipes sink,blob]
         [--blob_radius 0.08,0.16] [--seed 0]
 
 Every normal case of the split test is written twice: as it is (label 0), and with one anomaly (label 1), by the recipes
@@ -28,7 +28,7 @@ from medad_plugins.files import output_folder
 from medad_plugins.synthesis import FindBodyd, Recipe, SynthesizeAnomalyd
 from medad_plugins.synthesis.published import blob, held_out_recipes
 
-__all__ = ["make_anomaly", "make_test_anomalies"]
+__all__ = ["make_anomaly", "make_synthetic_test_set"]
 
 
 def make_anomaly(scan: NDArray, affine: NDArray, recipes: Sequence[Recipe], seed: int) -> dict[str, Any] | None:
@@ -65,10 +65,12 @@ def _require_radius(given: object) -> None:
     numbers = given if isinstance(given, Sequence) and len(given) == 2 else (0, 0)
     if not 0 < numbers[0] <= numbers[1] <= 0.5:
         expected = "smallest,largest, more than 0 and at most 0.5"
-        raise InputError("balls cannot have that radius", where="blob_radius", expected=expected, found=str(given))
+        raise InputError(
+            "the radius of the balls is out of range", where="blob_radius", expected=expected, found=str(given)
+        )
 
 
-def make_test_anomalies(
+def make_synthetic_test_set(
     dataset_dir: str,
     output_dir: str,
     recipes: str | Iterable[str] = ("blob", "sink", "source", "intensity"),
@@ -120,8 +122,8 @@ def make_test_anomalies(
     print(f"{len(rows)} rows in {folder / 'datalist.csv'}")
 
 
-_NAMES = (("images", ""), ("images", "_made"), ("masks", "_made"))
+_NAMES = (("images", ""), ("images", "_synthetic"), ("masks", "_synthetic"))
 
 
 if __name__ == "__main__":
-    run_tool(make_test_anomalies)
+    run_tool(make_synthetic_test_set)

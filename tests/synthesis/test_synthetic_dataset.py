@@ -1,4 +1,4 @@
-"""The training set of scans with made anomalies, from files."""
+"""The training set of scans with synthetic anomalies, from files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandFlipd
 
 from medad_plugins.data import Case, IterationLoader
 from medad_plugins.errors import InputError
-from medad_plugins.synthesis import SourcePool, made_dataset
+from medad_plugins.synthesis import SourcePool, synthetic_dataset
 from medad_plugins.synthesis.published import cutpaste, noise_blend, nsa, pii
 
 PREPARE = Compose([LoadImaged("image", image_only=True), EnsureChannelFirstd("image"), ScaleIntensityd("image")])
@@ -29,7 +29,7 @@ def _cases(folder: Path, count: int) -> list[Case]:
 
 
 def test_a_share_has_anomalies_and_the_same_seed_the_same_ones(tmp_path: Path) -> None:
-    data = made_dataset(_cases(tmp_path, 6), PREPARE, [pii(), cutpaste("box"), nsa()], prob=0.5, in_body=True)
+    data = synthetic_dataset(_cases(tmp_path, 6), PREPARE, [pii(), cutpaste("box"), nsa()], prob=0.5, in_body=True)
     batches = [list(IterationLoader(data, 16, 4, seed=3, num_workers=workers)) for workers in (0, 2)]
     for first, second in zip(*batches, strict=True):
         assert torch.equal(first["image"], second["image"]) and first["synthesis"] == second["synthesis"]
@@ -44,18 +44,18 @@ def test_a_share_has_anomalies_and_the_same_seed_the_same_ones(tmp_path: Path) -
 
 def test_one_scan_is_enough_for_recipes_that_take_nothing_foreign(tmp_path: Path) -> None:
     cases = _cases(tmp_path, 1)
-    data = made_dataset(cases, PREPARE, [cutpaste("scar")], prob=1)
+    data = synthetic_dataset(cases, PREPARE, [cutpaste("scar")], prob=1)
     (batch,) = IterationLoader(data, 8, 1, seed=0)
     assert batch["is_anomalous"].float().mean() > 0.5  # not all: black on black is no change
     with pytest.raises(InputError, match=r"need other scans.*at least 2 normal cases.*found 1"):
-        made_dataset(cases, PREPARE, [cutpaste("scar"), pii()])
+        synthetic_dataset(cases, PREPARE, [cutpaste("scar"), pii()])
 
 
 def test_what_was_augmented_is_the_clean_scan_and_comes_again_with_the_seed(tmp_path: Path) -> None:
     cases = _cases(tmp_path, 4)
-    unchanged = made_dataset(cases, PREPARE, [pii()], prob=0)
+    unchanged = synthetic_dataset(cases, PREPARE, [pii()], prob=0)
     plain = {unchanged[number]["case_id"]: unchanged[number]["image"] for number in range(4)}
-    data = made_dataset(cases, PREPARE, [pii()], prob=1, augment=RandFlipd(["image", "body"], 0.5, 0))
+    data = synthetic_dataset(cases, PREPARE, [pii()], prob=1, augment=RandFlipd(["image", "body"], 0.5, 0))
     batches = [list(IterationLoader(data, 8, 2, seed=3, num_workers=workers)) for workers in (0, 2)]
     assert all(torch.equal(first["image"], second["image"]) for first, second in zip(*batches, strict=True))
     flipped = 0
@@ -71,7 +71,9 @@ def test_what_was_augmented_is_the_clean_scan_and_comes_again_with_the_seed(tmp_
 
 def test_foreign_content_comes_from_the_pool_that_is_given(tmp_path: Path) -> None:
     grey = [{"image": torch.full((1, 48, 48), 0.5), "case_id": f"generated_{number}"} for number in range(2)]
-    data = made_dataset(_cases(tmp_path, 2), PREPARE, [noise_blend((1.0, 1.0))], prob=1, source_pool=SourcePool(grey))
+    data = synthetic_dataset(
+        _cases(tmp_path, 2), PREPARE, [noise_blend((1.0, 1.0))], prob=1, source_pool=SourcePool(grey)
+    )
     (batch,) = IterationLoader(data, 2, 1, seed=0)
     changed = batch["image"].as_tensor()[batch["mask"] > 0]
     assert len(changed) and torch.allclose(changed, torch.full_like(changed, 0.5))
