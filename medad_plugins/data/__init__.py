@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from medad_plugins.data.cached_dataset import cached_dataset
-from medad_plugins.data.cohort import Cohort, case_group, find_cases, hold_out, labelled_validation
+from medad_plugins.data.cohort import Cohort, labelled_validation
 from medad_plugins.data.datalists import Case, read_datalist
 from medad_plugins.data.dicom_series import read_series
 from medad_plugins.data.fault_tolerant_loader import FaultTolerantLoader
+from medad_plugins.data.find_cases import find_cases
+from medad_plugins.data.hold_out import case_group, hold_out
 from medad_plugins.data.iteration_loader import IterationLoader, IterationSampler
 from medad_plugins.data.pass_loader import PassLoader
 from medad_plugins.data.sample_cohort import generate_case, sample_cohort

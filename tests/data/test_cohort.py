@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medad_plugins.data import cohort
-from medad_plugins.data.cohort import Cohort, find_cases, hold_out
+from medad_plugins.data import Cohort, cohort, find_cases, hold_out
 from medad_plugins.data.datalists import Case
 from medad_plugins.errors import InputError
 
