@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medad_plugins.data import Cohort, cohort, find_cases, hold_out
+from medad_plugins.data import Cohort, find_cases, hold_out
 from medad_plugins.data.datalists import Case
 from medad_plugins.errors import InputError
 
@@ -154,7 +154,7 @@ def test_find_cases_in_a_plain_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     for scan in scans:
         scan.parent.mkdir(exist_ok=True)
         scan.touch()
-    monkeypatch.setattr(cohort, "find_scans", lambda folder: scans)
+    monkeypatch.setattr(import_module("medad_plugins.data.find_cases"), "find_scans", lambda folder: scans)
     assert find_cases(tmp_path) == [
         {"image": str(scans[0]), "case_id": "b__2"},
         {"image": str(scans[1]), "case_id": "a"},
