@@ -34,7 +34,7 @@ def require_backbone(backbone: str) -> None:
 
 
 def usual_layers(backbone: str, stages: Sequence[int] = DEFAULT_STAGES) -> list[int]:
-    """The layers that a method taps where it is told none.
+    """The layers that a method taps by default.
 
     Args:
         backbone: a key of `TAPS`.
