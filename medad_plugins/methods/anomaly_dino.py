@@ -62,6 +62,15 @@ class BackboneTokens(nn.Module):
             pooled.append(tap.float().flatten(2).mean(2))
         return tokens.flatten(2).transpose(1, 2), list(tokens.shape[2:]), torch.cat(pooled, 1)
 
+    def intensities(self, image: Tensor, grid_map: Tensor) -> Tensor:
+        """Mean intensities ``(B, 1, *grid)`` of the cells of a scan that the places of a map stand for."""
+        means = image.mean(1, keepdim=True)
+        if image.dim() == 4:
+            means = functional.avg_pool2d(means, self.stride, self.stride, ceil_mode=True)
+        else:
+            means = functional.avg_pool3d(means, self.stride, self.stride, ceil_mode=True)
+        return functional.interpolate(means, grid_map.shape[2:], mode="nearest")
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         tokens, grid, pooled = self.embed(image)
         distances = self.bank(tokens)
@@ -79,13 +88,13 @@ class AnomalyDINO(AnomalyNetwork):
         in_channels: channels of the scan.
         backbone: a name that `medad_plugins.networks.make_taps` knows, or several: their maps and scores, each in
             deviations of what normal scans have, are averaged.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; one for all, or one for each.
+        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; one, or one for each.
         layers: of the backbone, see `make_taps`; for several backbones a list for each; None for what is usual. Blocks
             of a transformer are averaged, stages of a convolutional network joined.
         window: edge of the window of places in which the nearest token is looked for; 1 for the same place only, 0 for
             anywhere.
         references: most normal scans kept, see `PlaceBank`; 0 for all.
-        mirrored: axis of the scan, 0 the first, along which every normal scan is shown mirrored too: for organs in pairs.
+        mirrored: axis of the scan, 0 the first, along which every normal scan is shown mirrored too, for paired organs.
         rotations: how many turns of every normal scan are shown, evenly over the circle, in the plane of the first two
             axes; 1 for none.
         foreground: places whose mean intensity is not above this count as normal; None leaves none out.
@@ -121,7 +130,8 @@ class AnomalyDINO(AnomalyNetwork):
             raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
         if rotations < 1 or mirrored not in (None, *range(spatial_dims)):
             raise ValueError(
-                f"rotations must be positive and mirrored one of the {spatial_dims} axes, got {rotations} and {mirrored!r}."
+                f"rotations must be positive and mirrored one of the {spatial_dims} axes, "
+                f"got {rotations} and {mirrored!r}."
             )
         names = [backbone] if isinstance(backbone, str) else list(backbone)
         files = [weights] * len(names) if isinstance(weights, str) else list(weights)
@@ -174,7 +184,7 @@ class AnomalyDINO(AnomalyNetwork):
         for part in self.parts:
             found, apart = part(image)
             if self.foreground >= 0:
-                found = found * (_means_on(image, found, part.stride) > self.foreground)
+                found = found * (part.intensities(image, found) > self.foreground)  # type: ignore[operator]
             local, pooled = local + self.pool(found), pooled + apart
             if len(maps) > 0:
                 found = functional.interpolate(found, maps[0].shape[2:], mode=self.mode, align_corners=False)
@@ -211,13 +221,3 @@ def _turned(image: Tensor, angle: float) -> Tensor:
     matrix[second, first] = math.sin(angle) * size[0] / size[1]
     grid = functional.affine_grid(matrix.expand(len(image), -1, -1), list(image.shape), align_corners=False)
     return functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
-
-
-def _means_on(image: Tensor, grid_map: Tensor, stride: int) -> Tensor:
-    """Mean intensities ``(B, 1, *grid)`` of the cells of a grid."""
-    means = image.mean(1, keepdim=True)
-    if image.dim() == 4:
-        means = functional.avg_pool2d(means, stride, stride, ceil_mode=True)
-    else:
-        means = functional.avg_pool3d(means, stride, stride, ceil_mode=True)
-    return functional.interpolate(means, grid_map.shape[2:], mode="nearest")

@@ -60,9 +60,9 @@ class PlaceBank(FittedModule):
 
     Buffers:
         seen: scans collected. step: every how many of them one became a candidate. candidates ``(n, V, P, D)``: of each
-        scan, of each of its views, the tokens at all places, while collecting; empty after `fit`. bank ``(M, V, P, D)``.
-        around ``(P, K)``: the places in the window about each place, -1 beyond the border. unit: standard deviation of
-        the tokens' distances in scans left out.
+        scan, of each of its views, the tokens at all places, while collecting; empty after `fit`. bank
+        ``(M, V, P, D)``. around ``(P, K)``: the places in the window about each place, -1 beyond the border. unit:
+        standard deviation of the tokens' distances in scans left out.
 
     Shape:
         tokens ``(B, P, D)`` to distances ``(B, P)`` in units.
@@ -74,7 +74,8 @@ class PlaceBank(FittedModule):
             raise ValueError(f"window must be odd, or 0 for anywhere, got {window}.")
         if references < 0 or storage not in STORAGES:
             raise ValueError(
-                f"references must not be negative and storage one of {sorted(STORAGES)}, got {references} and {storage!r}."
+                f"references must not be negative and storage one of {sorted(STORAGES)}, "
+                f"got {references} and {storage!r}."
             )
         self.window, self.references = window, references
         self.seen: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
@@ -194,8 +195,12 @@ class PlaceBank(FittedModule):
         return ((by_place - nearest.float()).square().sum(2) / 2).transpose(0, 1)
 
     def _nearest(self, queries: Tensor, own: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
-        """Of queries ``(G, Q, D)`` in as many groups of scans, G being the places or 1 for all of them as one, the
-        closeness ``(G, Q)`` of the nearest token, and its row among those of its place, or of all places.
+        """Closeness ``(G, Q)`` of the nearest token, and its row among those of its place, or of all places.
+
+        Args:
+            queries: ``(G, Q, D)``, G being the places, or 1 for all of them as one; the cases last in Q.
+            own: see `distances`.
+            groups: how often each case asks in Q.
         """
         places, size = self.bank.shape[2], self.bank.shape[3]
         best = torch.full_like(queries[:, :, 0], -float("inf"))
@@ -204,10 +209,7 @@ class PlaceBank(FittedModule):
         for part in self.bank.split(self._at_once(groups)):
             scans = part.shape[0]
             keys = part.float()
-            if self.window == 0:
-                keys = keys.reshape(1, -1, size)
-            else:
-                keys = keys.permute(2, 0, 1, 3).reshape(places, -1, size)
+            keys = keys.reshape(1, -1, size) if self.window == 0 else keys.permute(2, 0, 1, 3).reshape(places, -1, size)
             bias = keys.square().sum(2).unsqueeze(1) / -2
             products = torch.baddbmm(bias, queries, keys.transpose(1, 2))
             if own is not None:

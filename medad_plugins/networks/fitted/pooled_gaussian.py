@@ -51,7 +51,8 @@ class PooledGaussian(FittedModule):
         self._begun = False
         if len(self.vectors) < 3:
             todo = "list more of them, or give --score local"
-            raise InputError("the score of pooled features needs three normal scans", found=len(self.vectors), todo=todo)
+            reason = "the score of pooled features needs three normal scans"
+            raise InputError(reason, found=len(self.vectors), todo=todo)
         gaussian = ShrunkGaussian().to(self.vectors.device)
         gaussian.collect(self.rooted(self.vectors))
         gaussian.fit()

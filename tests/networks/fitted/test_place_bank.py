@@ -95,7 +95,9 @@ def test_two_equal_scans_and_one_place_have_a_unit() -> None:
         assert float(bank.unit) == 1
 
 
-@pytest.mark.parametrize(("count", "most", "expected"), [(3, 5, [0, 1, 2]), (10, 4, [0, 2, 5, 7]), (4, 4, [0, 1, 2, 3])])
+@pytest.mark.parametrize(
+    ("count", "most", "expected"), [(3, 5, [0, 1, 2]), (10, 4, [0, 2, 5, 7]), (4, 4, [0, 1, 2, 3])]
+)
 def test_rows_that_are_kept_are_spread(count: int, most: int, expected: list[int]) -> None:
     assert even_rows(count, most).tolist() == expected
 
