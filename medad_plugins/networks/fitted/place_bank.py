@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 STORAGES = {"float16": torch.float16, "float32": torch.float32}
 # normal scans whose left-out distances the unit is taken from: a deviation needs no more
-_MEASURED = 256
+_MEASURED = 128
 
 
 def even_rows(count: int, most: int) -> Tensor:
@@ -61,7 +61,8 @@ class PlaceBank(FittedModule):
     Buffers:
         seen: scans collected. step: every how many of them one became a candidate. candidates ``(n, V, P, D)``: of each
         scan, of each of its views, the tokens at all places, while collecting; empty after `fit`. bank
-        ``(M, V, P, D)``. around ``(P, K)``: the places in the window about each place, -1 beyond the border. unit:
+        ``(M, V, P, D)``. centre ``(D,)``: its mean. halves ``(M, V, P)``: half the squared distance of its tokens to that.
+        around ``(P, K)``: the places in the window about each place, -1 beyond the border. unit:
         standard deviation of the tokens' distances in scans left out.
 
     Shape:
@@ -82,6 +83,8 @@ class PlaceBank(FittedModule):
         self.step: Tensor = nn.Buffer(torch.ones((), dtype=torch.long))
         self.candidates: Tensor = nn.Buffer(torch.empty(0, dtype=STORAGES[storage]))
         self.bank: Tensor = nn.Buffer(torch.empty(0, dtype=STORAGES[storage]))
+        self.centre: Tensor = nn.Buffer(torch.empty(0))
+        self.halves: Tensor = nn.Buffer(torch.empty(0))
         self.around: Tensor = nn.Buffer(torch.empty(0, 0, dtype=torch.long))
         self.unit: Tensor = nn.Buffer(torch.ones(()))
 
@@ -117,6 +120,8 @@ class PlaceBank(FittedModule):
         rows = even_rows(len(source), self.references or len(source))
         self.bank = source if len(rows) == len(source) else source[rows.to(source.device)]
         self.candidates = self.candidates.new_empty(0)
+        self.centre = self.bank.flatten(0, 2).double().mean(0).float()
+        self.halves = torch.cat([(some.float() - self.centre).square().sum(3) / 2 for some in self.bank.split(64)])
         self._measure_unit()
         logger.info("the memory bank keeps the tokens of %d of %d scans.", len(self.bank), int(self.seen))
 
@@ -124,12 +129,13 @@ class PlaceBank(FittedModule):
         return ("candidates", "bank")
 
     def merge_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The banks of several sites laid together; what is measured on them follows in `after_merge`."""
+        """The banks of several sites laid together."""
         merged = super().merge_buffers(states)
         merged["seen"] = torch.stack([state["seen"] for state in states]).sum(0)
         merged["step"] = torch.stack([state["step"] for state in states]).amax(0)
         merged["around"] = max((state["around"] for state in states), key=torch.Tensor.numel)
-        merged["unit"] = states[0]["unit"]
+        # measured again in `after_merge`
+        merged.update({name: states[0][name] for name in ("centre", "halves", "unit")})
         return merged
 
     def after_merge(self) -> None:
@@ -150,7 +156,7 @@ class PlaceBank(FittedModule):
             distances = apart.fill_diagonal_(float("inf")).amin(1) if len(tokens) > 1 else tokens.new_zeros(1)
         deviation = float(distances.double().std(correction=0))
         # tokens that are all alike have no unit of their own
-        self.unit = torch.full_like(self.unit, deviation if deviation > 1e-9 else 1.0)
+        self.unit = torch.full_like(self.unit, deviation if deviation > 1e-6 else 1.0)
 
     def distances(self, tokens: Tensor, own: Tensor | None = None) -> Tensor:
         """Distances ``(B, P)`` of tokens ``(B, P, D)`` to the nearest in the bank.
@@ -172,56 +178,51 @@ class PlaceBank(FittedModule):
 
     def _distances(self, tokens: Tensor, own: Tensor | None) -> Tensor:
         places, size = self.bank.shape[2], self.bank.shape[3]
-        by_place = tokens.transpose(0, 1)
+        # about the mean the products are small, and with them what rounding takes from them
+        centred = (tokens - self.centre).transpose(0, 1)
         if self.window == 0:
-            closeness, rows = self._nearest(by_place.reshape(1, -1, size), own, places)
-            row, place = rows.reshape(places, -1) // places, rows.reshape(places, -1) % places
+            closeness = self._closeness(centred.reshape(1, -1, size), own, places).reshape(places, -1)
         else:
             # a place of the bank is asked by all places around it at once, so that the bank is read once and in order
             around, count = self.around, self.around.shape[1]
-            asking = around.clamp_min(0).flatten()
-            closeness, rows = self._nearest(by_place[asking].reshape(places, -1, size), own, count)
+            inside = around.clamp_min(0)
+            answered = self._closeness(centred[inside.flatten()].reshape(places, -1, size), own, count)
             # of a place and its k-th neighbour, the neighbour's k-th from the end is the place
             mirror = torch.arange(count - 1, -1, -1, device=around.device)
-            answers = (around.clamp_min(0) * count + mirror).flatten()
-            closeness = closeness.reshape(places * count, -1)[answers].reshape(places, count, -1)
-            closeness = closeness.masked_fill((around < 0).unsqueeze(2), -float("inf"))
-            best = closeness.argmax(1, keepdim=True)
-            rows = rows.reshape(places * count, -1)[answers].reshape(places, count, -1)
-            row = rows.gather(1, best).squeeze(1)
-            place = around.gather(1, best.squeeze(1))
-        nearest = self.bank.reshape(-1, size)[row * places + place]
-        # the product of matrices says which is nearest; how near is computed from the differences, which is exact
-        return ((by_place - nearest.float()).square().sum(2) / 2).transpose(0, 1)
+            answers = answered.reshape(places * count, -1)[(inside * count + mirror).flatten()]
+            answers = answers.reshape(places, count, -1).masked_fill((around < 0).unsqueeze(2), -float("inf"))
+            closeness = answers.amax(1)
+        distances = centred.square().sum(2) / 2 + centred @ self.centre - closeness
+        return distances.clamp_min(0).transpose(0, 1)
 
-    def _nearest(self, queries: Tensor, own: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
-        """Closeness ``(G, Q)`` of the nearest token, and its row among those of its place, or of all places.
+    def _closeness(self, queries: Tensor, own: Tensor | None, groups: int) -> Tensor:
+        """Of the nearest tokens ``(G, Q)``, all of the distance that differs between the bank's, its sign turned.
 
         Args:
-            queries: ``(G, Q, D)``, G being the places, or 1 for all of them as one; the cases last in Q.
+            queries: about the mean ``(G, Q, D)``, G being the places, or 1 for all of them as one; the cases last in Q.
             own: see `distances`.
             groups: how often each case asks in Q.
         """
         places, size = self.bank.shape[2], self.bank.shape[3]
         best = torch.full_like(queries[:, :, 0], -float("inf"))
-        found = torch.zeros_like(best, dtype=torch.long)
+        at_once = self._at_once(groups)
         first = 0
-        for part in self.bank.split(self._at_once(groups)):
+        for part, halves in zip(self.bank.split(at_once), self.halves.split(at_once)):
             scans = part.shape[0]
-            keys = part.float()
-            keys = keys.reshape(1, -1, size) if self.window == 0 else keys.permute(2, 0, 1, 3).reshape(places, -1, size)
-            bias = keys.square().sum(2).unsqueeze(1) / -2
-            products = torch.baddbmm(bias, queries, keys.transpose(1, 2))
+            if self.window == 0:
+                keys, bias = part.float().reshape(1, -1, size), halves.reshape(1, 1, -1)
+            else:
+                keys = part.permute(2, 0, 1, 3).float().reshape(places, -1, size)
+                bias = halves.permute(2, 0, 1).reshape(places, 1, -1)
+            products = torch.baddbmm(bias, queries, keys.transpose(1, 2), beta=-1.0)
             if own is not None:
                 itself = own.unsqueeze(1) == first + torch.arange(scans, device=own.device)
                 shape = products.shape
                 products = products.reshape(shape[0], groups, own.shape[0], scans, -1)
                 products = products.masked_fill(itself.unsqueeze(2), -float("inf")).reshape(shape)
-            values, index = products.max(2)
-            found = torch.where(values > best, index + first * (keys.shape[1] // scans), found)
-            best = torch.maximum(best, values)
+            best = torch.maximum(best, products.amax(2))
             first += scans
-        return best, found
+        return best
 
     def _at_once(self, groups: int) -> int:
         """How many scans of the bank are compared together: so many that a case takes some megabytes."""
