@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps, require_stages
+from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.networks.fitted.isolation_forest import IsolationTrees
 from medad_plugins.networks.fitted.kernel_density import KernelDensityHead
@@ -47,8 +47,9 @@ class DeepVectors(nn.Module):
     """Features of a frozen pretrained network at several depths, joined.
 
     Args:
-        backbone, spatial_dims, in_channels, weights: see `ResNetTaps`.
-        layers: its stages whose features are joined, finest first; the first one's grid is that of the locations.
+        backbone, spatial_dims, in_channels, weights: see `make_taps`.
+        layers: those whose features are joined, finest first, see `make_taps`; the first one's grid is that of the
+            locations. None for all stages of a ResNet, or what `usual_layers` says of another backbone.
         locations: a vector for every location, deeper features interpolated to the grid, rather than the means.
 
     Shape:
@@ -61,26 +62,21 @@ class DeepVectors(nn.Module):
         spatial_dims: int,
         in_channels: int,
         weights: str,
-        layers: Sequence[int],
+        layers: Sequence[int] | None,
         locations: bool,
     ) -> None:
         super().__init__()
-        self.layers, self.locations = require_stages(layers), locations
-        self.taps = ResNetTaps(
-            backbone, spatial_dims, in_channels, stages=self.layers[-1], weights=weights, frozen=True
-        )
-        channels = [self.taps.channels[layer - 1] for layer in self.layers]
-        self.embedding = PatchEmbedding(channels, spatial_dims, interpolation="linear")
+        self.locations = locations
+        layers = usual_layers(backbone, (1, 2, 3, 4)) if layers is None else layers
+        self.taps = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        self.embedding = PatchEmbedding(self.taps.channels, spatial_dims, interpolation="linear")
 
     def forward(self, image: Tensor) -> Tensor:
         taps = self.taps(image)
-        chosen: list[Tensor] = []
-        for layer in self.layers:
-            chosen.append(taps[layer - 1])
         if self.locations:
-            joined: Tensor = self.embedding(chosen)
+            joined: Tensor = self.embedding(taps)
             return joined
-        return torch.cat([tap.flatten(2).mean(2) for tap in chosen], 1)
+        return torch.cat([tap.flatten(2).mean(2) for tap in taps], 1)
 
 
 class ClassicDetector(AnomalyNetwork):
@@ -94,9 +90,9 @@ class ClassicDetector(AnomalyNetwork):
         in_channels: channels of the scan.
         detector: one of `DETECTORS`.
         features: ``"raw"`` intensities, ``"pca"`` their principal components, or ``"deep"`` features.
-        backbone: of `medad_plugins.networks.BACKBONES`, for deep features.
+        backbone: a key of `medad_plugins.networks.TAPS`, for deep features.
         weights: of it: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
-        layers: its stages whose features are joined.
+        layers: of it, see `DeepVectors`.
         locations: judge every location of the first one's grid, by the vectors of all locations of normal scans.
         components: of ``"pca"``, see `VectorPreparation`.
         scaling: of the vectors, see `VectorPreparation`.
@@ -119,7 +115,7 @@ class ClassicDetector(AnomalyNetwork):
         features: str = "deep",
         backbone: str = "resnet50",
         weights: str = "imagenet",
-        layers: Sequence[int] = (1, 2, 3, 4),
+        layers: Sequence[int] | None = None,
         locations: bool = False,
         components: float = 64,
         scaling: str = "none",

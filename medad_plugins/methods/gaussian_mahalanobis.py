@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps, require_stages
+from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
 
 __all__ = ["GaussianMahalanobis"]
@@ -26,9 +26,10 @@ class GaussianMahalanobis(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: of `medad_plugins.networks.BACKBONES`; the paper has EfficientNet-B4.
+        backbone: a key of `medad_plugins.networks.TAPS`; the paper has EfficientNet-B4.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
-        layers: stages of the backbone, each with a Gaussian of its own.
+        layers: of the backbone, each with a Gaussian of its own, see `make_taps`; None for all stages of a ResNet, or
+            what `usual_layers` says of another backbone.
         leave_out: share of the variance whose principal components are left out, see `ShrunkGaussian`; 0 for none,
             0.99 for the paper's NPCA.
         reduction: image score, see `medad_plugins.scorers.MapPool`; the same for all.
@@ -44,24 +45,18 @@ class GaussianMahalanobis(AnomalyNetwork):
         in_channels: int = 1,
         backbone: str = "resnet50",
         weights: str = "imagenet",
-        layers: Sequence[int] = (1, 2, 3, 4),
+        layers: Sequence[int] | None = None,
         leave_out: float = 0.0,
         reduction: str | float = "max",
     ) -> None:
         super().__init__(reduction)
-        self.layers = require_stages(layers)
-        self.features = ResNetTaps(
-            backbone, spatial_dims, in_channels, stages=self.layers[-1], weights=weights, frozen=True
-        )
-        self.gaussians = nn.ModuleList(ShrunkGaussian(leave_out) for _ in self.layers)
+        layers = usual_layers(backbone, (1, 2, 3, 4)) if layers is None else layers
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        self.gaussians = nn.ModuleList(ShrunkGaussian(leave_out) for _ in layers)
 
     def pooled(self, image: Tensor) -> list[Tensor]:
         """Mean features ``(B, C_k)`` of each layer."""
-        taps = self.features(image)
-        vectors: list[Tensor] = []
-        for layer in self.layers:
-            vectors.append(taps[layer - 1].flatten(2).mean(2))
-        return vectors
+        return [tap.flatten(2).mean(2) for tap in self.features(image)]
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal scans ``(B, C, *spatial)`` to the running moments."""

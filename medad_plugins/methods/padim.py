@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.networks.fitted.gaussians import PatchGaussians
 from medad_plugins.scorers import MapToImage
@@ -35,7 +36,8 @@ class PaDiM(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: ``resnet18`` (100 dimensions) or ``wide_resnet50_2`` (550 dimensions) in the paper.
+        backbone: a key of `medad_plugins.networks.TAPS`; in the paper ``resnet18`` (100 dimensions) or
+            ``wide_resnet50_2`` (550 dimensions).
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
         dimensions: how many feature channels are kept, drawn once at random from all of them.
         finest_stage: stage whose grid carries the Gaussians: 1 (stride 4, the paper's), 2 (stride 8) or 3 (stride 16);
@@ -43,6 +45,8 @@ class PaDiM(AnomalyNetwork):
         sigma: Gaussian smoothing of the map, in pixels of the image.
         feature_seed: seed of the channel selection, kept in the state dict.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        layers: of the backbone, finest first, see `make_taps`; None for the stages of a ResNet from ``finest_stage`` to
+            3, or what `usual_layers` says of another backbone.
 
     Reference:
         Defard et al., "PaDiM: a patch distribution modeling framework for anomaly detection and localization", ICPR
@@ -60,14 +64,15 @@ class PaDiM(AnomalyNetwork):
         sigma: float = 4.0,
         feature_seed: int = 1024,
         reduction: str | float = "max",
+        layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction)
         if finest_stage not in (1, 2, 3):
             raise ValueError(f"finest_stage must be 1, 2 or 3, got {finest_stage}.")
-        self.finest = finest_stage - 1
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
+        layers = usual_layers(backbone, range(finest_stage, 4)) if layers is None else layers
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        channels = self.features.channels
         # nearest: every location takes the deeper features of the cell that it lies in
-        channels = self.features.channels[self.finest :]
         self.embedding = PatchEmbedding(channels, spatial_dims)
         available = self.embedding.out_channels
         if not 1 <= dimensions <= available:
@@ -83,14 +88,14 @@ class PaDiM(AnomalyNetwork):
 
     def _choose(self) -> None:
         start = 0
-        for chosen, count in zip(self.chosen, self.features.channels[self.finest :]):
+        for chosen, count in zip(self.chosen, self.features.channels):
             inside = (self.selection >= start) & (self.selection < start + count)
             chosen.places = self.selection[inside] - start
             start += count
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[int]]:
         """Embeddings ``(B, P, dimensions)`` and the grid whose locations, in row-major order, they belong to."""
-        taps = self.features(image)[self.finest :]
+        taps = self.features(image)
         parts: list[Tensor] = []
         for index, choose in enumerate(self.chosen):
             parts.append(choose(taps[index]))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps, require_stages
+from medad_plugins.networks.backbones import make_taps
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.networks.fitted.memory_bank import MemoryBank
 from medad_plugins.scorers import MapToImage
@@ -24,9 +24,10 @@ class PatchCore(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: ``wide_resnet50_2`` in the paper.
+        backbone: a key of `medad_plugins.networks.TAPS`; ``wide_resnet50_2`` in the paper.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
-        layers: stages of the backbone whose features are joined, finest first; the first one's grid is the map's.
+        layers: of the backbone whose features are joined, finest first, see `make_taps`; the first one's grid is the
+            map's. None for stages 2 and 3 of a ResNet, or what `usual_layers` says of another backbone.
         dimensions: of a patch's embedding.
         coreset: share or number of the normal patches that are kept, see `MemoryBank`.
         memory_budget: MiB of the fit, see `MemoryBank`.
@@ -46,7 +47,7 @@ class PatchCore(AnomalyNetwork):
         in_channels: int = 1,
         backbone: str = "wide_resnet50_2",
         weights: str = "imagenet",
-        layers: Sequence[int] = (2, 3),
+        layers: Sequence[int] | None = None,
         dimensions: int = 1024,
         coreset: float = 0.01,
         memory_budget: float = 1024,
@@ -56,27 +57,19 @@ class PatchCore(AnomalyNetwork):
         reduction: str | float = "max",
     ) -> None:
         super().__init__(reduction)
-        self.layers = require_stages(layers)
         if neighbours < 0 or neighbours == 1:
             raise ValueError(f"neighbours must be 0 or at least 2, got {neighbours}.")
         self.neighbours = neighbours
-        self.features = ResNetTaps(
-            backbone, spatial_dims, in_channels, stages=self.layers[-1], weights=weights, frozen=True
-        )
-        channels = [self.features.channels[layer - 1] for layer in self.layers]
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         self.embedding = PatchEmbedding(
-            channels, spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
+            self.features.channels, spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
         )
         self.memory = MemoryBank(coreset, memory_budget, seed=coreset_seed)
         self.to_image = MapToImage(spatial_dims, self.pool, sigma)
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[int]]:
         """Embeddings ``(B * P, dimensions)`` of the patches, case by case in row-major order, and their grid."""
-        taps = self.features(image)
-        chosen: list[Tensor] = []
-        for layer in self.layers:
-            chosen.append(taps[layer - 1])
-        embedded = self.embedding(chosen)
+        embedded = self.embedding(self.features(image))
         return embedded.flatten(2).transpose(1, 2).flatten(0, 1), list(embedded.shape[2:])
 
     def collect(self, image: Tensor) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.backbones import make_taps
 from medad_plugins.networks.batch_noise import batch_normal
 from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscriminator, init_linear
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
@@ -25,13 +27,15 @@ class SimpleNet(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
+        backbone: a key of `medad_plugins.networks.TAPS`; the paper's is ``wide_resnet50_2``.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
         dimensions: length of the embeddings; the paper's is 1536.
         hidden: width of the discriminator's hidden layer.
         noise: standard deviation of the noise, in the units of the adapted features.
         sigma: Gaussian smoothing of the map, in pixels of the image; the score is taken before it.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        layers: of the backbone whose features are joined, finest first, see `make_taps`; None for stages 2 and 3 of a
+            ResNet, or what `usual_layers` says of another backbone.
 
     Reference:
         Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", CVPR 2023.
@@ -48,14 +52,15 @@ class SimpleNet(AnomalyNetwork):
         noise: float = 0.015,
         sigma: float = 4.0,
         reduction: str | float = "max",
+        layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction)
         if dimensions < 1 or hidden < 1 or noise <= 0:
             raise ValueError(f"dimensions, hidden and noise must be positive, got {dimensions}, {hidden} and {noise}.")
         self.dimensions, self.noise = dimensions, noise
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         self.embedding = PatchEmbedding(
-            self.features.channels[1:], spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
+            self.features.channels, spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
         )
         self.adaptor = nn.Linear(dimensions, dimensions)
         init_linear(self.adaptor)
@@ -64,7 +69,7 @@ class SimpleNet(AnomalyNetwork):
 
     def adapted(self, image: Tensor) -> tuple[Tensor, list[int]]:
         """Adapted embeddings ``(B * P, dimensions)``, and the batch and grid ``[B, 1, *grid]`` of their locations."""
-        embedded = self.embedding(self.features(image)[1:])
+        embedded = self.embedding(self.features(image))
         vectors = embedded.flatten(2).transpose(1, 2).reshape(-1, self.dimensions)
         # not in half precision, where autocast gives that: the noise is small beside the features
         return self.adaptor(vectors).to(self.adaptor.weight.dtype), [-1, 1] + list(embedded.shape[2:])

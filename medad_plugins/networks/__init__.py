@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import BACKBONES, FeatureTaps, ResNetTaps, ScanToBackbone, make_taps
-from medad_plugins.networks.backbones.weights import KNOWN_WEIGHTS, find_weights, load_pretrained
+from medad_plugins.networks.backbones import (
+    BACKBONES,
+    TAPS,
+    EfficientNetLiteTaps,
+    FeatureTaps,
+    ResNetTaps,
+    ScanToBackbone,
+    VisionTransformerTaps,
+    make_taps,
+    usual_layers,
+)
+from medad_plugins.networks.backbones.weight_tensors import load_pretrained
+from medad_plugins.networks.backbones.weights import KNOWN_WEIGHTS, find_weights
 from medad_plugins.networks.batch_noise import batch_drawn, batch_normal, batch_uniform
 from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscriminator
@@ -51,6 +62,7 @@ from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
 __all__ = [
     "BACKBONES",
     "KNOWN_WEIGHTS",
+    "TAPS",
     "AnomalyNetwork",
     "AttentionUNet",
     "AutoencodingNetwork",
@@ -61,6 +73,7 @@ __all__ = [
     "CriticTrunk",
     "DCGANEncoder",
     "DCGANGenerator",
+    "EfficientNetLiteTaps",
     "FeatureDiscriminator",
     "FeatureTaps",
     "FineTunedNetwork",
@@ -99,6 +112,7 @@ __all__ = [
     "UpsamplingDecoder",
     "VectorDetector",
     "VectorPreparation",
+    "VisionTransformerTaps",
     "WideResidualCoder",
     "batch_drawn",
     "batch_normal",
@@ -111,4 +125,5 @@ __all__ = [
     "look_up",
     "make_bottleneck",
     "make_taps",
+    "usual_layers",
 ]

@@ -30,7 +30,7 @@ def _scan(*size: int, batch: int = 2, seed: int = 0) -> Tensor:
 
 def _latent(network: AEFlow, image: Tensor) -> np.ndarray:
     with torch.no_grad():
-        z: Tensor = network.flow(network.features(image)[2])[0]
+        z: Tensor = network.flow(network.features(image)[0])[0]
     return z.double().numpy()
 
 

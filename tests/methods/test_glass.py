@@ -35,7 +35,7 @@ def _joined(*size: int, batch: int = 2) -> Tensor:
 @torch.no_grad()
 def _adapted(network: GLASS, image: Tensor) -> np.ndarray:
     """Adapted embeddings ``(B, P, D)``, location by location."""
-    embedded = network.embedding(network.features(image)[1:]).double().numpy()
+    embedded = network.embedding(network.features(image)).double().numpy()
     weight, bias = network.projection.weight.double().numpy(), network.projection.bias.double().numpy()
     return np.stack([[weight @ one[(slice(None), *p)] + bias for p in np.ndindex(*one.shape[1:])] for one in embedded])
 

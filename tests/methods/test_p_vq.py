@@ -69,7 +69,7 @@ def test_map_is_the_smoothed_sum_of_residual_and_distance(size: tuple[int, ...],
     image = _scan(*size)
     with torch.no_grad():
         anomaly_map = network(image)
-        vectors = network.embedding(network.features(image)[1:])
+        vectors = network.embedding(network.features(image))
         reconstruction, _ = network.quantised(image)
     assert 0 <= float(reconstruction.min()) and float(reconstruction.max()) <= 1
     # 16 pixels to a block of two cells of stride 8

@@ -197,7 +197,7 @@ def test_a_stopped_pass_goes_on_where_it_stopped(weights: str) -> None:
 def test_channels_are_fixed_by_their_seed() -> None:
     def selection(torch_seed: int, **arguments: int) -> list[int]:
         torch.manual_seed(torch_seed)
-        chosen: list[int] = PaDiM(backbone="resnet10", weights="none", **arguments).selection.tolist()
+        chosen: list[int] = PaDiM(backbone="resnet10", weights="none", **arguments).selection.tolist()  # type: ignore[arg-type]
         return chosen
 
     one, other = selection(1), selection(1, feature_seed=1)
@@ -211,8 +211,7 @@ def test_taps_of_which_no_channel_was_drawn(weights: str, stage: int) -> None:
     network = PaDiM(2, 1, "resnet10", weights=weights, dimensions=2, finest_stage=stage)
     image = _scans(32, 32, batch=1)
     everything = [
-        tap.repeat_interleave(2**k, 2).repeat_interleave(2**k, 3)
-        for k, tap in enumerate(network.features(image)[stage - 1 :])
+        tap.repeat_interleave(2**k, 2).repeat_interleave(2**k, 3) for k, tap in enumerate(network.features(image))
     ]
     # of the finest tap nothing, of one in the middle nothing
     for selection in ([64, 200], [3, 447]) if stage == 1 else ([0, 255],):
@@ -286,4 +285,4 @@ def test_volumes_on_a_coarse_grid(stage: int, grid: list[int], channels: int, we
 )
 def test_wrong_arguments(arguments: dict[str, int], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        PaDiM(backbone="resnet10", weights="none", **arguments)
+        PaDiM(backbone="resnet10", weights="none", **arguments)  # type: ignore[arg-type]

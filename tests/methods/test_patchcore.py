@@ -46,7 +46,7 @@ def network(weights: str) -> PatchCore:
 
 def _plain_distances(network: PatchCore, image: Tensor) -> Tensor:
     """From the backbone's taps: unfold, resize, pool, stack, pool; then the nearest in memory, one by one."""
-    taps, vectors = network.features(image)[1:3], []
+    taps, vectors = network.features(image), []
     grid = taps[0].shape[2:]
     for tap in taps:
         patches = functional.unfold(tap, 3, padding=1).reshape(len(tap), -1, *tap.shape[2:])

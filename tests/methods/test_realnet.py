@@ -110,7 +110,7 @@ def test_channels_are_chosen_by_what_was_observed_and_travel_in_the_state(spatia
     network.choose()
     selection: ChannelSelection = network.selections[0]  # type: ignore[assignment]
     expected = ChannelSelection(128, 8)
-    expected.observe(network.features(made)[1], network.features(clean)[1], mask)
+    expected.observe(network.features(made)[0], network.features(clean)[0], mask)
     torch.testing.assert_close(selection.losses, expected.losses, rtol=1e-3, atol=1e-4)
     assert network.is_chosen and selection.chosen.tolist() == sorted(selection.losses.argsort()[:8].tolist())
     other = _realnet(spatial_dims, layers=(2,))

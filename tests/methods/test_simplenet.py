@@ -57,7 +57,7 @@ def _said(network: SimpleNet, vectors: np.ndarray, own_statistics: bool = False)
 def _adapted(network: SimpleNet, image: Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
     """Adapted embeddings ``(B * P, D)``, location by location, and the grid."""
     with torch.no_grad():
-        embedded = network.embedding(network.features(image)[1:]).double()
+        embedded = network.embedding(network.features(image)).double()
     vectors = np.stack(
         [embedded.movedim(1, -1)[place].numpy() for place in np.ndindex(len(embedded), *embedded.shape[2:])]
     )
@@ -69,9 +69,9 @@ def test_embeds_stages_2_and_3_in_neighbourhoods_of_three(network: SimpleNet) ->
     assert network.embedding.out_channels == 12
     assert network.features.stages == 3
     taps = network.features(_scan(40, 48))
-    assert network.adapted(_scan(40, 48))[0].shape == (2 * 5 * 6, 12) == (2 * taps[1][0, 0].numel(), 12)
+    assert network.adapted(_scan(40, 48))[0].shape == (2 * 5 * 6, 12) == (2 * taps[0][0, 0].numel(), 12)
     # of neighbours beyond the border there is nothing
-    embedded = network.embedding([torch.ones(2, tap.shape[1], 12 // k, 12 // k) for k, tap in enumerate(taps[1:], 1)])
+    embedded = network.embedding([torch.ones(2, tap.shape[1], 12 // k, 12 // k) for k, tap in enumerate(taps, 1)])
     torch.testing.assert_close(embedded[:, :, 6, 6], torch.ones(2, 12))
     assert float(embedded[:, :, 0, 0].max()) < 1
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.blocks.flow import CouplingFlow, ResidualSubnet, Subnet, convolutional_subnet, log_density
 from medad_plugins.networks.blocks.upsampling_decoder import UpsamplingDecoder
 from medad_plugins.scorers import MapPool, residual_map
@@ -28,13 +29,15 @@ class AEFlow(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``, up to stage 3.
+        backbone: a key of `medad_plugins.networks.TAPS`; the paper's is ``wide_resnet50_2``, up to stage 3.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
         steps: coupling steps of the flow.
         subnet: their sub-networks, ``"convolution"`` or ``"residual"``.
         clamp: soft bound of the couplings' log-scales.
         flow_share: of the flow in the score, 0..1; the rest is the reconstruction's.
         reduction: image score, see `medad_plugins.scorers.MapPool`; with ``"mean"`` it is the paper's.
+        layers: the one of the backbone that is taken, see `make_taps`; None for stage 3 of a ResNet, or the middle one
+            of what `usual_layers` says of another backbone.
 
     Reference:
         Zhao, Ding and Zhang, "AE-FLOW: Autoencoders with Normalizing Flows for Medical Images Anomaly Detection",
@@ -52,6 +55,7 @@ class AEFlow(AnomalyNetwork):
         clamp: float = 2.0,
         flow_share: float = 0.9,
         reduction: str | float = "mean",
+        layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction)
         if subnet not in SUBNETS or not 0 <= flow_share <= 1:
@@ -60,8 +64,13 @@ class AEFlow(AnomalyNetwork):
             )
         self.flow_share = flow_share
         self.highest = 1 / math.sqrt(2 * math.pi)  # density of the standard normal at 0
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        channels = self.features.channels[2]
+        if layers is None:
+            usual = usual_layers(backbone, (3,))
+            layers = [usual[len(usual) // 2]]
+        if len(layers) != 1:
+            raise ValueError(f"layers must be one, got {list(layers)}.")
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        channels = self.features.channels[0]
         self.flow = CouplingFlow(channels, spatial_dims, steps, subnet=SUBNETS[subnet], clamp=clamp)
         widths = [channels, channels // 2, channels // 4, channels // 16]
         self.decoder = UpsamplingDecoder(spatial_dims, widths, in_channels)
@@ -70,7 +79,7 @@ class AEFlow(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latent features ``(B, C, *spatial / 16)``, log-determinants ``(B,)``, reconstruction and scan in -1..1."""
-        z, log_det = self.flow(self.features(image)[2])
+        z, log_det = self.flow(self.features(image)[0])
         return z, log_det, self.decoder(z, image.shape[2:]), image * 2 - 1
 
     def improbability(self, z: Tensor, size: list[int]) -> Tensor:
@@ -84,7 +93,7 @@ class AEFlow(AnomalyNetwork):
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Weighted sum of the features' improbability and ``1 - SSIM`` of the reconstruction, not negative."""
-        z, _ = self.flow(self.features(image)[2])
+        z, _ = self.flow(self.features(image)[0])
         reconstruction = (self.decoder(z, image.shape[2:]).float() + 1) / 2
         unlike = residual_map(reconstruction, image, "ssim")
         return self.flow_share * self.improbability(z, list(image.shape[2:])) + (1 - self.flow_share) * unlike

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ignite.distributed as idist
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.backbones import make_taps
 from medad_plugins.networks.batch_noise import batch_normal, batch_uniform
 from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscriminator, init_linear
 from medad_plugins.networks.blocks.location_means import LocationMeans
@@ -57,7 +58,7 @@ class GLASS(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
+        backbone: a key of `medad_plugins.networks.TAPS`; the paper's is ``wide_resnet50_2``.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
         dimensions: length of the embeddings; the paper's is 1536.
         hidden: width of the discriminator's hidden layer.
@@ -73,6 +74,8 @@ class GLASS(AnomalyNetwork):
             None takes all.
         sigma: Gaussian smoothing of the map, in pixels of the image; the score is taken before it.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        layers: of the backbone whose features are joined, finest first, see `make_taps`; None for stages 2 and 3 of a
+            ResNet, or what `usual_layers` says of another backbone.
 
     Reference:
         Chen et al., "A Unified Anomaly Synthesis Strategy with Gradient Ascent for Industrial Anomaly Detection and
@@ -95,6 +98,7 @@ class GLASS(AnomalyNetwork):
         points: int | None = None,
         sigma: float = 4.0,
         reduction: str | float = "max",
+        layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction)
         if hypothesis not in HYPOTHESES:
@@ -103,9 +107,10 @@ class GLASS(AnomalyNetwork):
             raise ValueError("dimensions, hidden, points, noise, radius and step_size must be positive.")
         self.dimensions, self.hypothesis, self.spatial_dims = dimensions, hypothesis, spatial_dims
         self.noise, self.radius, self.steps, self.step_size, self.points = noise, radius, steps, step_size, points
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        self.stride = self.features.strides[0]
         self.embedding = PatchEmbedding(
-            self.features.channels[1:], spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
+            self.features.channels, spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
         )
         self.projection = nn.Linear(dimensions, dimensions)
         init_linear(self.projection)
@@ -116,13 +121,13 @@ class GLASS(AnomalyNetwork):
 
     def adapted(self, image: Tensor) -> Tensor:
         """Adapted embeddings ``(B, P, dimensions)`` and, last, their grid in row-major order."""
-        embedded = self.embedding(self.features(image)[1:]).flatten(2).transpose(1, 2)
+        embedded = self.embedding(self.features(image)).flatten(2).transpose(1, 2)
         # not in half precision, where autocast gives that: noise and steps are small beside the features
         return self.projection(embedded).to(self.projection.weight.dtype)
 
     def _grid(self, image: Tensor) -> list[int]:
-        """The grid of the second stage, of stride 8."""
-        return [-(-edge // 8) for edge in image.shape[2:]]
+        """The grid of the first layer."""
+        return [-(-edge // self.stride) for edge in image.shape[2:]]
 
     @torch.no_grad()
     def collect(self, image: Tensor) -> None:

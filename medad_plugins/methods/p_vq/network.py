@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional
 
 from medad_plugins.methods.p_vq.quantizer import PatchBlocks, PatchQuantizer
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.backbones import make_taps
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.networks.blocks.upsampling_decoder import UpsamplingDecoder
 from medad_plugins.scorers import GaussianSmoothing, residual_map
@@ -26,14 +28,16 @@ class PVQ(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; its stages 2 and 3 are joined at stride 8.
+        backbone: a key of `medad_plugins.networks.TAPS`; stages 2 and 3 of a ResNet are joined at stride 8.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
-        block: edge of a block in cells of the stride-8 grid.
+        block: edge of a block in cells of the first layer's grid.
         codes: size of the codebook.
         drop_fraction: share of the codes, the most used, that are forbidden in half of the training batches.
         residual_share: of the reconstruction's residual in the map, 0..1; the rest is the distance to the codes.
         sigma: Gaussian smoothing of the map, in pixels of the image.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        layers: of the backbone whose features are joined, finest first, see `make_taps`; None for stages 2 and 3 of a
+            ResNet, or what `usual_layers` says of another backbone.
 
     Reference:
         Kim et al., "Patch-wise vector quantization for unsupervised medical anomaly detection", Pattern Recognition
@@ -52,13 +56,14 @@ class PVQ(AnomalyNetwork):
         residual_share: float = 0.1,
         sigma: float = 4.0,
         reduction: str | float = "max",
+        layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction)
         if not 0 <= residual_share <= 1:
             raise ValueError(f"residual_share must lie in 0..1, got {residual_share}.")
         self.residual_share = residual_share
-        self.features = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        self.embedding = PatchEmbedding(self.features.channels[1:], spatial_dims, interpolation="linear")
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        self.embedding = PatchEmbedding(self.features.channels, spatial_dims, interpolation="linear")
         width = self.embedding.out_channels
         self.blocks = PatchBlocks(spatial_dims, block)
         self.quantizer = PatchQuantizer(width * block**spatial_dims, codes, drop_fraction=drop_fraction)
@@ -68,7 +73,7 @@ class PVQ(AnomalyNetwork):
 
     def quantised(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction ``(B, C, *spatial)``, values 0..1, and the distance of blocks to their codes, 0..2."""
-        features = self.embedding(self.features(image)[1:])
+        features = self.embedding(self.features(image))
         codes, distance = self.quantizer(self.blocks(features))
         reconstruction = self.decoder(self.blocks.join(codes, list(features.shape[2:])), list(image.shape[2:]))
         return (reconstruction.to(image.dtype) + 1) / 2, distance

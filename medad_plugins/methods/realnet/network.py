@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medad_plugins.methods.realnet.channel_selection import ChannelSelection
 from medad_plugins.methods.realnet.ranked_residuals import RankedResiduals
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps, require_stages
+from medad_plugins.networks.backbones import make_taps
 from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 from medad_plugins.networks.coders.attention_unet import AttentionUNet
 from medad_plugins.scorers import LocalMeanScore
@@ -77,9 +77,9 @@ class RealNet(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``wide_resnet50_2``.
+        backbone: a key of `medad_plugins.networks.TAPS`; the paper's is ``wide_resnet50_2``.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
-        layers: stages of the backbone, 1 to 4, finest first; the paper takes all four.
+        layers: of the backbone, finest first, see `make_taps`; the paper takes all four stages of a ResNet.
         channels: how many channels of each are kept; all where it has no more.
         ranked: residuals kept by maximum and by mean, each, see `RankedResiduals`; the paper's is 256.
         window: edge of the window in which the map is averaged for the score, in pixels; the paper's is 16 of 256.
@@ -109,13 +109,10 @@ class RealNet(AnomalyNetwork):
         reduction: str | float = "max",
     ) -> None:
         super().__init__(reduction)
-        self.layers = require_stages(layers)
-        if len(channels) != len(self.layers):
-            raise ValueError(f"channels must be {len(self.layers)} numbers, one for each layer, got {list(channels)}.")
-        self.features = ResNetTaps(
-            backbone, spatial_dims, in_channels, stages=max(self.layers), weights=weights, frozen=True
-        )
-        taps = [self.features.channels[layer - 1] for layer in self.layers]
+        if len(channels) != len(layers):
+            raise ValueError(f"channels must be {len(layers)} numbers, one for each layer, got {list(channels)}.")
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        taps = self.features.channels
         self.selections = nn.ModuleList(ChannelSelection(tap, kept) for tap, kept in zip(taps, channels))
         kept = [min(tap, count) for tap, count in zip(taps, channels)]
         self.rebuilders = nn.ModuleList(AttentionUNet(spatial_dims, count, count, max(1, count // 2)) for count in kept)
@@ -125,10 +122,7 @@ class RealNet(AnomalyNetwork):
 
     def taps(self, image: Tensor) -> list[Tensor]:
         """Features of the layers that are used, all channels."""
-        stages = self.features(image)
-        taps: list[Tensor] = []
-        for layer in self.layers:
-            taps.append(stages[layer - 1])
+        taps: list[Tensor] = self.features(image)
         return taps
 
     @property

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from medad_plugins.networks.backbones.make_taps import FeatureTaps, make_taps
+from medad_plugins.networks.backbones.efficientnet_lite import EFFICIENTNETS, EfficientNetLiteTaps
+from medad_plugins.networks.backbones.feature_taps import FeatureTaps
+from medad_plugins.networks.backbones.make_taps import TAPS, make_taps, usual_layers
 from medad_plugins.networks.backbones.resnet import (
     BACKBONES,
     STAGE_PLANES,
     ResNetTaps,
-    ScanToBackbone,
     inner_width,
+    require_resnet,
     require_stages,
     tap_channels,
 )
+from medad_plugins.networks.backbones.scan_adapter import ScanToBackbone
+from medad_plugins.networks.backbones.vision_transformer import TRANSFORMERS, VisionTransformerTaps
 
 __all__ = [
     "BACKBONES",
+    "EFFICIENTNETS",
     "STAGE_PLANES",
+    "TAPS",
+    "TRANSFORMERS",
+    "EfficientNetLiteTaps",
     "FeatureTaps",
     "ResNetTaps",
     "ScanToBackbone",
+    "VisionTransformerTaps",
     "inner_width",
     "make_taps",
+    "require_resnet",
     "require_stages",
     "tap_channels",
+    "usual_layers",
 ]

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from medad_plugins.errors import InputError
+from medad_plugins.networks.backbones.efficientnet_lite import EFFICIENTNETS, EfficientNetLiteTaps, usual_blocks
+from medad_plugins.networks.backbones.feature_taps import FeatureTaps
+from medad_plugins.networks.backbones.resnet import BACKBONES, ResNetTaps
+from medad_plugins.networks.backbones.vision_transformer import TRANSFORMERS, VisionTransformerTaps, usual_block
 
-from medad_plugins.networks.backbones.resnet import ResNetTaps, require_stages
-
-__all__ = ["FeatureTaps", "make_taps"]
+__all__ = ["TAPS", "make_taps", "usual_layers"]
 
 DEFAULT_STAGES = (2, 3)
 
+# every backbone, and what makes its taps
+TAPS: dict[str, type[ResNetTaps | EfficientNetLiteTaps | VisionTransformerTaps]] = {
+    **dict.fromkeys(BACKBONES, ResNetTaps),
+    **dict.fromkeys(EFFICIENTNETS, EfficientNetLiteTaps),
+    **dict.fromkeys(TRANSFORMERS, VisionTransformerTaps),
+}
 
-class FeatureTaps(nn.Module):
-    """Some of the feature maps of a backbone, finest first.
+
+def require_backbone(backbone: str) -> None:
+    """Refuse a name that no backbone has.
+
+    Raises:
+        InputError: there is no such backbone.
+    """
+    if backbone not in TAPS:
+        expected = f"one of {', '.join(TAPS)}"
+        raise InputError("there is no such backbone", where=backbone, expected=expected, todo="give another --backbone")
+
+
+def usual_layers(backbone: str, stages: Sequence[int] = DEFAULT_STAGES) -> list[int]:
+    """The layers that a method taps where it is told none.
 
     Args:
-        backbone: gives a list of feature maps.
-        chosen: their places in that list.
-        layers: what they are called: stages of a convolutional network, from 1, or blocks of a transformer, from 0.
-        channels: of each chosen one.
-        strides: pixels of the scan along an edge of one location of each.
+        backbone: a key of `TAPS`.
+        stages: those that it taps of a ResNet.
 
-    Shape:
-        ``(B, in_channels, *spatial)``, intensities 0..1, to a list of ``(B, C_k, *spatial / stride_k)``.
+    Raises:
+        InputError: there is no such backbone.
     """
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        chosen: Sequence[int],
-        layers: Sequence[int],
-        channels: Sequence[int],
-        strides: Sequence[int],
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.chosen = list(chosen)
-        self.layers, self.channels, self.strides = list(layers), list(channels), list(strides)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        taps: list[Tensor] = self.backbone(image)
-        return [taps[place] for place in self.chosen]
+    require_backbone(backbone)
+    if TAPS[backbone] is VisionTransformerTaps:
+        return [usual_block(backbone)]
+    return usual_blocks(backbone) if TAPS[backbone] is EfficientNetLiteTaps else list(stages)
 
 
 def make_taps(
@@ -51,27 +55,34 @@ def make_taps(
     in_channels: int = 1,
     layers: Sequence[int] | None = None,
     weights: str = "none",
+    average: bool = False,
 ) -> FeatureTaps:
     """A frozen backbone that gives the named feature maps of a scan.
 
     Args:
-        backbone: a key of `medad_plugins.networks.BACKBONES`.
-        spatial_dims: 2 or 3.
+        backbone: a key of `TAPS`: a ResNet, an EfficientNet-Lite or a vision transformer.
+        spatial_dims: 2 or 3; a transformer takes 2 only.
         in_channels: channels of the scan.
-        layers: which feature maps, finest first; None takes those that most methods take.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
+        layers: which feature maps, finest first: stages of a ResNet, from 1; blocks of any other, from 0; None takes
+            `usual_layers`.
+        weights: path, known name, ``"auto"`` or ``"none"``, see `medad_plugins.networks.find_weights`.
+        average: one map, the mean of those of all layers; of a transformer, whose maps are alike.
 
     Raises:
-        InputError: there is no such layer, or no such weights.
+        InputError: there is no such backbone, layer, or file of weights.
 
     Example:
         >>> taps = make_taps("resnet18", layers=[2, 3])
         >>> [tuple(tap.shape) for tap in taps(torch.rand(1, 1, 64, 64))]
         [(1, 128, 8, 8), (1, 256, 4, 4)]
     """
-    stages = require_stages(DEFAULT_STAGES if layers is None else layers)
-    network = ResNetTaps(backbone, spatial_dims, in_channels, stages=stages[-1], weights=weights, frozen=True)
-    chosen = [stage - 1 for stage in stages]
-    return FeatureTaps(
-        network, chosen, stages, [network.channels[place] for place in chosen], [2 ** (s + 1) for s in stages]
-    )
+    require_backbone(backbone)
+    layers = usual_layers(backbone) if layers is None else layers
+    if TAPS[backbone] is VisionTransformerTaps:
+        return VisionTransformerTaps(backbone, spatial_dims, in_channels, layers, weights, average=average)
+    if average:
+        expected = "a vision transformer, whose blocks' maps have one grid and one width"
+        raise InputError("the maps of this backbone cannot be averaged", where=backbone, expected=expected)
+    if TAPS[backbone] is EfficientNetLiteTaps:
+        return EfficientNetLiteTaps(backbone, spatial_dims, in_channels, layers, weights)
+    return ResNetTaps(backbone, spatial_dims, in_channels, weights=weights, frozen=True, layers=layers)

@@ -10,12 +10,12 @@ from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.networks.backbones.weights import find_weights, load_pretrained
+from medad_plugins.networks.backbones.feature_taps import FeatureTaps
+from medad_plugins.networks.backbones.scan_adapter import ScanToBackbone
+from medad_plugins.networks.backbones.weight_tensors import load_pretrained
+from medad_plugins.networks.backbones.weights import find_weights
 
-__all__ = ["BACKBONES", "ResNetTaps", "ScanToBackbone"]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+__all__ = ["BACKBONES", "ResNetTaps"]
 
 
 class WideBottleneck(ResNetBottleneck):
@@ -41,8 +41,23 @@ BACKBONES: dict[str, tuple[type[ResNetBlock | ResNetBottleneck], tuple[int, int,
 STAGE_PLANES = (64, 128, 256, 512)
 
 
+def require_resnet(architecture: str) -> None:
+    """Refuse a backbone that has no stages: for methods whose other parts mirror those of a ResNet, or learn with it.
+
+    Raises:
+        InputError: it is not one of `BACKBONES`.
+    """
+    if architecture not in BACKBONES:
+        raise InputError(
+            f"backbone must be one of {sorted(BACKBONES)}, got {architecture!r}: this method wants a ResNet, whose"
+            " stages its other parts mirror or train further",
+            todo="give another --backbone; docs/backbones.md tells which bundle takes which",
+        )
+
+
 def tap_channels(architecture: str) -> list[int]:
     """Channels of the four stages of a backbone."""
+    require_resnet(architecture)
     return [planes * BACKBONES[architecture][0].expansion for planes in STAGE_PLANES]
 
 
@@ -61,43 +76,12 @@ def require_stages(layers: Sequence[int]) -> list[int]:
 
 def inner_width(architecture: str) -> int:
     """How many times its planes a bottleneck of this backbone is wide inside."""
+    require_resnet(architecture)
     return int(getattr(BACKBONES[architecture][0], "inner_width", 1))
 
 
-class ScanToBackbone(nn.Module):
-    """Adapter from a scan to a backbone pretrained on RGB photographs.
-
-    One channel is repeated three times, three channels are taken as red, green, blue, and any other count is passed on
-    to a first convolution whose pretrained kernels are spread over the channels; all are brought to ImageNet's mean and
-    standard deviation.
-
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-
-    Shape:
-        ``(B, in_channels, *spatial)``, intensities 0..1, to ``(B, out_channels, *spatial)``.
-    """
-
-    def __init__(self, spatial_dims: int, in_channels: int) -> None:
-        super().__init__()
-        if in_channels < 1:
-            raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
-        self.out_channels = 3 if in_channels in (1, 3) else in_channels
-        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        if self.out_channels != 3:
-            mean, std = mean.mean().expand(in_channels), std.mean().expand(in_channels)
-        shape = (1, self.out_channels) + (1,) * spatial_dims
-        self.mean: Tensor = nn.Buffer(mean.reshape(shape).clone(), persistent=False)
-        self.std: Tensor = nn.Buffer(std.reshape(shape).clone(), persistent=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        # a single channel broadcasts against the three of the mean
-        return (image - self.mean) / self.std
-
-
-class ResNetTaps(nn.Module):
-    """Residual network that returns the outputs of its stages, after their ReLU, finest first.
+class ResNetTaps(FeatureTaps):
+    """Residual network that returns the outputs of stages of it, after their ReLU, finest first.
 
     MONAI's ResNet in the geometry of torchvision (stem stride 2, shortcut "B" without bias), so that its published
     weights load name by name and compute the same.
@@ -106,11 +90,13 @@ class ResNetTaps(nn.Module):
         architecture: one of `BACKBONES`.
         spatial_dims: 2 or 3.
         in_channels: channels of the scan, see `ScanToBackbone`.
-        stages: how many stages to build and return, 1 to 4; strides 4, 8, 16, 32.
+        stages: how many stages to build, 1 to 4; strides 4, 8, 16, 32.
         weights: path, known name, or ``"none"`` for random initialisation, see `find_weights`.
         optional_stages: stages that a weights file may lack, e.g. ``("layer4",)``.
         norm_momentum: momentum of the batch norms' running statistics.
         frozen: nothing in it learns: no gradients, batch norms in eval mode whatever mode the rest is in.
+        layers: stages to return, finest first, the last of which is the last that is built; None builds and returns
+            the first ``stages``.
 
     Shape:
         ``(B, in_channels, *spatial)``, intensities 0..1, to a list of ``(B, C_k, *spatial / stride_k)``.
@@ -126,13 +112,17 @@ class ResNetTaps(nn.Module):
         optional_stages: tuple[str, ...] = (),
         norm_momentum: float = 0.1,
         frozen: bool = False,
+        layers: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self.frozen = frozen
-        if architecture not in BACKBONES:
-            raise ValueError(f"backbone must be one of {sorted(BACKBONES)}, got {architecture!r}.")
+        require_resnet(architecture)
+        if layers is not None:
+            layers = require_stages(layers)
+            stages = layers[-1]
         if spatial_dims not in (2, 3) or not 1 <= stages <= 4:
             raise ValueError(f"spatial_dims must be 2 or 3 and stages 1 to 4, got {spatial_dims} and {stages}.")
+        returned = list(range(1, stages + 1)) if layers is None else layers
+        channels = tap_channels(architecture)
+        super().__init__(returned, [channels[s - 1] for s in returned], [2 ** (s + 1) for s in returned], frozen)
         block, blocks = BACKBONES[architecture]
         self.adapter = ScanToBackbone(spatial_dims, in_channels)
         resnet = ResNet(
@@ -151,22 +141,13 @@ class ResNetTaps(nn.Module):
         self.layer3 = resnet.layer3 if stages > 2 else nn.Identity()
         self.layer4 = resnet.layer4 if stages > 3 else nn.Identity()
         self.stages = stages
-        self.channels = tap_channels(architecture)[:stages]
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = norm_momentum
         path = find_weights(weights, architecture)
         # stages that the weights lack: they have no statistics to keep and much to learn
         self.fresh_stages = () if path is None else load_pretrained(self, path, optional_stages)
-        self.requires_grad_(not frozen)
-        if frozen and spatial_dims == 2:
-            # whatever learns on it keeps its own layout; processors compute these convolutions a quarter faster so
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> ResNetTaps:
-        super().train(mode and not self.frozen)
-        return self
+        self.freeze(channels_last=spatial_dims == 2)
 
     def is_fresh(self, name: str) -> bool:
         """Whether a parameter or module, by its name, belongs to a stage that the pretrained weights lack."""
@@ -178,19 +159,9 @@ class ResNetTaps(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and not self.is_fresh(name):
                 module.eval()
 
-    def _require_size(self, image: Tensor) -> None:
-        stride = 2 ** (self.stages + 1)
-        if max(image.shape[2:]) < stride:
-            raise InputError(
-                "the image is smaller than one step of the backbone's deepest features",
-                expected=f"at least {stride} pixels along an edge",
-                found=" x ".join(str(int(edge)) for edge in image.shape[2:]),
-                todo="raise --image_size",
-            )
-
     def forward(self, image: Tensor) -> list[Tensor]:
         if not torch.jit.is_scripting():
-            self._require_size(image)
+            self.require_edge(image, 2 ** (self.stages + 1), max(image.shape[2:]))
         x = self.maxpool(self.act(self.bn1(self.conv1(self.adapter(image)))))
         taps = [self.layer1(x)]
         if self.stages > 1:
@@ -199,4 +170,7 @@ class ResNetTaps(nn.Module):
             taps.append(self.layer3(taps[-1]))
         if self.stages > 3:
             taps.append(self.layer4(taps[-1]))
-        return taps
+        chosen: list[Tensor] = []
+        for stage in self.layers:
+            chosen.append(taps[stage - 1])
+        return chosen
