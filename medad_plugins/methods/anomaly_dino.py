@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import BACKBONES, make_taps
+from medad_plugins.networks.backbones import make_taps, usual_layers
+from medad_plugins.networks.backbones.vision_transformer import TRANSFORMERS
 from medad_plugins.networks.blocks.unit_tokens import UnitTokens
 from medad_plugins.networks.fitted.place_bank import PlaceBank
 from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
@@ -44,9 +45,13 @@ class BackboneTokens(nn.Module):
         pooled: bool,
     ) -> None:
         super().__init__()
+        is_transformer = backbone in TRANSFORMERS
+        if layers is None and is_transformer:
+            (last,) = usual_layers(backbone)
+            layers = [last - 1, last]
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         # a token of a transformer has seen its neighbours
-        neighbourhood = 3 if backbone in BACKBONES else 1
+        neighbourhood = 1 if is_transformer else 3
         self.tokens = UnitTokens(self.features.channels, self.features.strides, spatial_dims, neighbourhood)
         self.stride = max(self.features.strides)
         self.bank = bank
@@ -88,9 +93,11 @@ class AnomalyDINO(AnomalyNetwork):
         in_channels: channels of the scan.
         backbone: a name that `medad_plugins.networks.make_taps` knows, or several: their maps and scores, each in
             deviations of what normal scans have, are averaged.
-        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; one, or one for each.
-        layers: of the backbone, see `make_taps`; for several backbones a list for each; None for what is usual. Blocks
-            of a transformer are averaged, stages of a convolutional network joined.
+        weights: path, known name, ``"auto"`` or ``"none"``, see `medad_plugins.networks.find_weights`; one, or one
+            for each.
+        layers: of the backbone, see `make_taps`; for several backbones a list for each; None for what is usual: of a
+            transformer its two blocks at three quarters of the depth. Blocks of a transformer are averaged, stages of
+            a convolutional network joined.
         window: edge of the window of places in which the nearest token is looked for; 1 for the same place only, 0 for
             anywhere.
         references: most normal scans kept, see `PlaceBank`; 0 for all.
@@ -123,7 +130,7 @@ class AnomalyDINO(AnomalyNetwork):
         score: str = "local",
         storage: str = "float16",
         sigma: float = 4.0,
-        reduction: str | float = 0.05,
+        reduction: str | float = 0.02,
     ) -> None:
         super().__init__(reduction)
         if score not in SCORES:
