@@ -104,7 +104,8 @@ class PlaceBank(FittedModule):
         step, before = int(self.step), int(self.seen)
         self.seen += len(tokens)
         tokens = tokens.detach()[-before % step :: step]
-        self.candidates = torch.cat([self.candidates, tokens.to(self.candidates.dtype)])
+        with torch.autocast(tokens.device.type, enabled=False):  # which joins no float16 on processors
+            self.candidates = torch.cat([self.candidates, tokens.to(self.candidates.dtype)])
         while self.references and len(self.candidates) > 2 * self.references:
             self.candidates, self.step = self.candidates[::2], 2 * self.step
 

@@ -130,6 +130,17 @@ def test_the_state_goes_round(storage: str) -> None:
     torch.testing.assert_close(bank.distances(queries), precise.distances(queries), rtol=0, atol=1e-3)
 
 
+def test_in_bfloat16_distances_stay_precise() -> None:
+    tokens, queries = _tokens(4, (3, 4)), _tokens(2, (3, 4), seed=1)[:, 0]
+    plain = _filled(tokens, (3, 4), storage="float16")
+    plain.fit()
+    with torch.autocast("cpu", torch.bfloat16):
+        bank = _filled(tokens, (3, 4), storage="float16")
+        bank.fit()
+        found = bank(queries)
+    assert torch.equal(found, plain(queries))
+
+
 def test_scripted_it_gives_the_same() -> None:
     bank = _filled(_tokens(4, (3, 4)), (3, 4))
     bank.fit()
