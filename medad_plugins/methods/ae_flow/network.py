@@ -72,8 +72,9 @@ class AEFlow(AnomalyNetwork):
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         channels = self.features.channels[0]
         self.flow = CouplingFlow(channels, spatial_dims, steps, subnet=SUBNETS[subnet], clamp=clamp)
-        widths = [channels, channels // 2, channels // 4, channels // 16]
-        self.decoder = UpsamplingDecoder(spatial_dims, widths, in_channels)
+        doublings = max(2, math.ceil(math.log2(self.features.strides[0])))
+        widths = [*(channels // 2**k for k in range(doublings - 1)), channels // 16]
+        self.decoder = UpsamplingDecoder(spatial_dims, widths, in_channels, self.features.covers)
         self.mean_pool = MapPool("mean")
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -67,7 +68,9 @@ class PVQ(AnomalyNetwork):
         width = self.embedding.out_channels
         self.blocks = PatchBlocks(spatial_dims, block)
         self.quantizer = PatchQuantizer(width * block**spatial_dims, codes, drop_fraction=drop_fraction)
-        self.decoder = UpsamplingDecoder(spatial_dims, [width, 64, 32], in_channels)
+        doublings = max(2, math.ceil(math.log2(self.features.strides[0])))
+        widths = [width, *[64] * (doublings - 2), 32]
+        self.decoder = UpsamplingDecoder(spatial_dims, widths, in_channels, self.features.covers)
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         self.smoothing = GaussianSmoothing(spatial_dims, sigma)
 

@@ -24,13 +24,23 @@ class FeatureTaps(nn.Module):
         channels: of each map.
         strides: pixels of the scan along an edge of one location of each.
         frozen: nothing in it learns: no gradients, batch norms in eval mode whatever mode the rest is in.
+        covers: the grid covers the scan and no more: the scan is stretched to a whole number of cells. Otherwise the
+            last cells reach beyond it.
 
     Shape:
         ``(B, in_channels, *spatial)``, intensities 0..1, to a list of ``(B, C_k, *spatial / stride_k)``, rounded up.
     """
 
-    def __init__(self, layers: Sequence[int], channels: Sequence[int], strides: Sequence[int], frozen: bool) -> None:
+    def __init__(
+        self,
+        layers: Sequence[int],
+        channels: Sequence[int],
+        strides: Sequence[int],
+        frozen: bool,
+        covers: bool = False,
+    ) -> None:
         super().__init__()
+        self.covers = covers
         self.layers, self.channels, self.strides = list(layers), list(channels), list(strides)
         self.frozen = frozen
 

