@@ -60,8 +60,11 @@ class BackboneTokens(nn.Module):
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[int], Tensor]:
         """Tokens ``(B, P, D)`` in row-major order of a grid, that grid, and the pooled features ``(B, D')``."""
-        taps = self.features(image)
+        # scans have columns first, and backbones have learnt from pictures that stand upright
+        upright = image.transpose(2, 3) if image.dim() == 4 else image
+        taps = self.features(upright)
         tokens = self.tokens(taps)
+        tokens = tokens.transpose(2, 3) if image.dim() == 4 else tokens
         pooled: list[Tensor] = []
         for tap in taps:
             pooled.append(tap.float().flatten(2).mean(2))

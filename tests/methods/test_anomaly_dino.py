@@ -62,6 +62,17 @@ def test_map_and_score_are_those_written_out(weights: str, size: tuple[int, ...]
 
 
 @torch.no_grad()
+def test_the_backbone_sees_scans_upright(weights: str) -> None:
+    """Columns come first in a scan, rows in what a backbone was trained on."""
+    part, image = AnomalyDINO(backbone="resnet10", weights=weights).eval().parts[0], _scans(32, 64, batch=2)
+    tokens, grid, _ = part.embed(image)  # type: ignore[operator]
+    taps = part.features(image.transpose(2, 3))  # type: ignore[operator]
+    expected = part.tokens(taps).transpose(2, 3)  # type: ignore[operator]
+    assert grid == [2, 4] == list(expected.shape[2:])
+    assert torch.equal(tokens, expected.flatten(2).transpose(1, 2))
+
+
+@torch.no_grad()
 def test_two_backbones_are_averaged(weights: str) -> None:
     scans, image = _scans(64, 64), _scans(64, 64, batch=2, seed=1)
     both = _fitted(weights, scans, backbone=["resnet10", "resnet10"], layers=[[2, 3], [2]])
@@ -114,7 +125,7 @@ def test_scores_of_pooled_features(weights: str) -> None:
     scans, image = _scans(32, 32, batch=6), _scans(32, 32, batch=2, seed=1)
     local, pooled, both = (_fitted(weights, scans, score=score) for score in ("local", "pooled", "both"))
     part = pooled.parts[0]
-    vectors = torch.cat([tap.flatten(2).mean(2) for tap in part.features(image)], 1)  # type: ignore[operator]
+    vectors = torch.cat([tap.flatten(2).mean(2) for tap in part.features(image.transpose(2, 3))], 1)  # type: ignore[operator]
     torch.testing.assert_close(pooled.pool(pooled(image)), part.pooled(vectors))  # type: ignore[operator]
     scores = [network.pool(network(image)) for network in (local, pooled, both)]
     torch.testing.assert_close(scores[2], (scores[0] + scores[1]) / 2)
