@@ -61,9 +61,9 @@ class PlaceBank(FittedModule):
     Buffers:
         seen: scans collected. step: every how many of them one became a candidate. candidates ``(n, V, P, D)``: of each
         scan, of each of its views, the tokens at all places, while collecting; empty after `fit`. bank
-        ``(M, V, P, D)``. centre ``(D,)``: its mean. halves ``(M, V, P)``: half the squared distance of its tokens to that.
-        around ``(P, K)``: the places in the window about each place, -1 beyond the border. unit:
-        standard deviation of the tokens' distances in scans left out.
+        ``(M, V, P, D)``. centre ``(D,)``: its mean. halves ``(M, V, P)``: half the squared distances of its tokens to
+        that. around ``(P, K)``: the places in the window about each place, -1 beyond the border. unit: standard
+        deviation of the tokens' distances in scans left out.
 
     Shape:
         tokens ``(B, P, D)`` to distances ``(B, P)`` in units.
