@@ -70,8 +70,8 @@ def test_it_collects_in_the_precision_of_its_inferer() -> None:
             self.seen.append(image @ image)
 
     network = InPrecision()
-    settings = {"prepare_batch": ScanBatch(target="image"), "inferer": PrecisionInferer("bfloat16")}
-    FittingTrainer("cpu", _batches(), network, **settings).run()
+    inferer = PrecisionInferer("bfloat16")
+    FittingTrainer("cpu", _batches(), network, prepare_batch=ScanBatch(target="image"), inferer=inferer).run()
     assert {product.dtype for product in network.seen} == {torch.bfloat16}
 
 
