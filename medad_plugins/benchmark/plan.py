@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -211,4 +212,6 @@ def _as_argument(value: Any) -> str:
     # YAML's flow style is what the bundle's command line reads: numbers, true, null, [a, b]
     if isinstance(value, (str, Path)):
         return str(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return json.dumps(value)  # the same with quotes, without which a path in a list is not read
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).splitlines()[0]

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines.trainer import SupervisedTrainer
 from monai.engines.utils import IterationEvents, default_prepare_batch
+from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys
 
 from medad_plugins.engines.distributed import additive_buffers, gather_images, sum_over_ranks
@@ -36,6 +37,7 @@ class FittingTrainer(SupervisedTrainer):
         max_epochs: passes over the data.
         epoch_length: iterations of a pass; None takes the loader's length.
         prepare_batch: as in MONAI; its first result is collected.
+        inferer: how ``collect`` is called, e.g. in the precision in which scans are scored later.
         train_handlers: as in MONAI; at the trainer's end the network is fitted.
 
     Attributes:
@@ -60,6 +62,7 @@ class FittingTrainer(SupervisedTrainer):
         epoch_length: int | None = None,
         prepare_batch: Callable[..., Any] = default_prepare_batch,
         train_handlers: Sequence[Any] | None = None,
+        inferer: Inferer | None = None,
     ) -> None:
         if not isinstance(network, Fittable):
             method = "fit" if hasattr(network, "collect") else "collect"
@@ -74,6 +77,7 @@ class FittingTrainer(SupervisedTrainer):
             loss_function=None,  # type: ignore[arg-type]
             epoch_length=epoch_length,
             prepare_batch=prepare_batch,
+            inferer=inferer,
             train_handlers=train_handlers,
         )
         self.fits_at_end = True
@@ -90,9 +94,9 @@ class FittingTrainer(SupervisedTrainer):
         image = self._images(engine, batchdata) if batchdata else None
         engine.network.train()
         if idist.get_world_size() > 1 and not self._adds_up:
-            engine.network.collect(gather_images(image))
+            engine.inferer(gather_images(image), engine.network.collect)
         elif image is not None:
-            engine.network.collect(image)
+            engine.inferer(image, engine.network.collect)
         if image is None:
             return {}
         engine.state.output = {CommonKeys.IMAGE: image}

@@ -30,6 +30,7 @@ from medad_plugins.networks.blocks.perceptual import PerceptualResidual
 from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
 from medad_plugins.networks.blocks.self_attention import GatedSelfAttention
 from medad_plugins.networks.blocks.spectral_norm import SpectralNorm
+from medad_plugins.networks.blocks.unit_tokens import UnitTokens
 from medad_plugins.networks.blocks.upsampling_decoder import UpsamplingDecoder
 from medad_plugins.networks.coders.attention_unet import AttentionUNet
 from medad_plugins.networks.coders.conv_family import ConvDecoder, ConvEncoder, doubling_widths
@@ -52,6 +53,8 @@ from medad_plugins.networks.fitted.kernel_support import KernelSupport
 from medad_plugins.networks.fitted.local_outliers import LocalOutliers
 from medad_plugins.networks.fitted.low_rank_gaussian import LowRankGaussian
 from medad_plugins.networks.fitted.memory_bank import MemoryBank
+from medad_plugins.networks.fitted.place_bank import PlaceBank
+from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
@@ -89,7 +92,9 @@ __all__ = [
     "PatchGaussians",
     "PerceptualResidual",
     "PixelPredictor",
+    "PlaceBank",
     "PlainUNet",
+    "PooledGaussian",
     "PoolingUNet",
     "PositionedConvolution",
     "PretextClassifier",
@@ -103,6 +108,7 @@ __all__ = [
     "ShrunkGaussian",
     "SpectralNorm",
     "TimeUNet",
+    "UnitTokens",
     "UpsamplingDecoder",
     "VectorDetector",
     "VectorPreparation",

@@ -52,7 +52,8 @@ def test_cells_are_all_combinations_with_their_keys(tmp_path: Path, bundles_dir:
 
 
 def test_command(tmp_path: Path, bundles_dir: Path) -> None:
-    text = "datasets: {one: {in_channels: 3, flip: true, sizes: [1, 2]}}\nbundles: {edc: }\nseeds: [5]"
+    keys = "in_channels: 3, flip: true, sizes: [1, 2], weights: [/a/b-1.pth, none]"
+    text = f"datasets: {{one: {{{keys}}}}}\nbundles: {{edc: }}\nseeds: [5]"
     (cell,) = read_plan(_plan(tmp_path, text), bundles_dir).cells()
     arguments = cell.arguments(bundles_dir, Path("out"))
     assert arguments[:5] == ["-m", "monai.bundle", "run", "--config_file", str(bundles_dir / "edc/configs/train.yaml")]
@@ -60,6 +61,7 @@ def test_command(tmp_path: Path, bundles_dir: Path) -> None:
         "--in_channels": "3",
         "--flip": "true",
         "--sizes": "[1, 2]",
+        "--weights": '["/a/b-1.pth", "none"]',
         "--seed": "5",
         "--output_dir": "out/one/edc/seed5/test",
         "--ckpt_path": "out/one/edc/seed5/model.pt",

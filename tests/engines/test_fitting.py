@@ -12,6 +12,7 @@ from monai.engines import SupervisedTrainer
 from torch import Tensor, nn
 
 from medad_plugins.engines import FittingTrainer, ScanBatch
+from medad_plugins.inferers import PrecisionInferer
 
 
 class Mean(nn.Module):
@@ -61,6 +62,17 @@ def test_several_passes_fit_once() -> None:
     network = Mean()
     FittingTrainer("cpu", _batches(2), network, max_epochs=2, prepare_batch=ScanBatch(target="image")).run()
     assert network.log == ["collect"] * 4 + ["fit"]
+
+
+def test_it_collects_in_the_precision_of_its_inferer() -> None:
+    class InPrecision(Mean):
+        def collect(self, image: Tensor) -> None:
+            self.seen.append(image @ image)
+
+    network = InPrecision()
+    inferer = PrecisionInferer("bfloat16")
+    FittingTrainer("cpu", _batches(), network, prepare_batch=ScanBatch(target="image"), inferer=inferer).run()
+    assert {product.dtype for product in network.seen} == {torch.bfloat16}
 
 
 def test_epoch_length_limits_a_pass() -> None:

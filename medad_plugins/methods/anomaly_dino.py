@@ -1,0 +1,233 @@
+"""The nearest normal token at the same place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.networks.backbones import make_taps, usual_layers
+from medad_plugins.networks.backbones.vision_transformer import TRANSFORMERS
+from medad_plugins.networks.blocks.unit_tokens import UnitTokens
+from medad_plugins.networks.fitted.place_bank import PlaceBank
+from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
+from medad_plugins.scorers import MapToImage
+
+__all__ = ["AnomalyDINO"]
+
+SCORES = ("local", "pooled", "both")
+
+
+class BackboneTokens(nn.Module):
+    """One backbone: its tokens of a scan against those of normal scans, and its pooled features likewise.
+
+    Args:
+        backbone, spatial_dims, in_channels, layers, weights: see `medad_plugins.networks.make_taps`.
+        bank: of its tokens.
+        pooled: whether the pooled features are judged too.
+
+    Shape:
+        ``(B, C, *spatial)`` to a map ``(B, 1, *grid)`` and a score ``(B,)``, zero where it is not judged.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        spatial_dims: int,
+        in_channels: int,
+        layers: Sequence[int] | None,
+        weights: str,
+        bank: PlaceBank,
+        pooled: bool,
+    ) -> None:
+        super().__init__()
+        is_transformer = backbone in TRANSFORMERS
+        if layers is None and is_transformer:
+            (last,) = usual_layers(backbone)
+            layers = [last - 1, last]
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        # a token of a transformer has seen its neighbours
+        neighbourhood = 1 if is_transformer else 3
+        self.tokens = UnitTokens(self.features.channels, self.features.strides, spatial_dims, neighbourhood)
+        self.stride = max(self.features.strides)
+        self.bank = bank
+        self.judges_pooled = pooled
+        self.pooled = PooledGaussian()
+
+    def embed(self, image: Tensor) -> tuple[Tensor, list[int], Tensor]:
+        """Tokens ``(B, P, D)`` in row-major order of a grid, that grid, and the pooled features ``(B, D')``."""
+        # scans have columns first, and backbones have learnt from pictures that stand upright
+        upright = image.transpose(2, 3) if image.dim() == 4 else image
+        taps = self.features(upright)
+        tokens = self.tokens(taps)
+        tokens = tokens.transpose(2, 3) if image.dim() == 4 else tokens
+        pooled: list[Tensor] = []
+        for tap in taps:
+            pooled.append(tap.float().flatten(2).mean(2))
+        return tokens.flatten(2).transpose(1, 2), list(tokens.shape[2:]), torch.cat(pooled, 1)
+
+    def intensities(self, image: Tensor, grid_map: Tensor) -> Tensor:
+        """Mean intensities ``(B, 1, *grid)`` of the cells of a scan that the places of a map stand for."""
+        means = image.mean(1, keepdim=True)
+        if image.dim() == 4:
+            means = functional.avg_pool2d(means, self.stride, self.stride, ceil_mode=True)
+        else:
+            means = functional.avg_pool3d(means, self.stride, self.stride, ceil_mode=True)
+        return functional.interpolate(means, grid_map.shape[2:], mode="nearest")
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        tokens, grid, pooled = self.embed(image)
+        distances = self.bank(tokens)
+        score = self.pooled(pooled) if self.judges_pooled else torch.zeros_like(distances[:, 0])
+        return distances.reshape([-1, 1] + grid), score
+
+
+class AnomalyDINO(AnomalyNetwork):
+    """AnomalyDINO for aligned scans: distance of a frozen backbone's tokens to the nearest normal ones thereabouts.
+
+    Fitted in one pass by `medad_plugins.engines.FittingTrainer`; nothing is trained by gradient.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        backbone: a name that `medad_plugins.networks.make_taps` knows, or several: their maps and scores, each in
+            deviations of what normal scans have, are averaged.
+        weights: path, known name, ``"auto"`` or ``"none"``, see `medad_plugins.networks.find_weights`; one, or one
+            for each.
+        layers: of the backbone, see `make_taps`; for several backbones a list for each; None for what is usual: of a
+            transformer its two blocks at three quarters of the depth. Blocks of a transformer are averaged, stages of
+            a convolutional network joined.
+        window: edge of the window of places in which the nearest token is looked for; 1 for the same place only, 0 for
+            anywhere.
+        references: most normal scans kept, see `PlaceBank`; 0 for all.
+        mirrored: axis of the scan, 0 the first, along which every normal scan is shown mirrored too, for paired organs.
+        rotations: how many turns of every normal scan are shown, evenly over the circle, in the plane of the first two
+            axes; 1 for none.
+        foreground: places whose mean intensity is not above this count as normal; None leaves none out.
+        score: of a scan: ``"local"``, its map's; ``"pooled"``, how far its pooled features lie from normal ones; or
+            ``"both"``, their mean. The map is scaled to it.
+        storage: of the tokens kept, see `PlaceBank`.
+        sigma: Gaussian smoothing of the map, in pixels of the image; it does not change the score.
+        reduction: image score, see `medad_plugins.scorers.MapPool`, on the token grid.
+
+    Reference:
+        Damm et al., "AnomalyDINO: boosting patch-based few-shot anomaly detection with DINOv2", WACV 2025.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        backbone: str | Sequence[str] = "resnet18",
+        weights: str | Sequence[str] = "none",
+        layers: Sequence[int] | Sequence[Sequence[int]] | None = None,
+        window: int = 3,
+        references: int = 1000,
+        mirrored: int | None = None,
+        rotations: int = 1,
+        foreground: float | None = None,
+        score: str = "local",
+        storage: str = "float16",
+        sigma: float = 4.0,
+        reduction: str | float = 0.02,
+    ) -> None:
+        super().__init__(reduction)
+        if score not in SCORES:
+            raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
+        if rotations < 1 or mirrored not in (None, *range(spatial_dims)):
+            raise ValueError(
+                f"rotations must be positive and mirrored one of the {spatial_dims} axes, "
+                f"got {rotations} and {mirrored!r}."
+            )
+        names = [backbone] if isinstance(backbone, str) else list(backbone)
+        files = [weights] * len(names) if isinstance(weights, str) else list(weights)
+        taps = _for_each(layers, len(names))
+        if not names or len(files) != len(names) or len(taps) != len(names):
+            raise ValueError(
+                f"weights and layers must be one for each backbone, got {len(names)}, {len(files)} and {len(taps)}."
+            )
+        self.score, self.mirrored, self.rotations = score, mirrored, rotations
+        self.foreground = -1.0 if foreground is None else float(foreground)
+        self.parts = nn.ModuleList(
+            BackboneTokens(
+                name, spatial_dims, in_channels, chosen, file, PlaceBank(window, references, storage), score != "local"
+            )
+            for name, file, chosen in zip(names, files, taps, strict=True)
+        )
+        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
+        self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="none")
+
+    def collect(self, image: Tensor) -> None:
+        """Add a batch of normal scans ``(B, C, *spatial)`` to the banks."""
+        with torch.no_grad():
+            views = self.views(image)
+            for part in self.parts:
+                assert isinstance(part, BackboneTokens)
+                embedded = [part.embed(view) for view in views]
+                part.bank.collect(torch.stack([tokens for tokens, _, _ in embedded], 1), embedded[0][1])
+                if part.judges_pooled:
+                    part.pooled.collect(embedded[0][2])
+
+    def fit(self) -> None:
+        """Choose what is kept, and measure the distances of normal scans to each other."""
+        for part in self.parts:
+            assert isinstance(part, BackboneTokens)
+            part.bank.fit()
+            if part.judges_pooled:
+                part.pooled.fit()
+
+    def views(self, image: Tensor) -> list[Tensor]:
+        """The scans ``(B, C, *spatial)`` as they are, turned and mirrored."""
+        turned = [image] + [_turned(image, 2 * math.pi * k / self.rotations) for k in range(1, self.rotations)]
+        if self.mirrored is None:
+            return turned
+        return turned + [view.flip(2 + self.mirrored) for view in turned]
+
+    def grid_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(B, 1, *grid)`` on the first backbone's grid, in deviations of normal tokens, and score ``(B,)``."""
+        maps: list[Tensor] = []
+        local, pooled = torch.zeros_like(image[:, 0].flatten(1)[:, 0]), torch.zeros_like(image[:, 0].flatten(1)[:, 0])
+        for part in self.parts:
+            found, apart = part(image)
+            if self.foreground >= 0:
+                found = found * (part.intensities(image, found) > self.foreground)  # type: ignore[operator]
+            local, pooled = local + self.pool(found), pooled + apart
+            if len(maps) > 0:
+                found = functional.interpolate(found, maps[0].shape[2:], mode=self.mode, align_corners=False)
+            maps.append(found)
+        score = local if self.score == "local" else pooled
+        if self.score == "both":
+            score = (local + pooled) / 2
+        return torch.stack(maps).mean(0), score / len(maps)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """The map, interpolated to the image grid and smoothed, scaled for each case to pool to its score."""
+        found, score = self.grid_map(image)
+        return self.pool.scaled_to(score, self.to_image(found, image.shape[2:]))
+
+
+def _for_each(layers: Sequence[int] | Sequence[Sequence[int]] | None, count: int) -> list[Sequence[int] | None]:
+    """The layers of each backbone."""
+    if layers is None:
+        return [None] * count
+    if all(isinstance(layer, int) for layer in layers):
+        return [layers] * count  # type: ignore[list-item]
+    return list(layers)  # type: ignore[arg-type]
+
+
+def _turned(image: Tensor, angle: float) -> Tensor:
+    """Scans turned about their centre in the plane of their first two axes; the border's values reach outwards."""
+    dims = image.dim() - 2
+    # grids count axes from the last
+    matrix = torch.eye(dims, dims + 1, dtype=image.dtype, device=image.device)
+    first, second = dims - 1, dims - 2
+    size = image.shape[2:]
+    matrix[first, first] = matrix[second, second] = math.cos(angle)
+    matrix[first, second] = -math.sin(angle) * size[1] / size[0]
+    matrix[second, first] = math.sin(angle) * size[0] / size[1]
+    grid = functional.affine_grid(matrix.expand(len(image), -1, -1), list(image.shape), align_corners=False)
+    return functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
