@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ def test_stages_are_joined_on_the_coarsest_grid(dims: int) -> None:
     def mean(tap: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
         last = tap.shape[2] - 1
         around = itertools.product(*[[min(max(p + o, 0), last) for o in (-1, 0, 1)] for p in place])
-        return torch.stack([tap[(slice(None), slice(None), *near)] for near in around]).mean(0)
+        indices: list[tuple[Any, ...]] = [(slice(None), slice(None), *near) for near in around]
+        return torch.stack([tap[index] for index in indices]).mean(0)
 
     for place in itertools.product(range(2), repeat=dims):
         halves = itertools.product(*[(2 * p, 2 * p + 1) for p in place])
