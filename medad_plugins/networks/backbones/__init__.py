@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.networks.backbones.efficientnet_lite import EFFICIENTNETS, EfficientNetLiteTaps
 from medad_plugins.networks.backbones.feature_taps import FeatureTaps
-from medad_plugins.networks.backbones.make_taps import TAPS, make_taps, usual_layers
+from medad_plugins.networks.backbones.make_taps import TAPS, make_learning_taps, make_taps, usual_layers
 from medad_plugins.networks.backbones.resnet import (
     BACKBONES,
     STAGE_PLANES,
@@ -29,6 +29,7 @@ __all__ = [
     "ScanToBackbone",
     "VisionTransformerTaps",
     "inner_width",
+    "make_learning_taps",
     "make_taps",
     "require_resnet",
     "require_stages",
