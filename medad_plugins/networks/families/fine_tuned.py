@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -52,7 +52,8 @@ class FineTunedNetwork(AnomalyNetwork):
         self.encoder_norm = encoder_norm
         if resnets_only:
             require_resnet(backbone)
-        self.encoder = make_learning_taps(backbone, spatial_dims, in_channels, stages, weights, norm_momentum)
+        # their layers have other names in each kind
+        self.encoder: Any = make_learning_taps(backbone, spatial_dims, in_channels, stages, weights, norm_momentum)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
