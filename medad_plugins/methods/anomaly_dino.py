@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps, usual_layers
-from medad_plugins.networks.backbones.vision_transformer import TRANSFORMERS
+from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS
 from medad_plugins.networks.blocks.unit_tokens import UnitTokens
 from medad_plugins.networks.fitted.place_bank import PlaceBank
 from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian

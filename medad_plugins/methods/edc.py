@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from medad_plugins.networks.backbones import BACKBONES
 from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
+from medad_plugins.networks.blocks.tap_decoder import TapDecoder
 from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.scorers import CosineMapFusion
 
@@ -19,7 +21,8 @@ class EDC(FineTunedNetwork):
 
     Args:
         spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of four stages;
-            the paper's backbone is ``resnet50``.
+            the paper's backbone is ``resnet50``. EfficientNet-Lite is taken too: the last blocks of strides 4, 8, 16
+            and 32, rebuilt by a `TapDecoder`; its features have both signs, so that the map's values are 0..2.
         norm_momentum: of the decoder's running statistics too; the paper's 0.01 suits 500 to 6,000 iterations.
 
     Reference:
@@ -54,8 +57,14 @@ class EDC(FineTunedNetwork):
             encoder_norm=encoder_norm,
             norm_momentum=norm_momentum,
             reduction=reduction,
+            resnets_only=False,
         )
-        self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
+        self.decoder: nn.Module
+        if backbone in BACKBONES:
+            self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
+        else:
+            channels, strides = self.encoder.channels, self.encoder.strides
+            self.decoder = TapDecoder(spatial_dims, channels, strides, norm_momentum=norm_momentum)
         self.fusion = CosineMapFusion(spatial_dims, self.pool)
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -68,6 +77,6 @@ class EDC(FineTunedNetwork):
         return self._features(image)
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """One minus the cosine of decoded and encoded features, averaged over three scales, values 0..1."""
+        """One minus the cosine of decoded and encoded features, averaged over three scales, values 0..1 (0..2)."""
         decoded, encoded = self._features(image)
         return self.fusion(decoded, encoded, image.shape[2:])

@@ -15,7 +15,7 @@ from medad_plugins.networks.backbones import (
     usual_layers,
 )
 from medad_plugins.networks.backbones.weight_tensors import load_pretrained
-from medad_plugins.networks.backbones.weights import KNOWN_WEIGHTS, find_weights
+from medad_plugins.networks.backbones.weights import KNOWN_WEIGHTS, find_weights, weights_found
 from medad_plugins.networks.batch_noise import batch_drawn, batch_normal, batch_uniform
 from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscriminator
@@ -30,6 +30,7 @@ from medad_plugins.networks.blocks.perceptual import PerceptualResidual
 from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
 from medad_plugins.networks.blocks.self_attention import GatedSelfAttention
 from medad_plugins.networks.blocks.spectral_norm import SpectralNorm
+from medad_plugins.networks.blocks.tap_decoder import TapDecoder
 from medad_plugins.networks.blocks.unit_tokens import UnitTokens
 from medad_plugins.networks.blocks.upsampling_decoder import UpsamplingDecoder
 from medad_plugins.networks.coders.attention_unet import AttentionUNet
@@ -107,6 +108,7 @@ __all__ = [
     "ScanToBackbone",
     "ShrunkGaussian",
     "SpectralNorm",
+    "TapDecoder",
     "TimeUNet",
     "UnitTokens",
     "UpsamplingDecoder",
@@ -126,4 +128,5 @@ __all__ = [
     "make_bottleneck",
     "make_taps",
     "usual_layers",
+    "weights_found",
 ]

@@ -57,9 +57,9 @@ def test_a_shared_text_that_was_edited_is_named_and_written_again(
 
 def test_what_is_the_bundles_own_stays(bundles: Path) -> None:
     train = bundles / "edc" / "configs" / "train.yaml"
-    train.write_text(train.read_text("utf-8").replace("reduction: max", "reduction: 0.05"), encoding="utf-8")
+    train.write_text(train.read_text("utf-8").replace("weight_decay: 0.0001", "weight_decay: 0.0002"), encoding="utf-8")
     TOOL["stamp_bundles"](bundles=str(bundles))
-    assert "reduction: 0.05" in train.read_text("utf-8")
+    assert "weight_decay: 0.0002" in train.read_text("utf-8")
     assert "equalize: '@equalize'" in (bundles / "circle" / "configs" / "train.yaml").read_text("utf-8")
     metadata = bundles / "circle" / "configs" / "metadata.json"
     content = json.loads(metadata.read_text("utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.networks.backbones.efficientnet_lite import EFFICIENTNETS, EfficientNetLiteTaps
 from medad_plugins.networks.backbones.feature_taps import FeatureTaps
-from medad_plugins.networks.backbones.make_taps import TAPS, make_taps, usual_layers
+from medad_plugins.networks.backbones.make_taps import TAPS, make_learning_taps, make_taps, usual_layers
 from medad_plugins.networks.backbones.resnet import (
     BACKBONES,
     STAGE_PLANES,
@@ -15,7 +15,8 @@ from medad_plugins.networks.backbones.resnet import (
     tap_channels,
 )
 from medad_plugins.networks.backbones.scan_adapter import ScanToBackbone
-from medad_plugins.networks.backbones.vision_transformer import TRANSFORMERS, VisionTransformerTaps
+from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS
+from medad_plugins.networks.backbones.vision_transformer import VisionTransformerTaps
 
 __all__ = [
     "BACKBONES",
@@ -29,6 +30,7 @@ __all__ = [
     "ScanToBackbone",
     "VisionTransformerTaps",
     "inner_width",
+    "make_learning_taps",
     "make_taps",
     "require_resnet",
     "require_stages",

@@ -18,10 +18,11 @@ from medad_plugins.networks.backbones.scan_adapter import ScanToBackbone
 from medad_plugins.networks.backbones.weight_tensors import load_exactly, read_tensors
 from medad_plugins.networks.backbones.weights import find_weights
 
-__all__ = ["EFFICIENTNETS", "EfficientNetLiteTaps", "usual_blocks"]
+__all__ = ["EFFICIENTNETS", "EfficientNetLiteTaps", "last_blocks", "usual_blocks"]
 
 MEAN, STD = 127 / 255, 128 / 255
 STEM = 32
+NORM_MOMENTUM = 0.01
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,17 @@ def usual_blocks(architecture: str) -> list[int]:
         count += stage.blocks
         ends.append(count - 1)
     return ends[2::2]
+
+
+def last_blocks(architecture: str) -> list[int]:
+    """The last blocks of strides 4, 8, 16 and 32, as a ResNet's stages are: 2, 4, 10 and 15 of the smallest."""
+    ends: list[int] = []
+    count = 0
+    for stage in EFFICIENTNETS[architecture]:
+        count += stage.blocks
+        # a stage that keeps the grid takes the place of the one before it
+        ends = [*(ends if stage.stride > 1 else ends[:-1]), count - 1]
+    return ends[1:]
 
 
 class SameConvolution(nn.Module):
@@ -113,7 +125,7 @@ class LiteBlock(nn.Module):
 
 
 def _norm(spatial_dims: int, channels: int) -> nn.Module:
-    norm: nn.Module = Norm[Norm.BATCH, spatial_dims](channels, eps=1e-3, momentum=0.01)
+    norm: nn.Module = Norm[Norm.BATCH, spatial_dims](channels, eps=1e-3, momentum=NORM_MOMENTUM)
     return norm
 
 
@@ -130,6 +142,7 @@ class EfficientNetLiteTaps(FeatureTaps):
         layers: blocks to return, from 0; None for `usual_blocks`.
         weights: path, known name, or ``"none"`` for random initialisation, see `find_weights`.
         frozen: nothing in it learns: no gradients, batch norms in eval mode whatever mode the rest is in.
+        norm_momentum: momentum of the batch norms' running statistics, where they follow.
 
     Shape:
         ``(B, in_channels, *spatial)``, intensities 0..1, to a list of ``(B, C_k, *spatial / stride_k)``, rounded up.
@@ -146,6 +159,7 @@ class EfficientNetLiteTaps(FeatureTaps):
         layers: Sequence[int] | None = None,
         weights: str = "none",
         frozen: bool = True,
+        norm_momentum: float = NORM_MOMENTUM,
     ) -> None:
         if architecture not in EFFICIENTNETS:
             raise ValueError(f"backbone must be one of {sorted(EFFICIENTNETS)}, got {architecture!r}.")
@@ -173,6 +187,9 @@ class EfficientNetLiteTaps(FeatureTaps):
             SameConvolution(spatial_dims, self.adapter.out_channels, STEM, 3, 2), _norm(spatial_dims, STEM), nn.ReLU6()
         )
         self.blocks = nn.ModuleList(blocks)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = norm_momentum
         path = find_weights(weights, architecture)
         if path is not None:
             load_exactly(self, self._own_names(read_tensors(path), path, architecture), path)

@@ -43,6 +43,8 @@ class FeatureTaps(nn.Module):
         self.covers = covers
         self.layers, self.channels, self.strides = list(layers), list(channels), list(strides)
         self.frozen = frozen
+        # stages that the weights lack: they have no statistics to keep and much to learn
+        self.fresh_stages: tuple[str, ...] = ()
 
     def freeze(self, channels_last: bool) -> None:
         """Last step of a subclass's making: stop what learns, where it is to be frozen, and lay it out for speed."""
@@ -54,6 +56,16 @@ class FeatureTaps(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         return super().train(mode and not self.frozen)
+
+    def is_fresh(self, name: str) -> bool:
+        """Whether a parameter or module, by its name, belongs to a stage that the pretrained weights lack."""
+        return any(name.startswith(stage) for stage in self.fresh_stages)
+
+    def keep_pretrained_statistics(self) -> None:
+        """Put the batch norms that have pretrained statistics into eval mode; their affine part still learns."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not self.is_fresh(name):
+                module.eval()
 
     def require_edge(self, image: Tensor, edge: int, found: int) -> None:
         """Refuse an image one of whose edges, the one that counts, is shorter than one step of the deepest features.

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medad_plugins.errors import InputError
-from medad_plugins.networks.backbones.efficientnet_lite import EFFICIENTNETS, EfficientNetLiteTaps, usual_blocks
+from medad_plugins.networks.backbones.efficientnet_lite import (
+    EFFICIENTNETS,
+    EfficientNetLiteTaps,
+    last_blocks,
+    usual_blocks,
+)
 from medad_plugins.networks.backbones.feature_taps import FeatureTaps
 from medad_plugins.networks.backbones.resnet import BACKBONES, ResNetTaps
-from medad_plugins.networks.backbones.vision_transformer import TRANSFORMERS, VisionTransformerTaps, usual_block
+from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS, usual_block
+from medad_plugins.networks.backbones.vision_transformer import VisionTransformerTaps
 
-__all__ = ["TAPS", "make_taps", "usual_layers"]
+__all__ = ["TAPS", "make_learning_taps", "make_taps", "usual_layers"]
 
 DEFAULT_STAGES = (2, 3)
 
@@ -86,3 +92,48 @@ def make_taps(
     if TAPS[backbone] is EfficientNetLiteTaps:
         return EfficientNetLiteTaps(backbone, spatial_dims, in_channels, layers, weights)
     return ResNetTaps(backbone, spatial_dims, in_channels, weights=weights, frozen=True, layers=layers)
+
+
+def make_learning_taps(
+    backbone: str,
+    spatial_dims: int,
+    in_channels: int,
+    stages: int,
+    weights: str,
+    norm_momentum: float,
+) -> FeatureTaps:
+    """A backbone that goes on learning and gives feature maps of strides 4, 8, 16 and, of four stages, 32.
+
+    Args:
+        backbone: a ResNet or an EfficientNet-Lite.
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        stages: 3 or 4; a ResNet's file may lack ``layer4`` of four.
+        weights: path, known name, ``"auto"`` or ``"none"``, see `medad_plugins.networks.find_weights`.
+        norm_momentum: momentum of the batch norms' running statistics.
+
+    Raises:
+        InputError: it is neither, or there is no such file of weights.
+    """
+    if backbone in EFFICIENTNETS:
+        layers = last_blocks(backbone)[:stages]
+        return EfficientNetLiteTaps(
+            backbone, spatial_dims, in_channels, layers, weights, frozen=False, norm_momentum=norm_momentum
+        )
+    if backbone not in BACKBONES:
+        raise InputError(
+            "this method trains a backbone of convolutions further",
+            where="backbone",
+            expected=f"one of {', '.join([*BACKBONES, *EFFICIENTNETS])}",
+            found=backbone,
+            todo="give another --backbone; docs/backbones.md tells which bundle takes which",
+        )
+    return ResNetTaps(
+        backbone,
+        spatial_dims,
+        in_channels,
+        stages=stages,
+        weights=weights,
+        optional_stages=("layer4",) if stages == 4 else (),
+        norm_momentum=norm_momentum,
+    )

@@ -147,19 +147,9 @@ class ResNetTaps(FeatureTaps):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = norm_momentum
         path = find_weights(weights, architecture)
-        # stages that the weights lack: they have no statistics to keep and much to learn
-        self.fresh_stages = () if path is None else load_pretrained(self, path, optional_stages)
+        if path is not None:
+            self.fresh_stages = load_pretrained(self, path, optional_stages)
         self.freeze(channels_last=spatial_dims == 2)
-
-    def is_fresh(self, name: str) -> bool:
-        """Whether a parameter or module, by its name, belongs to a stage that the pretrained weights lack."""
-        return any(name.startswith(stage) for stage in self.fresh_stages)
-
-    def keep_pretrained_statistics(self) -> None:
-        """Put the batch norms that have pretrained statistics into eval mode; their affine part still learns."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not self.is_fresh(name):
-                module.eval()
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if not torch.jit.is_scripting():

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
+from medad_plugins.networks.backbones.transformer_shape import TransformerShape
 from medad_plugins.networks.backbones.weight_tensors import load_exactly, read_tensors
-
-if TYPE_CHECKING:
-    from medad_plugins.networks.backbones.vision_transformer import TransformerShape
 
 __all__ = ["load_transformer", "official_names"]
 

@@ -14,7 +14,7 @@ import torch
 
 from medad_plugins.errors import InputError
 
-__all__ = ["KNOWN_WEIGHTS", "WEIGHTS_FOLDER_VARIABLE", "WeightFile", "find_weights"]
+__all__ = ["KNOWN_WEIGHTS", "WEIGHTS_FOLDER_VARIABLE", "WeightFile", "find_weights", "weights_found"]
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,19 @@ def find_weights(weights: str, architecture: str) -> Path | None:
         f" {_folders()[-1]}",
         todo=f"{_how_to_get(known)}, give --weights a path to a file in the same layout, or --weights none",
     )
+
+
+def weights_found(weights: str, architecture: str) -> bool:
+    """Whether a backbone starts from a file: of ``auto`` whether one is there, else whether one is asked for.
+
+    Example:
+        >>> weights_found("none", "resnet18"), weights_found("imagenet", "resnet18")
+        (False, True)
+    """
+    if weights == AUTO:
+        files = [known[architecture] for known in KNOWN_WEIGHTS.values() if architecture in known]
+        return any(_find_file(file, architecture) is not None for file in files)
+    return weights not in ("none", None, "")
 
 
 def _find_any(architecture: str) -> Path | None:

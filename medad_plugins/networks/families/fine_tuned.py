@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.backbones import make_learning_taps, require_resnet
 
 if TYPE_CHECKING:
     from typing import Self  # of Python 3.11
@@ -21,7 +21,7 @@ class FineTunedNetwork(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`.
+        backbone: a key of `medad_plugins.networks.BACKBONES`, or what ``resnets_only`` says.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
         stages: of the encoder, 3 or 4. A file without ``layer4`` is accepted for four; that stage then starts at
             random.
@@ -30,6 +30,7 @@ class FineTunedNetwork(AnomalyNetwork):
             that the weights lack has none to keep and follows the scans.
         norm_momentum: momentum of the running statistics.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        resnets_only: False also takes EfficientNet-Lite, for methods whose other parts do not mirror a ResNet's stages.
     """
 
     def __init__(
@@ -43,20 +44,16 @@ class FineTunedNetwork(AnomalyNetwork):
         encoder_norm: str,
         norm_momentum: float,
         reduction: str | float,
+        resnets_only: bool = True,
     ) -> None:
         super().__init__(reduction)
         if encoder_norm not in ("train", "eval"):
             raise ValueError(f"encoder_norm must be 'train' or 'eval', got {encoder_norm!r}.")
         self.encoder_norm = encoder_norm
-        self.encoder = ResNetTaps(
-            backbone,
-            spatial_dims,
-            in_channels,
-            stages=stages,
-            weights=weights,
-            optional_stages=("layer4",) if stages == 4 else (),
-            norm_momentum=norm_momentum,
-        )
+        if resnets_only:
+            require_resnet(backbone)
+        # their layers have other names in each kind
+        self.encoder: Any = make_learning_taps(backbone, spatial_dims, in_channels, stages, weights, norm_momentum)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medad_plugins.errors import InputError
-from medad_plugins.networks import KNOWN_WEIGHTS, TAPS, find_weights, make_taps
+from medad_plugins.networks import KNOWN_WEIGHTS, TAPS, find_weights, make_taps, weights_found
 
 LITE = KNOWN_WEIGHTS["imagenet"]["efficientnet_lite0"]
 
@@ -98,6 +98,15 @@ def test_another_name_has_the_weights_of_this_backbone(no_weights: Path) -> None
 def test_transformers_are_found_by_either_name(no_weights: Path, name: str) -> None:
     (no_weights / name).touch()
     assert find_weights("lvd142m", "dinov2_vits14") == find_weights("auto", "dinov2_vits14") == no_weights / name
+    assert weights_found("auto", "dinov2_vits14") and not weights_found("auto", "dinov2_vitb14")
+
+
+def test_whether_there_are_weights_is_asked_in_silence(no_weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backbones = ["resnet10", "resnet18", "efficientnet_lite0"]
+    assert not any(weights_found(name, backbone) for name in ("auto", "none", "") for backbone in backbones)
+    # what is asked for and is not there is refused when it is to be read, by its own sentence
+    assert weights_found("imagenet", "resnet18") and weights_found("no/such/file.pth", "resnet18")
+    assert not caplog.records
 
 
 def test_auto_takes_what_is_there(no_weights: Path, caplog: pytest.LogCaptureFixture) -> None:
