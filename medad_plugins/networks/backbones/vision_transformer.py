@@ -13,7 +13,7 @@ from torch.nn import functional
 from medad_plugins.errors import InputError
 from medad_plugins.networks.backbones.feature_taps import FeatureTaps
 from medad_plugins.networks.backbones.scan_adapter import ScanToBackbone
-from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS, TransformerShape
+from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS, TransformerShape, usual_block
 from medad_plugins.networks.backbones.transformer_weights import load_transformer
 from medad_plugins.networks.backbones.weights import find_weights
 
