@@ -90,7 +90,7 @@ def test_what_a_result_cannot_refer_to(tmp_path: Path, elements: dict[str, Any],
 
 
 def test_what_is_no_dicom(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no DICOM file"):
+    with pytest.raises(InputError, match="not a DICOM file"):
         SourceSeries.read(tmp_path, np.eye(4), (3, 3, 3))
     (tmp_path / "scan.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="truncated or damaged|cannot refer to this file"):

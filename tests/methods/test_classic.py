@@ -59,7 +59,7 @@ def test_deep_score_is_that_of_the_mean_features(weights: str, size: tuple[int, 
 
     def means(scans: Tensor) -> NDArray[np.float64]:
         found = backbone(scans)
-        return torch.cat([found[i].flatten(2).mean(2) for i in (0, 2)], 1).double().numpy()
+        return torch.cat([found[i].flatten(2).mean(2) for i in (0, 1)], 1).double().numpy()
 
     head = network.detector.head
     normal = means(_scans(*size))
@@ -90,7 +90,7 @@ def test_score_of_every_location(weights: str, size: tuple[int, ...]) -> None:
     image = _scans(*size, batch=2, seed=1)
     taps = network.vectors.get_submodule("taps")(image)
     mode = "bilinear" if len(size) == 2 else "trilinear"
-    deeper = functional.interpolate(taps[2], taps[0].shape[2:], mode=mode)
+    deeper = functional.interpolate(taps[1], taps[0].shape[2:], mode=mode)
     joined = torch.cat([taps[0], deeper], 1)
     by_place = torch.stack([network.detector(joined[i].flatten(1).t()).reshape(joined.shape[2:]) for i in range(2)])
     assert len(network.detector.vectors) == 8 * by_place[0].numel()
