@@ -31,12 +31,9 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """What a run sets for the process's log is put back, or the next test would see other messages."""
-    root = logging.getLogger()
-    level = root.level
-    yield
-    root.setLevel(level)
+def log_level() -> None:
+    """The level that a run has set for the process's log is put back: the next test would see other messages."""
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="module")
