@@ -34,7 +34,8 @@ def stamped(root: Path, template: Path = BUNDLES / ".template") -> dict[Path, st
     """
     metadata = json.loads((root / "configs" / "metadata.json").read_text("utf-8"))
     train = root / "configs" / "train.yaml"
-    kind = "passes" if "engines.FittingTrainer" in train.read_text("utf-8") else "gradient"
+    written = train.read_text("utf-8")
+    kind = "passes" if "engines.FittingTrainer" in written else "gradient"
     names = {"slug": root.name, **{name: metadata["medad"][name] for name in ("title", "network")}}
     own = metadata["medad"].get("own", ())
 
@@ -43,9 +44,9 @@ def stamped(root: Path, template: Path = BUNDLES / ".template") -> dict[Path, st
 
     found = {root / name: text(name) for name in WHOLE}
     kept = {name.removeprefix("train.yaml ") for name in own}
-    found[train] = _stamp_entries(train.read_text("utf-8"), text(f"train_by_{kind}.yaml"), kept)
+    found[train] = _stamp_entries(written, text(f"train_by_{kind}.yaml"), kept)
     shared = json.loads(text("metadata.json"))
-    found[root / "configs" / "metadata.json"] = json.dumps({**_in_order(metadata, shared)}, indent=4) + "\n"
+    found[root / "configs" / "metadata.json"] = json.dumps(_in_order(metadata, shared), indent=4) + "\n"
     return found
 
 

@@ -87,11 +87,12 @@ class ScanBatch:
     def _cut(self, image: Tensor, targets: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Cut the image and the targets that have its axes as channels of one volume, so in the same places."""
         assert self.slice_axis is not None
-        volumes = [target for target in targets if target.dim() == image.dim()]
+        dims = image.dim()
+        volumes = [target for target in targets if target.dim() == dims]
         cut = cut_slices(torch.cat([image, *volumes], 1), self.slice_axis, self.count)
         image, *volumes = cut.split([image.shape[1], *(volume.shape[1] for volume in volumes)], 1)
         slices = iter(volumes)
-        return image, [next(slices) if target.dim() > 1 else target for target in targets]
+        return image, [next(slices) if target.dim() == dims else target for target in targets]
 
 
 def _plain(value: Any) -> Tensor:

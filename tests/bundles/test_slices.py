@@ -55,8 +55,9 @@ def test_the_map_of_a_volume_is_those_of_its_slices(trained: Trained, tmp_path: 
         slices = volume.movedim(1 + AXIS, 0)  # each (C, *slice)
         expected = torch.stack([reloaded.network_def(one[None])[0] for one in slices], 1 + AXIS)
         score = float(reloaded.network_def.pool(expected[None]))
-        # features of one slice and of many round differently, which a distance in a thousand dimensions enlarges
-        assert float(row["anomaly_score"]) == pytest.approx(score, rel=5e-4, abs=1e-6)
+        # features of one slice and of many round differently, which its distance in a thousand dimensions enlarges
+        rounding = 5e-4 if trained.bundle == "classic" else 1e-4
+        assert float(row["anomaly_score"]) == pytest.approx(score, rel=rounding, abs=1e-6)
         written = torch.from_numpy(read_map(tmp_path, row["case_id"]).get_fdata(dtype="float32"))
         assert written.shape == volume.shape[1:]
         # the cohort's volumes have the network's size and lie in its orientation, so nothing is interpolated

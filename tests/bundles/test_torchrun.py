@@ -43,8 +43,7 @@ def _settings(bundle: str, data: Path) -> dict[str, Any]:
 
 def _figures(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "evaluation.json").read_text("utf-8"))
-    # a tie that rounding breaks is one more point of the FROC curve
-    return {key: value for key, value in content.items() if key not in ("run", "froc")}
+    return {key: value for key, value in content.items() if key != "run"}
 
 
 def _flat(value: object) -> list[float]:
@@ -77,6 +76,11 @@ def test_two_processes_are_as_one(bundle: str, cohort: Path, tmp_path: Path) -> 
     figures = [_figures(root / "output") for root in roots.values()]
     assert figures[0].keys() == figures[1].keys()
     assert figures[1]["n_normal"] == figures[1]["n_abnormal"] == 2
+    curves = [each["froc"]["thresholds"] for each in figures]
+    if len(curves[0]) != len(curves[1]):
+        # a tie that rounding breaks is one more point of the curve; where there is none, all points are compared
+        for each in figures:
+            del each["froc"]
     assert _flat(figures[1]) == pytest.approx(_flat(figures[0]), rel=1e-3, abs=1e-3)
 
     # the same folder of scans, one of them damaged, by one model
