@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "find_input_error"]
+__all__ = ["InputError", "find_input_error", "printable"]
+
+
+def printable(text: str) -> str:
+    """The text with bytes of file names that are no UTF-8 as ``\\xfc``, so that any file or terminal takes it.
+
+    Example:
+        >>> import os
+        >>> printable(os.fsdecode(b"M\\xfcller.png"))
+        'M\\\\xfcller.png'
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        # what is no byte of a name either, e.g. half a character of a list, is written as its number
+        escaped = "".join(c if not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" else ascii(c)[1:-1] for c in text)
+        return escaped.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class InputError(ValueError):
@@ -34,7 +53,7 @@ class InputError(ValueError):
         details = [f"{name} {value}" for name, value in (("expected", expected), ("found", found)) if value is not None]
         text += f" ({', '.join(details)})" if details else ""
         text += f"; {todo}" if todo else ""
-        super().__init__(text + ".")
+        super().__init__(printable(text + "."))
 
 
 def find_input_error(error: BaseException) -> InputError | None:

@@ -68,9 +68,12 @@ class TrainingPictures:
         picture = self.draw()
         if picture is None:
             return
-        path = output_folder(self.folder) / f"iteration_{state.iteration:06d}.png"
-        with atomic_path(path) as temporary:
-            picture.save(temporary, format="PNG")
+        try:
+            path = output_folder(self.folder) / f"iteration_{state.iteration:06d}.png"
+            with atomic_path(path) as temporary:
+                picture.save(temporary, format="PNG")
+        except InputError as error:
+            logger.warning("%s The training goes on without this picture.", error)
 
     @torch.no_grad()
     def draw(self) -> Image.Image | None:
