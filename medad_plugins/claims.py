@@ -25,7 +25,7 @@ _held: dict[str, tuple[int, int]] = {}
 
 
 def claim_folder(path: str | os.PathLike[str], key: str = "--output_dir", patience: float = _PATIENCE) -> None:
-    """Take a folder for this process, until `release_folder` has been called as often or the process ends, killed or not.
+    """Take a folder for this process, until `release_folder` has been called as often, or the process has ended.
 
     A lock on the folder itself leaves no file behind. A disk that knows no locks is not claimed.
 

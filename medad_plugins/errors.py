@@ -6,12 +6,12 @@ __all__ = ["InputError", "find_input_error", "printable"]
 
 
 def printable(text: str) -> str:
-    """The text with bytes of file names that are no UTF-8 as ``\\xfc``, so that any file or terminal takes it.
+    r"""The text with bytes of file names that are no UTF-8 as ``\xfc``, so that any file or terminal takes it.
 
     Example:
         >>> import os
-        >>> printable(os.fsdecode(b"M\\xfcller.png"))
-        'M\\\\xfcller.png'
+        >>> printable(os.fsdecode(b"M\xfcller.png"))
+        'M\\xfcller.png'
     """
     if text.isascii():
         return text
@@ -19,9 +19,13 @@ def printable(text: str) -> str:
         text.encode("utf-8")
         return text
     except UnicodeEncodeError:
-        # what is no byte of a name either, e.g. half a character of a list, is written as its number
-        escaped = "".join(c if not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" else ascii(c)[1:-1] for c in text)
-        return escaped.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        return "".join(_printed(character) for character in text)
+
+
+def _printed(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python reads such a byte
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return ascii(character)[1:-1] if "\ud800" <= character <= "\udfff" else character
 
 
 class InputError(ValueError):

@@ -211,7 +211,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write text as UTF-8, atomically; bytes of file names that are no UTF-8 come as ``\\xfc``."""
+    """Write text as UTF-8, atomically; see `printable` for names that are no UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(printable(text).encode("utf-8"))
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from medad_plugins.command_line import run_tool
 from medad_plugins.data import find_cases, read_scan
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder
+from medad_plugins.files import atomic_path, output_folder, write_csv
 from medad_plugins.synthesis import FindBodyd, Recipe, SynthesizeAnomalyd
 from medad_plugins.synthesis.published import blob, held_out_recipes
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medad_plugins.data import Case
-from medad_plugins.files import output_folder
+from medad_plugins.files import output_folder, write_csv
 
 __all__ = ["group_cases", "regroup", "write_grouped_list"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medad_plugins.data.class_folders import SPLIT_NAMES, class_folder_rows, has_class_folders, scan_stem
-from medad_plugins.errors import InputError
+from medad_plugins.errors import InputError, printable
 
 __all__ = ["Case", "find_datalist", "make_case_ids", "read_datalist", "read_rows", "same_keys"]
 
@@ -31,6 +31,7 @@ RESULT_COLUMNS = {"case_id", "pred", "anomaly_score", "p_value", "is_anomalous",
 EXPECTED_COLUMNS = "columns image, label and, where known, mask, split, class, patient or cluster"
 LABELS = {"": None, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
 MAX_ID_LENGTH = 120
+MAX_ID_BYTES = 180  # file systems allow 255, which a suffix and a digest come to
 
 _Row = tuple[str, Mapping[str, Any]]
 
@@ -167,13 +168,15 @@ def _is_within(path: str, folder: str) -> bool:
 
 def _safe_name(names: Sequence[str]) -> str:
     name = re.sub(r"[^\w.+-]", "_", "__".join(names)).lstrip(".-") or "scan"
-    if len(name) > MAX_ID_LENGTH:
-        name = f"{_digest(name)}_{name[-MAX_ID_LENGTH:]}"
+    if len(name) > MAX_ID_LENGTH or len(name.encode("utf-8")) > MAX_ID_BYTES:
+        # the end of it, from where a letter begins
+        end = name[-MAX_ID_LENGTH:].encode("utf-8")[-MAX_ID_BYTES:].decode("utf-8", "ignore")
+        name = f"{_digest(name)}_{end}"
     return name
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return hashlib.sha256(printable(text).encode("utf-8")).hexdigest()[:8]
 
 
 def _read_text(path: Path) -> str:

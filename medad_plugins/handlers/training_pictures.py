@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder
 from medad_plugins.protocols import Reconstructs
 from medad_plugins.reports.figures import colour_table

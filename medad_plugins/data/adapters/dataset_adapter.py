@@ -23,7 +23,7 @@ from medad_plugins.data.adapters.published_scan import (
 from medad_plugins.data.adapters.split import Sizes, draw_split, separate_patients
 from medad_plugins.data.datalists import read_datalist
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder, write_json
+from medad_plugins.files import output_folder, write_csv, write_json
 
 __all__ = ["DatasetAdapter", "Request"]
 
