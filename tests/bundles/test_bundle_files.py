@@ -13,6 +13,8 @@ from bundle_runs import ABILITIES, BUNDLES, BUNDLES_FOLDER, declared, read_confi
 from monai.bundle.scripts import _get_fake_spatial_shape
 from monai.bundle.workflows import _reject_executable_logging_config
 
+from medad_plugins.packaging import METADATA_SCHEMA
+
 REQUIRED_FILES = (
     "LICENSE",
     "configs/metadata.json",
@@ -59,7 +61,7 @@ def test_folder_is_named_by_a_slug(bundle: str) -> None:
 
 
 def test_metadata_follows_the_schema(bundle: str) -> None:
-    schema = json.loads(Path(__file__).with_name("metadata.schema.json").read_text("utf-8"))
+    schema = json.loads(METADATA_SCHEMA.read_text("utf-8"))
     jsonschema.validate(_metadata(bundle), schema)
 
 
