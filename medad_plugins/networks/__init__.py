@@ -58,8 +58,8 @@ from medad_plugins.networks.fitted.place_bank import PlaceBank
 from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
-from medad_plugins.networks.scored_network import ScoredNetwork
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
+from medad_plugins.networks.scored_network import ScoredNetwork
 
 __all__ = [
     "BACKBONES",

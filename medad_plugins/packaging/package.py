@@ -44,7 +44,9 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's first day: equal contents giv
 def package_bundle(
     bundle_root: str | os.PathLike[str], output_dir: str | os.PathLike[str], ckpt_path: str = "", model_url: str = ""
 ) -> Path:
-    """Write ``<name>_v<version>.zip``, which holds the folder ``<name>``, the bundle's own, renamed or not; equal bundles and models give equal bytes.
+    """Write ``<name>_v<version>.zip``, which holds the folder ``<name>``; equal bundles and models give equal bytes.
+
+    The name is that of the bundle's folder, which may have been renamed.
 
     In it: the bundle's own files; a JSON twin of each YAML configuration; ``models/model.pt``, a plain state dict to
     readers that need no more; metadata with this model's grid; and ``manifest.json`` with the SHA-256 of every file.

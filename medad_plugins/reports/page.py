@@ -128,8 +128,8 @@ def _notes(figures: Mapping[str, Any], cases: Sequence[ScoredCase], alpha: float
     notes = []
     if not figures.get("can_flag", True):
         notes.append(
-            f"Nothing can be flagged at alpha {alpha:g}: the detector is calibrated on {figures['calibrated_on']} normal"
-            " cases, which is too few. Hold out more, or take a higher alpha."
+            f"Nothing can be flagged at alpha {alpha:g}: the detector is calibrated on {figures['calibrated_on']}"
+            " normal cases, which is too few. Hold out more, or take a higher alpha."
         )
     observed = figures.get("false_positive_rate_95ci")
     if observed and observed[0] > alpha:

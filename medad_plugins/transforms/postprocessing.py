@@ -182,7 +182,8 @@ class AnomalyPostprocessing(Compose):
 
     A case comes with ``image`` (preprocessed) and ``pred`` (the map ``(1, *spatial)`` on the network's grid) and leaves
     with ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``calibrated_on``, ``can_flag``, ``anomaly_map``
-    (MetaTensor ``(1, *scan grid)``), ``pixel_threshold``, ``anomaly_mask`` (uint8, same grid; also under ``pred``), and the names of the files written.
+    (MetaTensor ``(1, *scan grid)``), ``pixel_threshold``, ``anomaly_mask`` (uint8, same grid; also under ``pred``),
+    and the names of the files written.
 
     Args:
         preprocessing: the transform that made ``image``.

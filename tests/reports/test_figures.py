@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medad_plugins.reports import Plane, case_caption, decision_words, colour_range, overlay_picture, scan_planes
+from medad_plugins.reports import Plane, case_caption, colour_range, decision_words, overlay_picture, scan_planes
 from medad_plugins.reports.figures import PANEL
 from medad_plugins.scorers import Calibration
 
