@@ -22,7 +22,7 @@ from medad_plugins.manifest import MANIFEST, Manifest
 from medad_plugins.running_config import running_config
 from medad_plugins.versions import require_bundle_fits
 
-__all__ = ["announce", "begin", "find_root", "inference_workflow"]
+__all__ = ["announce", "begin", "find_root", "inference_workflow", "method_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,24 @@ def find_root() -> str:
         if _is_bundle(folder):
             return str(folder.resolve())
     raise InputError("the bundle's folder cannot be found from here", todo="give it as --bundle_root")
+
+
+def method_of(root: str | Path) -> str:
+    """The name of a bundle's method, as its models bear it, whatever its folder has been renamed to.
+
+    Raises:
+        InputError: the folder is no bundle.
+
+    Example:
+        >>> method_of("bundles/padim")
+        'padim'
+    """
+    path = Path(root) / "configs" / "inference.yaml"
+    try:
+        name = ConfigParser.load_config_file(path)["model"]["bundle"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("the folder is not a bundle", where=path, todo="give the bundle's own folder") from error
+    return str(name)
 
 
 def _print_input_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -59,7 +59,7 @@ def write_dicom_results(
     mask, anomaly_map = (np.asarray(case[key]) for key in ("anomaly_mask", "anomaly_map"))
     try:
         with silent_about_headers():
-            region = region_image(source, mask, algorithm, case["alpha"]) if mask.any() else None
+            region = region_image(source, case, algorithm) if mask.any() else None
             objects = {
                 "region": region,
                 # a parametric map is of places in the patient; without them the picture shows it

@@ -187,6 +187,9 @@ class EvaluationReport:
         engine.state.metrics.update({key: value for key, value in figures.items() if isinstance(value, (int, float))})
         if idist.get_rank() > 0:
             return
+        calibration = fitted_calibration(self.postprocessing.network)
+        figures["calibrated_on"] = calibration.reference_scores.numel()
+        figures["can_flag"] = calibration.can_flag(self.postprocessing.alpha)
         figures["run"] = run_facts(self.postprocessing.network)
         write_json(self.output_dir / "evaluation.json", figures)
         logger.info("%s", self._line(figures))
@@ -230,7 +233,6 @@ class EvaluationReport:
 
     def _write_page(self, figures: dict[str, Any]) -> None:
         facts = figures["run"]
-        calibration = fitted_calibration(self.postprocessing.network)
         write_evaluation_page(
             self.output_dir / "report.html",
             title=f"{facts['network']} on {self.name}",
@@ -240,7 +242,7 @@ class EvaluationReport:
             examples=self.gallery.examples(),
             details={
                 "network": f"{facts['network']}, {facts['parameters']:,} parameters",
-                "calibrated on": f"{calibration.reference_scores.numel()} held-out normal cases",
+                "calibrated on": f"{figures['calibrated_on']} held-out normal cases",
                 "versions": ", ".join(f"{name} {facts[name]}" for name in ("medad", "monai", "torch", "python")),
                 "computed on": f"{facts['device']}, {facts['threads']} threads, {facts['peak_memory_mib']} MiB at most",
                 **_command(),

@@ -21,7 +21,10 @@ __all__ = ["ResultsTable", "case_label", "case_row", "in_list_order", "merged_ca
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "label", "error")
+COLUMNS = (
+    *("case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "calibrated_on", "can_flag"),
+    *("label", "error"),
+)
 
 
 def merged_cases(engine: Engine) -> list[dict[str, Any]]:
@@ -56,13 +59,15 @@ def in_list_order(rows: Sequence[Any], case_ids: Sequence[str], loader: Any) -> 
 class ResultsTable:
     """Writes ``results.csv``, a row per case as soon as it is computed, and ``results.json`` with the same at the end.
 
-    Columns: case_id, image (path), anomaly_score, p_value, is_anomalous, alpha, label (empty where unknown), error (the
-    reason where a case could not be read; its figures are empty then). With several ranks, the first writes all cases
+    Columns: case_id, image (path), anomaly_score, p_value, is_anomalous, alpha, calibrated_on (held-out normal scans
+    behind the p-value), can_flag (whether these are enough for alpha), label (empty where unknown), error (the reason
+    where a case could not be read; its figures are empty then). With several ranks, the first writes all cases
     in the end; until then rank 1 keeps its own in ``results.rank1.csv``, and so on.
 
     Args:
         output_dir: folder to write to.
-        loader: where ``failures``, pairs of a case and a sentence, are found at the end; a plain loader has none.
+        loader: where ``failures``, pairs of a case and a sentence, are found at the end; a plain loader has none. Cases
+            that an application handed over in memory are its own: no table is written of them.
 
     Raises:
         InputError: the folder cannot be written (at the start of the run); every case failed (at its end).
@@ -71,6 +76,7 @@ class ResultsTable:
     def __init__(self, output_dir: str | os.PathLike[str], loader: Iterable[Any]) -> None:
         self.output_dir, self.loader = Path(output_dir), loader
         self.rows: list[dict[str, Any]] = []
+        self.writes = True
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator whose postprocessing is an `AnomalyPostprocessing`."""
@@ -86,18 +92,23 @@ class ResultsTable:
 
     def start(self, engine: Engine) -> None:
         """Begin a new table."""
-        output_folder(self.output_dir)
         self.rows = []
+        self.writes = not _in_memory(getattr(self.loader, "cases", ()))
+        if not self.writes:
+            return
+        output_folder(self.output_dir)
         with self.path.open("w", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writeheader()
 
     def append(self, engine: Engine) -> None:
         """Add the cases of an iteration."""
         rows = [case_row(case) for case in merged_cases(engine)]
+        self.rows += rows
+        if not self.writes:
+            return
         # opened anew each time: what is computed is on the disk even when the process is killed
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerows(rows)
-        self.rows += rows
 
     def finish(self, engine: Engine) -> None:
         """Put the cases of all ranks and those that could not be read into one table, say what was found."""
@@ -108,7 +119,7 @@ class ResultsTable:
         )
         self.rows = good + failed
         path = self.output_dir / "results.csv"
-        if idist.get_rank() == 0:
+        if self.writes and idist.get_rank() == 0:
             write_results(self.output_dir, self.rows)
             for part in self.output_dir.glob("results.rank*.csv"):
                 part.unlink()
@@ -119,7 +130,12 @@ class ResultsTable:
         flagged = sum(1 for row in good if row["is_anomalous"])
         alpha = f" at alpha {good[0]['alpha']:g}" if good else ""
         unread = f", {len(failed)} could not be read" if failed else ""
-        logger.info("%d cases: %d anomalous%s%s; results in %s", len(good), flagged, alpha, unread, path)
+        place = f"; results in {path}" if self.writes else ""
+        logger.info("%d cases: %d anomalous%s%s%s", len(good), flagged, alpha, unread, place)
+
+
+def _in_memory(cases: Iterable[Any]) -> bool:
+    return any(not isinstance(case["image"], (str, os.PathLike)) for case in cases)
 
 
 def write_results(output_dir: Path, rows: Sequence[dict[str, Any]]) -> None:

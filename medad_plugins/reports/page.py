@@ -125,6 +125,11 @@ def _verdict(cases: Sequence[ScoredCase], alpha: float) -> str:
 def _notes(figures: Mapping[str, Any], cases: Sequence[ScoredCase], alpha: float) -> str:
     """What a reader must know before believing the figures."""
     notes = []
+    if not figures.get("can_flag", True):
+        notes.append(
+            f"Nothing can be flagged at alpha {alpha:g}: the detector is calibrated on {figures['calibrated_on']}"
+            " normal cases, which is too few. Hold out more, or take a higher alpha."
+        )
     observed = figures.get("false_positive_rate_95ci")
     if observed and observed[0] > alpha:
         notes.append(

@@ -30,10 +30,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, load, ve
 from monai.bundle.scripts import ckpt_export, download_large_files
 
 from medad_plugins.errors import InputError
-from medad_plugins.packaging import package_bundle
+from medad_plugins.packaging import METADATA_SCHEMA, package_bundle
 
 PROJECT = Path(__file__).resolve().parents[2]
-SCHEMA = PROJECT / "tests" / "bundles" / "metadata.schema.json"
 pytestmark = [
     pytest.mark.usefixtures("process_settings"),
     pytest.mark.slow_in_3d,
@@ -117,7 +116,7 @@ def test_passes_the_checks_of_the_model_zoo(packaged: Packaged, tmp_path: Path) 
     metadata = json.loads(Path(meta).read_text("utf-8"))
     assert metadata["version"] in metadata["changelog"]
     (root / "eval").mkdir()
-    shutil.copyfile(SCHEMA, root / "eval" / "schema.json")
+    shutil.copyfile(METADATA_SCHEMA, root / "eval" / "schema.json")
     verify_metadata(meta_file=meta, filepath=str(root / "eval" / "schema.json"))
     logging_file = str(root / "configs" / "logging.conf")
     workflow: Any = create_workflow(
