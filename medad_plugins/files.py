@@ -22,10 +22,12 @@ import torch
 from medad_plugins.errors import InputError, printable
 
 __all__ = [
+    "append_text",
     "atomic_path",
     "csv_text",
     "output_folder",
     "read_torch",
+    "remove_file",
     "unwritable",
     "write_csv",
     "write_json",
@@ -214,6 +216,38 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text as UTF-8, atomically; see `printable` for names that are no UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(printable(text).encode("utf-8"))
+
+
+def append_text(path: str | os.PathLike[str], text: str) -> None:
+    """Add text to a file, all of it or, where that fails, none.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    values = printable(text).encode("utf-8")
+    try:
+        with open(path, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                if file.write(values) != len(values):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(end)
+                raise
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file where it is there.
+
+    Raises:
+        InputError: it cannot be removed.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def csv_text(rows: Iterable[Sequence[Any]], end: str = "\r\n") -> str:

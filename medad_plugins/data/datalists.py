@@ -29,7 +29,7 @@ COLUMNS = ("image", "label", "mask", "split", "class", "patient", "cluster")
 # Keys that the bundles write; a column of this name (a results.csv used as a datalist) must not shadow them.
 RESULT_COLUMNS = {
     *("case_id", "pred", "anomaly_score", "p_value", "is_anomalous", "anomaly_map", "anomaly_mask"),
-    *("calibrated_on", "can_flag"),
+    *("alpha", "calibrated_on", "can_flag", "error"),
 }
 EXPECTED_COLUMNS = "columns image, label and, where known, mask, split, class, patient or cluster"
 LABELS = {"": None, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
