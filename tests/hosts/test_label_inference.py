@@ -160,7 +160,12 @@ def test_alpha_reads_no_model_again(
     task = AnomalyInferTask(str(bundles[3].root), {})
     read: list[Path] = []
     original = task._read
-    monkeypatch.setattr(task, "_read", lambda model, *others: read.append(model) or original(model, *others))
+
+    def counted(model: Path, *others: Any) -> Any:
+        read.append(model)
+        return original(model, *others)
+
+    monkeypatch.setattr(task, "_read", counted)
     request = {"image": str(scans[3] / "plain.nii"), "device": "cpu", "skip_writer": True}
     found = [task({**request, "alpha": alpha})[1] for alpha in (ALPHA, OTHER_ALPHA, ALPHA)]
     assert len(read) == 1
@@ -186,7 +191,8 @@ def test_one_broken_scan_ends_no_batch_and_is_not_offered(
     assert (studies / "labels" / "original" / "c.nii").is_file()
     offered = {app.next_sample({"strategy": name})["id"] for name in ("first", "random") for _ in range(8)}
     assert offered <= {"a", "c"}
-    (studies / "a.nii").unlink(), (studies / "c.nii").unlink()
+    for name in ("a.nii", "c.nii"):
+        (studies / name).unlink()
     app.datastore().refresh()
     assert app.next_sample({"strategy": "first"}) == {}
 
@@ -200,7 +206,8 @@ def test_what_is_not_offered_is_said(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     sentence = say_what_is_not_offered(tmp_path, ["*.nii.gz", "*.PNG"])
     assert "1 .mha, 2 in folders, such as DICOM series;" in sentence
-    (tmp_path / "c.mha").unlink(), (tmp_path / "series" / "1.dcm").unlink(), (tmp_path / "series" / "2.dcm").unlink()
+    for name in ("c.mha", "series/1.dcm", "series/2.dcm"):
+        (tmp_path / name).unlink()
     assert say_what_is_not_offered(tmp_path, ["*.nii.gz", "*.PNG"]) == ""
 
 

@@ -141,6 +141,6 @@ def _answer_user_errors() -> None:
         status = 404 if "no model" in error.msg or "not found" in error.msg else 400
         return JSONResponse({"detail": error.msg}, status_code=status)
 
-    server.add_exception_handler(json.JSONDecodeError, no_json)  # type: ignore[arg-type]
-    server.add_exception_handler(MONAILabelException, refused)  # type: ignore[arg-type]
+    server.add_exception_handler(json.JSONDecodeError, no_json)
+    server.add_exception_handler(MONAILabelException, refused)
     server.middleware_stack = None  # made anew at the next request, with these

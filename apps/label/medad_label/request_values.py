@@ -61,4 +61,4 @@ def _for_requests(error: InputError) -> str:
     words = {key: re.sub(r"--(\w+)", r"\1", str(text)) for key, text in named.items() if text is not None}
     if re.search(r"monai\.bundle|--(?!alpha|device|model_filename)\w", str(named["todo"])):
         words["todo"] = "ask whoever runs this server"
-    return str(InputError(re.sub(r"--(\w+)", r"\1", error.what), **words))  # type: ignore[arg-type]
+    return str(InputError(re.sub(r"--(\w+)", r"\1", error.what), **words))
