@@ -25,6 +25,7 @@ __all__ = [
     "append_text",
     "atomic_path",
     "csv_text",
+    "home_path",
     "output_folder",
     "read_torch",
     "remove_file",
@@ -63,6 +64,17 @@ def unwritable(path: str | os.PathLike[str], error: OSError, key: str = _KEY) ->
     todo = _TODO.get(error.errno or 0, _ANOTHER_PLACE).format(key=key)
     what = "the output folder cannot be written" if Path(path).is_dir() else "the file cannot be written"
     return InputError(what, where=path, found=error.strerror or str(error), todo=todo)
+
+
+def home_path(path: str | os.PathLike[str]) -> str:
+    """The path with the home folder in place of a leading ``~``, unless there is a file or folder of that very name.
+
+    Example:
+        >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~nobody of this name")
+        (True, '~nobody of this name')
+    """
+    text = os.fspath(path)
+    return text if os.path.lexists(text) else os.path.expanduser(text)
 
 
 def output_folder(path: str | os.PathLike[str], key: str = _KEY) -> Path:

@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medad_plugins.data import Case
-from medad_plugins.files import output_folder, write_csv
+from medad_plugins.files import home_path, output_folder, write_csv
 
 __all__ = ["group_cases", "regroup", "write_grouped_list"]
 
@@ -78,7 +78,7 @@ def write_grouped_list(path: str | Path, cases: Sequence[Case], groups: _Ints) -
     that ``--where rep=1`` evaluates every group once. Paths are relative to the list where the scans are below its
     folder, else absolute.
     """
-    path = Path(path).expanduser()
+    path = Path(home_path(path))
     folder = output_folder(path.parent).resolve()
     splits = regroup(cases, groups)
     extra = [key for key in dict.fromkeys(key for case in cases for key in case) if key not in _WRITTEN]

@@ -16,6 +16,7 @@ from typing import Any
 
 from medad_plugins.data.class_folders import SPLIT_NAMES, class_folder_rows, has_class_folders, scan_stem
 from medad_plugins.errors import InputError, printable
+from medad_plugins.files import home_path
 
 __all__ = ["Case", "find_datalist", "make_case_ids", "read_datalist", "read_rows", "same_keys"]
 
@@ -52,11 +53,11 @@ def find_datalist(dataset_dir: str | Path | None, datalist: str | Path | None = 
     Raises:
         InputError: the folder or the named list does not exist.
     """
-    folder = Path(dataset_dir).expanduser() if dataset_dir else None
+    folder = Path(home_path(dataset_dir)) if dataset_dir else None
     if folder is not None and not folder.exists():
         raise InputError("the data folder does not exist", where=folder, todo="give an existing one as --dataset_dir")
     if datalist:
-        candidates = [*([folder / datalist] if folder else []), Path(datalist).expanduser()]
+        candidates = [*([folder / datalist] if folder else []), Path(home_path(datalist))]
         for path in candidates:
             if path.is_file():
                 return path

@@ -68,8 +68,11 @@ class CalibrateAndSave:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        engine.add_event_handler(Events.STARTED, lambda _: output_folder(self.path.parent, "--ckpt_path"))
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        output_folder(self.path.parent, "--ckpt_path")
 
     def __call__(self, engine: Engine) -> None:
         self.calibrate()

@@ -33,6 +33,7 @@ class KeepBest:
     The cases must be neither trained on nor those that the decisions are calibrated on, whose scores would come out
     too low. With several ranks, each evaluates its share and all choose the same weights. Place it before
     `ResumableCheckpoint` and before handlers that use the network at the end: handlers run in order.
+    The file is removed by `forget`, at the latest when all that happens at the end has happened.
 
     Args:
         path: file that keeps the best weights so far until the end, for a training that is stopped and resumed.
@@ -81,6 +82,9 @@ class KeepBest:
     def _start(self, engine: Engine) -> None:
         output_folder(self.path.parent, "--ckpt_path")
         self._forget()
+        # after all that has been registered by now
+        if not engine.has_event_handler(self.forget, Events.COMPLETED):
+            engine.add_event_handler(Events.COMPLETED, self.forget)
         if self.criterion is not None:
             self.criterion.prepare()
         # without a state to go on from, the file is of a training that is not continued

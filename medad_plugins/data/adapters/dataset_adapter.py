@@ -23,7 +23,7 @@ from medad_plugins.data.adapters.published_scan import (
 from medad_plugins.data.adapters.split import Sizes, draw_split, separate_patients
 from medad_plugins.data.datalists import read_datalist
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder, write_csv, write_json
+from medad_plugins.files import home_path, output_folder, write_csv, write_json
 
 __all__ = ["DatasetAdapter", "Request"]
 
@@ -106,7 +106,7 @@ class DatasetAdapter:
         if unknown:
             expected = ", ".join(self.options) or "no options of its own"
             raise InputError("the data set has no such option", where=self.name, expected=expected, found=unknown[0])
-        request = Request(Path(source).expanduser(), Path(output).expanduser(), seed, allow_partial, options)
+        request = Request(Path(home_path(source)), Path(home_path(output)), seed, allow_partial, options)
         published = self.read(request)
         # missing files are reported as such, before counts that only follow from them
         scans = present_scans(published.scans, allow_partial)
