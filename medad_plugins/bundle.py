@@ -18,18 +18,11 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.utils import set_determinism
 
+from medad_plugins.arguments import given_values, is_text_key, suggestion
 from medad_plugins.command_line import TRACEBACK_VARIABLE
 from medad_plugins.engines import join_ranks
 from medad_plugins.errors import InputError, find_input_error
-from medad_plugins.key_values import (
-    as_written,
-    given_values,
-    is_text_key,
-    require_device,
-    settle_values,
-    suggestion,
-    unknown_key,
-)
+from medad_plugins.key_values import as_written, require_device, settle_values, unknown_key
 from medad_plugins.manifest import MANIFEST, Manifest
 from medad_plugins.running_config import running_config
 from medad_plugins.versions import require_bundle_fits

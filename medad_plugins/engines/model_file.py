@@ -188,6 +188,15 @@ class ModelFile:
             rebuilt = network(**settings)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
+            other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}
+            if other:
+                raise InputError(
+                    "the model was trained with another setting",
+                    where=self.path,
+                    expected=", ".join(f"{key} {saved[key]}" for key in other),
+                    found=", ".join(f"{key} {value}" for key, value in other.items()),
+                    todo=f"leave out --{' and --'.join(other)}",
+                ) from error
             raise InputError(
                 "the model does not fit the network of this bundle",
                 where=self.path,

@@ -16,7 +16,13 @@ from medad_plugins.transforms.postprocessing import (
 from medad_plugins.transforms.preprocessing import AntiAliasd, RepeatGreyd, ScanPreprocessing
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.two_views import TwoViews
-from medad_plugins.transforms.writers import CaseWriter, SaveImageAnomalyd, SaveImageOverlayd, remove_case_files
+from medad_plugins.transforms.writers import (
+    CaseWriter,
+    SaveImageAnomalyd,
+    SaveImageOverlayd,
+    files_of_other_cases,
+    remove_case_files,
+)
 
 __all__ = [
     "AnomalyPostprocessing",
@@ -35,6 +41,7 @@ __all__ = [
     "ScoreAnomalyMapd",
     "ThresholdAnomalyMapd",
     "TwoViews",
+    "files_of_other_cases",
     "fitted_calibration",
     "read_mask",
     "remove_case_files",
