@@ -124,11 +124,14 @@ def _set_up_error(error: BaseException, traceback: TracebackType | None) -> Inpu
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).splitlines()
+    # those that the reason speaks of, where it does
+    said = {key: value for key, value in keys.items() if lines and (key in lines[0] or f"'{value}'" in lines[0])}
+    keys = said or keys
     return InputError(
         "the run cannot be set up with these values",
         where=", ".join(f"--{key} {value}" for key, value in keys.items()),
         found=f"{type(error).__name__}{': ' if lines else ''}{lines[0].rstrip('.') if lines else ''}",
-        todo=f"leave them out one by one; {TRACEBACK_VARIABLE}=1 in the environment shows where it fails",
+        todo=f"leave them out, or give others; {TRACEBACK_VARIABLE}=1 in the environment shows where it fails",
     )
 
 

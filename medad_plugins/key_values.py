@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -192,11 +193,13 @@ def _number(key: str, value: Any) -> Any:
     return value
 
 
-def _whole(least: int) -> Callable[[str, Any], int]:
+def _whole(least: int, most: float = math.inf) -> Callable[[str, Any], int]:
+    expected = f"a whole number, {least} or more" if most == math.inf else f"a whole number from {least} to {most:,.0f}"
+
     def check(key: str, value: Any) -> int:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or value != value // 1 or value < least:
-            raise _refused(key, value, f"a whole number, {least} or more")
+        if not is_number or value != value // 1 or not least <= value <= most:
+            raise _refused(key, value, expected)
         return value if isinstance(value, int) else int(value)
 
     return check
@@ -221,9 +224,9 @@ def _sizes(key: str, value: Any) -> Any:
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": _whole(0),
-    "batch_size": _whole(1),
+    "batch_size": _whole(1, 100_000),
     "max_iterations": _whole(1),
-    "num_workers": _whole(0),
+    "num_workers": _whole(0, 1_000),
     "in_channels": _whole(1),
     "spatial_dims": _one_of(2, 3),
     "equalize": _flag,
