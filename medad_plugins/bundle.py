@@ -65,10 +65,6 @@ def method_of(root: str | Path) -> str:
 
     Raises:
         InputError: the folder is no bundle.
-
-    Example:
-        >>> method_of("bundles/padim")
-        'padim'
     """
     path = Path(root) / "configs" / "inference.yaml"
     try:
