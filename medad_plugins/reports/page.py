@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from sklearn.metrics import roc_auc_score
 
-from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.files import output_folder, write_text
 from medad_plugins.metrics import binomial_interval
 from medad_plugins.reports.charts import (
     chart_svg,
@@ -100,8 +100,7 @@ def write_evaluation_page(
     )
     footer = "<footer>Written by MedAD. For research; not a medical device, not for diagnosis.</footer>"
     output_folder(Path(path).parent)
-    with atomic_path(path) as temporary:
-        temporary.write_text(html_page(title, body + footer), encoding="utf-8")
+    write_text(path, html_page(title, body + footer))
 
 
 def _of(cases: Sequence[ScoredCase], label: int) -> list[ScoredCase]:

@@ -16,11 +16,12 @@ from medad_plugins.transforms.postprocessing import (
 from medad_plugins.transforms.preprocessing import AntiAliasd, RepeatGreyd, ScanPreprocessing
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.two_views import TwoViews
-from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
+from medad_plugins.transforms.writers import CaseWriter, SaveImageAnomalyd, SaveImageOverlayd, remove_case_files
 
 __all__ = [
     "AnomalyPostprocessing",
     "AntiAliasd",
+    "CaseWriter",
     "CheckScand",
     "EqualizeScand",
     "LoadImageScan",
@@ -36,4 +37,5 @@ __all__ = [
     "TwoViews",
     "fitted_calibration",
     "read_mask",
+    "remove_case_files",
 ]
