@@ -14,12 +14,12 @@ from medad_plugins.data.dicom_file import (
     damaged,
     fill_padding,
     image_affine,
-    is_dicom,
     pixel_values,
     plane_of,
     read_dicom,
     stored_pixels,
 )
+from medad_plugins.data.dicom_folder import dicom_files
 from medad_plugins.data.scan import Scan
 from medad_plugins.errors import InputError
 
@@ -30,12 +30,6 @@ __all__ = ["dicom_files", "holds_volume", "read_dicom_scan", "read_series"]
 _POSITION_TOLERANCE, _STEP_TOLERANCE = 0.1, 0.25
 _TILT_TOLERANCE = 0.5  # degrees
 _GRID_TODO = "resample it onto an even, straight grid, e.g. with dcm2niix, and give the NIfTI file"
-
-
-def dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files directly in a folder, sorted by name; hidden files, DICOMDIR and other files are left out."""
-    names = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name.upper() != "DICOMDIR")
-    return sorted(path for path in names if path.is_file() and (path.suffix.lower() == ".dcm" or is_dicom(path)))
 
 
 def holds_volume(files: Sequence[Path]) -> bool:
