@@ -22,12 +22,12 @@ _ROUNDING = 0.01  # pixels, by which a position in float32 may be off
 
 
 class SmoothResized(Resized):
-    """MONAI's Resized, smoothing before along the axes that shrink as scikit-image's ``resize`` does: sigma is
-    (factor - 1) / 2, borders are repeated.
+    """MONAI's Resized after smoothing along the axes that shrink.
 
-    A linear resize reads two values an axis for every pixel that it makes. Only these are smoothed: a Gaussian over all
-    of a photograph of 95 megapixels that becomes 32 pixels wide takes minutes, this seconds. MONAI's own option smooths
-    all and pads with zeros, which darkens the borders (by a fifth at factor 4).
+    The Gaussian is that of scikit-image's ``resize``: sigma is (factor - 1) / 2, and borders are repeated. A linear
+    resize reads two values an axis for every pixel that it makes, and only these are smoothed: a Gaussian over all of a
+    photograph of 95 megapixels that becomes 32 pixels wide takes minutes, this seconds. MONAI's own option smooths all
+    and pads with zeros, which darkens the borders (by a fifth at factor 4).
 
     Args:
         keys: keys of the images, MetaTensors ``(C, *spatial)``, float32.
