@@ -22,7 +22,8 @@ class ScanFormat:
             None shows scans whole.
         crop: before resizing, cut to the bounding box of the foreground (``"foreground"``: above a tenth of the highest
             intensity) or to this part of every axis about the centre (e.g. 0.875); a restored map is 0 outside.
-        intensity: see `medad_plugins.transforms.ScaleScanIntensityd`.
+        intensity: ``"auto"``, ``"percentile"``, ``"standard"`` or a window, see
+            `medad_plugins.transforms.ScaleScanIntensityd`.
         equalize: give the foreground an even histogram, see `medad_plugins.transforms.EqualizeScand`.
 
     Raises:
