@@ -47,20 +47,26 @@ __all__ = [
 _LOOKS: list[ContentTransform] = [Gamma(), IntensityJitter(0.5), Sharpen(), Solarise(), Posterise(), Invert()]
 
 
-def fpi(core: float = 0.8) -> Recipe:
+def fpi(core: float = 0.8, among: int = 1) -> Recipe:
     """Foreign patch interpolation: a cube of another scan, mixed in by a random factor (Tan et al., MELBA 2022).
 
     Args:
         core: share of each side in which the centre lies; the paper's 0.5 for brain MR, 0.8 for abdominal CT.
+        among: see `ForeignHere`.
     """
     region = PlacedRegion(Cuboid(Uniform(0.1, 0.4)), core=core, overlap=0)
-    return Recipe("fpi", region, Mix(), ForeignHere(), labeller=Factor())
+    return Recipe("fpi", region, Mix(), ForeignHere(among), labeller=Factor())
 
 
-def pii(core: float = 0.8) -> Recipe:
-    """Poisson image interpolation: the same without a seam (Tan et al., MICCAI 2021)."""
+def pii(core: float = 0.8, among: int = 1) -> Recipe:
+    """Poisson image interpolation: the same without a seam (Tan et al., MICCAI 2021).
+
+    Args:
+        core: share of each side in which the centre lies.
+        among: see `ForeignHere`.
+    """
     region = PlacedRegion(Cuboid(Uniform(0.1, 0.4)), core=core, overlap=0)
-    return Recipe("pii", region, PoissonBlend("weighted"), ForeignHere(), labeller=Factor())
+    return Recipe("pii", region, PoissonBlend("weighted"), ForeignHere(among), labeller=Factor())
 
 
 def cutpaste(kind: str = "box") -> Recipe:
