@@ -67,7 +67,9 @@ class StandardHandlers:
         found: list[Any] = [] if self.optimizer is None else [self._keep_best()]
         found += [self._checkpoint(), TrainingProgress()]
         if self.optimizer is not None and self.pictures:
-            found.append(TrainingPictures(setup.network, setup.held_out(), setup.output_dir, setup.inferer))
+            cut = setup.scan.slice_axis
+            parts = setup.network, setup.held_out(), setup.output_dir, setup.inferer
+            found.append(TrainingPictures(*parts, slice_axis=cut))
         if setup.tensorboard:
             found.append(TensorBoardLog(setup.output_dir))
         if self.ends:

@@ -41,7 +41,9 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 
 def _affine(image: Any, dims: int) -> NDArray:
-    return np.asarray(image.affine) if hasattr(image, "affine") else np.eye(dims + 1)
+    if hasattr(image, "affine"):
+        return np.asarray(image.affine)
+    return np.array([[0, -1.0, 0], [-1, 0, 0], [0, 0, 1]]) if dims == 2 else np.eye(4)  # rows and columns as they are
 
 
 def _shown(case: Mapping[Any, Any]) -> _Shown:

@@ -27,8 +27,9 @@ def _spacing(image: Any, dims: int) -> tuple[float, ...]:
     """Millimetres a voxel where the image knows them, ones where it does not."""
     if not isinstance(image, MetaTensor):
         return (1.0,) * dims
-    spacing = affine_to_spacing(image.affine, r=dims)
-    values = tuple(float(step) for step in np.asarray(spacing))
+    # a 2D scan lies anywhere in space
+    spacing = affine_to_spacing(image.affine, r=len(image.affine) - 1)
+    values = tuple(float(step) for step in np.asarray(spacing)[:dims])
     return values if all(np.isfinite(values)) and min(values) > 0 else (1.0,) * dims
 
 

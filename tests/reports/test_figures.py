@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from medad_plugins.data.scan import PICTURE_AFFINE
 from medad_plugins.reports import Plane, case_caption, colour_range, overlay_picture, scan_planes
 from medad_plugins.reports.figures import PANEL
 from medad_plugins.scorers import Calibration
@@ -62,11 +63,19 @@ def test_a_volume_is_turned_the_way_radiologists_look_at_it(codes: str, voxel_si
 
 def test_a_picture_is_turned_into_rows_and_keeps_its_colour() -> None:
     scan = np.random.RandomState(0).rand(3, 9, 5)
-    (plane,) = scan_planes(scan, scan[0], scan[1] > 0.5, np.eye(3))
+    (plane,) = scan_planes(scan, scan[0], scan[1] > 0.5, PICTURE_AFFINE)
     assert plane.scan.shape == (5, 9, 3)
     assert np.array_equal(plane.anomaly_map, scan[0].T)
-    (grey,) = scan_planes(scan[:1], scan[0], scan[1] > 0.5, np.eye(3))
+    (grey,) = scan_planes(scan[:1], scan[0], scan[1] > 0.5, PICTURE_AFFINE)
     assert np.array_equal(grey.scan, scan[0].T)
+
+
+def test_a_slice_is_shown_upright() -> None:
+    scan = np.random.RandomState(0).rand(1, 9, 5)  # a coronal one: first axis to the right, second one up
+    affine = np.array([[2.0, 0, 0, 0], [0, 0, 2, 0], [0, 2, 0, 0], [0, 0, 0, 1]])
+    (plane,) = scan_planes(scan, scan[0], scan[0] > 0.5, affine)
+    for shown, stored in ((plane.scan, scan[0]), (plane.anomaly_map, scan[0]), (plane.mask, scan[0] > 0.5)):
+        assert np.array_equal(shown, stored[::-1, ::-1].T)
 
 
 def test_thick_slices_are_shown_in_their_true_proportion() -> None:
