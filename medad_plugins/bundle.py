@@ -22,6 +22,7 @@ from medad_plugins.arguments import given_values, is_text_key, suggestion
 from medad_plugins.command_line import TRACEBACK_VARIABLE
 from medad_plugins.engines import join_ranks
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.inferers import said_precision
 from medad_plugins.key_values import as_written, require_device, settle_values, unknown_key
 from medad_plugins.manifest import MANIFEST, Manifest
 from medad_plugins.running_config import running_config
@@ -70,10 +71,6 @@ def method_of(root: str | Path) -> str:
 
     Raises:
         InputError: the folder is no bundle.
-
-    Example:
-        >>> method_of("bundles/padim")
-        'padim'
     """
     path = Path(root) / "configs" / "inference.yaml"
     try:
@@ -245,8 +242,10 @@ def announce(bundle: str, cohort: Any, facts: Mapping[str, Any], **settings: Any
         bundle: its name, and that of the configuration if it is not the training.
         cohort: a `medad_plugins.data.Cohort`.
         facts: what to say of the method, in order; ``weights`` none gives a warning.
-        settings: what every training has, by key.
+        settings: what every training has, by key; of ``precision`` it is said what ``auto`` means on the ``device``.
     """
+    if "precision" in settings and "device" in settings:
+        settings["precision"] = said_precision(settings["precision"], settings["device"])
     for line in cohort.describe().splitlines():
         logger.info("%s on %s", bundle, line)
     said = {**facts, **{key.removeprefix("max_").replace("_", " "): value for key, value in settings.items()}}

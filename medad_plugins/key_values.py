@@ -21,7 +21,7 @@ __all__ = ["as_written", "names_as_written", "require_device", "settle_values", 
 _NEVER_EMPTY = {"bundle_root", "dataset_dir", "output_dir", "ckpt_path"}
 _MAY_BE_NONE = {"crop", "slice_axis"}
 _FLAGS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-_PRECISIONS = ("float32", "bfloat16")
+_PRECISIONS = ("auto", "float32", "bfloat16")
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 

@@ -12,6 +12,7 @@ from medad_plugins.engines.phased import PhasedTrainer
 from medad_plugins.engines.phases import Phase
 from medad_plugins.engines.scan_batch import ScanBatch
 from medad_plugins.engines.scoring import ScoredCase, score_cases
+from medad_plugins.engines.stable_adamw import StableAdamW
 from medad_plugins.engines.training_setup import TrainingSetup
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "PhasedTrainer",
     "ScanBatch",
     "ScoredCase",
+    "StableAdamW",
     "TrainingSetup",
     "gather_list",
     "join_ranks",

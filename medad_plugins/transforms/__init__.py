@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medad_plugins.transforms.check_contrast import CheckContrastd
 from medad_plugins.transforms.check_scan import CheckScand
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
@@ -13,8 +14,9 @@ from medad_plugins.transforms.postprocessing import (
     ThresholdAnomalyMapd,
     fitted_calibration,
 )
-from medad_plugins.transforms.preprocessing import AntiAliasd, RepeatGreyd, ScanPreprocessing
+from medad_plugins.transforms.preprocessing import RepeatGreyd, ScanPreprocessing
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
+from medad_plugins.transforms.shrink import SmoothResized
 from medad_plugins.transforms.two_views import TwoViews
 from medad_plugins.transforms.writers import (
     CaseWriter,
@@ -26,8 +28,8 @@ from medad_plugins.transforms.writers import (
 
 __all__ = [
     "AnomalyPostprocessing",
-    "AntiAliasd",
     "CaseWriter",
+    "CheckContrastd",
     "CheckScand",
     "EqualizeScand",
     "LoadImageScan",
@@ -39,6 +41,7 @@ __all__ = [
     "ScaleScanIntensityd",
     "ScanPreprocessing",
     "ScoreAnomalyMapd",
+    "SmoothResized",
     "ThresholdAnomalyMapd",
     "TwoViews",
     "files_of_other_cases",

@@ -230,6 +230,16 @@ def test_an_incomplete_bundle_is_refused(source: Path, name: str, tmp_path: Path
         package_bundle(source, tmp_path / "dist")
 
 
+def test_a_renamed_folder_keeps_its_model(source: Path, tmp_path: Path) -> None:
+    """As for the zoo, named for task and data."""
+    renamed = source.rename(source.with_name("brain_mri_anomaly"))
+    with zipfile.ZipFile(package_bundle(renamed, tmp_path / "dist")) as archive:
+        archive.extractall(tmp_path)
+    text = (tmp_path / "brain_mri_anomaly" / "docs" / "README.md").read_text("utf-8")
+    assert "bundles/" not in text
+    assert (tmp_path / "brain_mri_anomaly" / "models" / "model.pt").is_file()
+
+
 def test_a_bundle_without_a_model_is_refused(source: Path, tmp_path: Path) -> None:
     (source / "models" / "model.pt").unlink()
     with pytest.raises(InputError, match="there is no trained model"):
