@@ -70,8 +70,8 @@ def home_path(path: str | os.PathLike[str]) -> str:
     """The path with the home folder in place of a leading ``~``, unless there is a file or folder of that very name.
 
     Example:
-        >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~nobody of this name")
-        (True, '~nobody of this name')
+        >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~no-such-user")
+        (True, '~no-such-user')
     """
     text = os.fspath(path)
     return text if os.path.lexists(text) else os.path.expanduser(text)

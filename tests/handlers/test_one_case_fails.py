@@ -103,9 +103,7 @@ def test_a_map_that_is_not_finite_is_one_row_with_the_reason(kind: str, tmp_path
 
 def test_where_no_map_is_finite_the_run_says_so(tmp_path: Path) -> None:
     data = _write(tmp_path / "d", ["a.png"], odd="a.png")
-    with pytest.raises(
-        InputError, match="none of the 1 cases could be read, .*: the anomaly map is not"
-    ):
+    with pytest.raises(InputError, match="none of the 1 cases could be read, .*: the anomaly map is not"):
         _infer(data, tmp_path / "out", Brightness(ODD["nan"]))
     assert len(read(tmp_path / "out")) == 1
 
