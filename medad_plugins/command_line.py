@@ -66,9 +66,9 @@ def _understood(function: Callable[..., Any], arguments: Sequence[str]) -> list[
     line = []
     free = iter([name for name in named if name not in given])
     for text in unnamed_values(arguments):
-        name = next(free, None)
-        if name is not None:
-            line.append(f"--{name}={_read(text, name, options)}")
+        place = next(free, None)
+        if place is not None:
+            line.append(f"--{place}={_read(text, place, options)}")
         elif inspect.Parameter.VAR_POSITIONAL in kinds:
             line.append(repr(text))
         else:

@@ -58,7 +58,7 @@ def _die_at(place: str, number: int) -> None:
         time.sleep(5)
 
     if place == "replace":
-        os.replace = send  # type: ignore[assignment]
+        os.replace = send
     else:
         # half of the file is there: what follows the first bytes never is
         real = files._temporary
@@ -186,7 +186,7 @@ def test_rows_are_added_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
             self.file.close()  # type: ignore[attr-defined]
 
         def write(self, values: bytes) -> int:
-            return self.file.write(values[:2])  # type: ignore[attr-defined,no-any-return]
+            return self.file.write(values[:2])  # type: ignore[attr-defined]
 
     real = open
     monkeypatch.setattr("builtins.open", lambda *arguments, **others: Half(real(*arguments, **others)))

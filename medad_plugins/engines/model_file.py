@@ -56,10 +56,13 @@ def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapp
         "settings": dict(settings),
         "medad_version": medad_plugins.__version__,
     }
-    write_torch(path, content)
-    manifest = Manifest.of_bundle(_bundle_root(Path(path)))
-    if manifest is not None:
-        manifest.record(Path(os.path.abspath(path)))
+    manifest, place = Manifest.of_bundle(_bundle_root(Path(path))), Path(os.path.abspath(path))
+    if manifest is None:
+        write_torch(path, content)
+        return
+    # a process that ends in between leaves one of the two models that the manifest then knows
+    write_torch(path, content, before=lambda new: manifest.expect(place, new))
+    manifest.record(place)
 
 
 def save_state_dict(path: str | Path, content: Mapping[str, Any]) -> None:

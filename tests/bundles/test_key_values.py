@@ -29,7 +29,7 @@ def start(monkeypatch: pytest.MonkeyPatch, process_settings: None) -> Start:
         line = ["run", "--config_file", path, *arguments]
         monkeypatch.setattr(bundle_module, "_prepare_process", lambda: None)
         monkeypatch.setattr("sys.argv", ["/python/monai/bundle/__main__.py", *line])
-        given = {k: True if v is None else DefaultParseValue(v) for k, v in given_values(line).items()}
+        given: dict[str, Any] = {k: True if v is None else DefaultParseValue(v) for k, v in given_values(line).items()}
         keys = {key: value for key, value in given.items() if value is not None and key != "config_file"}
         workflow = ConfigWorkflow(config_file=path, logging_file=False, **keys)
         workflow.parser["initialize"] = workflow.parser["initialize"][:1]

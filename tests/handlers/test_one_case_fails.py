@@ -65,7 +65,7 @@ def _infer(
     handlers: list[Any] = [ResultsTable(output, loader)]
     if report:
         handlers.append(EvaluationReport(output, postprocessing))
-    CaseEvaluator("cpu", loader, network, postprocessing=postprocessing, val_handlers=handlers).run()
+    CaseEvaluator(torch.device("cpu"), loader, network, postprocessing=postprocessing, val_handlers=handlers).run()
     return read(output)
 
 
@@ -76,10 +76,6 @@ def read(output: Path) -> list[Row]:
 
 def left_in(output: Path) -> set[str]:
     return {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
-
-
-def _raise(values: Tensor) -> Tensor:
-    raise MemoryError
 
 
 ODD: dict[str, Callable[[Tensor], Tensor]] = {
@@ -109,7 +105,7 @@ def test_where_no_map_is_finite_the_run_says_so(tmp_path: Path) -> None:
 
 
 def test_what_nobody_has_foreseen_is_one_row_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: object, case: dict[str, Any]) -> dict[str, Any]:
+    def fail(self: Any, case: Any) -> Any:
         if case["case_id"] == "b":
             raise MemoryError
         return restore(self, case)
