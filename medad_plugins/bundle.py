@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import io
 import logging
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,9 +21,11 @@ from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.utils import set_determinism
 
 from medad_plugins.arguments import given_values, is_text_key, suggestion
+from medad_plugins.claims import claim_folder
 from medad_plugins.command_line import TRACEBACK_VARIABLE
 from medad_plugins.engines import join_ranks
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.files import output_folder
 from medad_plugins.inferers import said_precision
 from medad_plugins.key_values import as_written, require_device, settle_values, unknown_key
 from medad_plugins.manifest import MANIFEST, Manifest
@@ -198,6 +202,20 @@ def _prepare_process() -> None:
         signal.signal(signal.SIGTERM, _terminate)
 
 
+def _claim_output(parser: ConfigParser) -> None:
+    """Take the output folder before any work: of two commands that are started at once, the second is refused."""
+    if "output_dir" not in parser.get() or os.environ.get("RANK", "0") != "0":
+        return
+    folder = output_folder(parser.get_parsed_content("output_dir"))
+    claim_folder(folder)
+    atexit.register(_remove_if_empty, folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def begin(*names: str, seed: int = 0, device: str | torch.device | None = None) -> None:
     """First step of a configuration: one-sentence errors, a fitting version, known keys only, a fixed seed.
 
@@ -221,6 +239,7 @@ def begin(*names: str, seed: int = 0, device: str | torch.device | None = None) 
         _refuse_unknown_keys(workflow, names, known)
         if by_command and names[0] == _configuration():
             settle_values(workflow.parser, known, sys.argv[1:])
+            _claim_output(workflow.parser)
         _report_edited_configs(root)
         # found now, because hosts may later query the parser when no workflow exists
         workflow.parser.get_parsed_content("bundle_root")

@@ -33,13 +33,36 @@ def test_a_folder_that_another_process_writes_into_is_refused_until_that_is_kill
     child = _in_another_process(lambda: claim_folder(tmp_path))
     try:
         with pytest.raises(InputError, match=rf"another run is writing into this folder: {tmp_path}; .*--output_dir"):
-            claim_folder(tmp_path, patience=0)
+            claim_folder(tmp_path)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    claim_folder(tmp_path, patience=0)
+    claim_folder(tmp_path)
     release_folder(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loading_process_that_outlives_a_killed_run_claims_nothing(tmp_path: Path) -> None:
+    numbers, tell = os.pipe()
+
+    def claim_and_fork() -> None:
+        claim_folder(tmp_path)
+        if (loader := os.fork()) == 0:
+            time.sleep(60)
+            os._exit(0)
+        os.write(tell, str(loader).encode())
+
+    child = _in_another_process(claim_and_fork)
+    loader = int(os.read(numbers, 20))
+    try:
+        with pytest.raises(InputError, match="another run"):
+            claim_folder(tmp_path)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        claim_folder(tmp_path)
+        release_folder(tmp_path)
+    finally:
+        os.kill(loader, signal.SIGKILL)
 
 
 def test_a_process_may_claim_its_own_folder_again(tmp_path: Path) -> None:
@@ -48,7 +71,7 @@ def test_a_process_may_claim_its_own_folder_again(tmp_path: Path) -> None:
         pass
 
     def claim_and_end() -> None:
-        claim_folder(tmp_path, patience=0)
+        claim_folder(tmp_path)
 
     child = _in_another_process(claim_and_end)
     os.kill(child, signal.SIGKILL)

@@ -28,6 +28,7 @@ def start(monkeypatch: pytest.MonkeyPatch, process_settings: None) -> Start:
         path = str(BUNDLES_FOLDER / "ae" / "configs" / f"{config}.yaml")
         line = ["run", "--config_file", path, *arguments]
         monkeypatch.setattr(bundle_module, "_prepare_process", lambda: None)
+        monkeypatch.setattr(bundle_module, "_claim_output", lambda parser: None)
         monkeypatch.setattr("sys.argv", ["/python/monai/bundle/__main__.py", *line])
         given: dict[str, Any] = {k: True if v is None else DefaultParseValue(v) for k, v in given_values(line).items()}
         keys = {key: value for key, value in given.items() if value is not None and key != "config_file"}

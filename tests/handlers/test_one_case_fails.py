@@ -288,9 +288,7 @@ def test_a_second_run_at_once_is_refused_and_leaves_the_first_alone(tmp_path: Pa
         os._exit(0)
     os.read(ready, 1)
     try:
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="another run is writing into this"):
-            patch.setattr("medad_plugins.claims._PATIENCE", 0)
-            patch.setattr("time.monotonic", iter(range(0, 10_000, 100)).__next__)
+        with pytest.raises(InputError, match="another run is writing into this"):
             _infer(data, output, save=("map",))
     finally:
         os.kill(child, 9)
