@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medad_plugins.engines import gather_list, save_model, score_cases
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder
+from medad_plugins.files import output_folder, require_place
 from medad_plugins.networks import AnomalyNetwork
 
 __all__ = ["CalibrateAndSave"]
@@ -72,7 +72,7 @@ class CalibrateAndSave:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def _start(self, engine: Engine) -> None:
-        output_folder(self.path.parent, "--ckpt_path")
+        require_place(self.path)
 
     def __call__(self, engine: Engine) -> None:
         self.calibrate()
