@@ -32,6 +32,7 @@ __all__ = [
     "InferenceProgress",
     "InitialCentre",
     "KeepBest",
+    "KeepFrozenTaps",
     "LearningRate",
     "Localization",
     "LookAtScans",

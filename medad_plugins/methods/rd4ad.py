@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
@@ -14,7 +16,8 @@ class RD4AD(ReverseDistillation):
     """RD4AD: the student is given a one-class embedding of the teacher's three scales.
 
     Args:
-        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction: see `ReverseDistillation`.
+        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction, scale_weights: see
+            `ReverseDistillation`.
 
     Reference:
         Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022.
@@ -29,9 +32,17 @@ class RD4AD(ReverseDistillation):
         combine: str = "sum",
         sigma: float = 4.0,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
-            spatial_dims, in_channels, backbone, weights, combine=combine, sigma=sigma, reduction=reduction
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            combine=combine,
+            sigma=sigma,
+            reduction=reduction,
+            scale_weights=scale_weights,
         )
         self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
@@ -24,6 +26,8 @@ class STFPM(AnomalyNetwork):
         weights: of the teacher: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is
             not needed.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
+            as in the paper.
 
     Reference:
         Wang et al., "Student-Teacher Feature Pyramid Matching for Anomaly Detection", BMVC 2021.
@@ -36,11 +40,14 @@ class STFPM(AnomalyNetwork):
         backbone: str = "resnet18",
         weights: str = "imagenet",
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(reduction)
         self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
         self.student = ResNetTaps(backbone, spatial_dims, in_channels, stages=3)
-        self.fusion = CosineMapFusion(spatial_dims, self.pool, "product", keep_score="none")
+        self.fusion = CosineMapFusion(
+            spatial_dims, self.pool, "product", keep_score="none", scale_weights=scale_weights
+        )
 
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Student's and teacher's feature maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""

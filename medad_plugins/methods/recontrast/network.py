@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
@@ -36,6 +38,8 @@ class ReContrast(FineTunedNetwork):
         spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of three stages;
             the paper's backbone is ``wide_resnet50_2``.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image; the paper's is 4 of 256.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
+            as in the paper.
 
     Reference:
         Guo et al., "ReContrast: Domain-Specific Anomaly Detection via Contrastive Reconstruction", NeurIPS 2023.
@@ -50,6 +54,7 @@ class ReContrast(FineTunedNetwork):
         encoder_norm: str = "train",
         sigma: float = 4.0,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
             spatial_dims,
@@ -72,7 +77,13 @@ class ReContrast(FineTunedNetwork):
         self.teacher_heads = OutputHeads(channels, spatial_dims)
         self.encoder_heads = OutputHeads(channels, spatial_dims)
         self.fusion = CosineMapFusion(
-            spatial_dims, self.pool, "sum", on_image_grid=True, align_corners=True, sigma=sigma
+            spatial_dims,
+            self.pool,
+            "sum",
+            on_image_grid=True,
+            align_corners=True,
+            sigma=sigma,
+            scale_weights=scale_weights,
         )
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
@@ -26,6 +28,8 @@ class ReverseDistillation(AnomalyNetwork):
         combine: ``"sum"``, ``"mean"`` or ``"product"`` of the three scales' maps.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
+            as in the papers.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class ReverseDistillation(AnomalyNetwork):
         combine: str = "sum",
         sigma: float = 4.0,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(reduction)
         self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
@@ -44,7 +49,13 @@ class ReverseDistillation(AnomalyNetwork):
         depths = BACKBONES[backbone][1][:3]
         self.student = ResidualDecoder(backbone, spatial_dims, upsampling="transposed", blocks=depths)
         self.fusion = CosineMapFusion(
-            spatial_dims, self.pool, combine, on_image_grid=True, align_corners=True, sigma=sigma
+            spatial_dims,
+            self.pool,
+            combine,
+            on_image_grid=True,
+            align_corners=True,
+            sigma=sigma,
+            scale_weights=scale_weights,
         )
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:
