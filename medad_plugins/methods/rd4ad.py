@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
+from medad_plugins.networks.families.distillation_parts import one_class_bottleneck
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 
 __all__ = ["RD4AD"]
@@ -44,7 +44,7 @@ class RD4AD(ReverseDistillation):
             reduction=reduction,
             scale_weights=scale_weights,
         )
-        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
+        self.bottleneck = one_class_bottleneck(self.teacher, backbone, spatial_dims)
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:
         rebuilt: list[Tensor] = self.student(self.bottleneck(taps), [list(tap.shape[2:]) for tap in taps])

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import ResNetTaps
+from medad_plugins.networks.backbones.make_taps import make_learning_taps
+from medad_plugins.networks.families.distillation_parts import teacher_taps
 from medad_plugins.scorers import CosineMapFusion
 
 __all__ = ["STFPM"]
@@ -22,7 +23,7 @@ class STFPM(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the paper's is ``resnet18``.
+        backbone: a ResNet, the paper's is ``resnet18``, or an EfficientNet-Lite.
         weights: of the teacher: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is
             not needed.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
@@ -43,8 +44,8 @@ class STFPM(AnomalyNetwork):
         scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(reduction)
-        self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        self.student = ResNetTaps(backbone, spatial_dims, in_channels, stages=3)
+        self.teacher = teacher_taps(backbone, spatial_dims, in_channels, weights)
+        self.student = make_learning_taps(backbone, spatial_dims, in_channels, 3, "none", norm_momentum=0.1)
         self.fusion = CosineMapFusion(
             spatial_dims, self.pool, "product", keep_score="none", scale_weights=scale_weights
         )

@@ -94,7 +94,9 @@ def test_square_roots_and_a_score_by_both(weights: str) -> None:
     local = rooted.pool(rooted.to_image(distances, [24, 32]))
     left_out = rooted.gaussians.left_out(rooted.embed(scans)[0]).reshape(12, 1, 3, 4)
     unit = rooted.pool(rooted.to_image(left_out, [24, 32])).std()
-    torch.testing.assert_close(rooted.scan_score.unit, unit, rtol=1e-2, atol=0)  # the examples are kept in half precision
+    torch.testing.assert_close(
+        rooted.scan_score.unit, unit, rtol=1e-2, atol=0
+    )  # the examples are kept in half precision
     assert rooted.scan_score.pooled is not None
     expected = (local / rooted.scan_score.unit + rooted.scan_score.pooled(rooted.embed(image)[2])) / 2
     torch.testing.assert_close(rooted.pool(rooted(image)), expected, rtol=1e-4, atol=1e-4)

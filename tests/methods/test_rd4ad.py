@@ -153,5 +153,5 @@ def test_volumes() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="combine must be one of .*, got 'max'"):
         _rd4ad(combine="max")
-    with pytest.raises(ValueError, match="wants a ResNet.*: backbone .expected one of resnet10.*, found vgg"):
+    with pytest.raises(ValueError, match="a backbone of convolutions: backbone .expected one of resnet10.*, found vgg"):
         RD4AD(backbone="vgg", weights="none")

@@ -102,9 +102,7 @@ class EA2D(FineTunedNetwork):
         self.decoders = nn.ModuleList(
             AttendedDecoder(backbone, spatial_dims, norm_momentum, attention_levels) for _ in range(views)
         )
-        self.fusion = CosineMapFusion(
-            spatial_dims, self.pool, interpolation="nearest", scale_weights=scale_weights
-        )
+        self.fusion = CosineMapFusion(spatial_dims, self.pool, interpolation="nearest", scale_weights=scale_weights)
 
     def training_output(self, image: Tensor) -> tuple[list[tuple[list[Tensor], list[Tensor]]], list[Tensor]]:
         """For each view, decoded and encoded maps of strides 4, 8 and 16 and the deepest features' means ``(B, C)``."""

@@ -149,7 +149,9 @@ class GLASS(AnomalyNetwork):
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal scans ``(B, C, *spatial)`` to the mean of each location."""
         if self.centre is not None:
-            self.centre.collect(self.adapted(self.features.remembered(image)).transpose(1, 2).unflatten(2, self._grid(image)))
+            self.centre.collect(
+                self.adapted(self.features.remembered(image)).transpose(1, 2).unflatten(2, self._grid(image))
+            )
 
     def fit(self) -> None:
         """Set the centres to the mean of what was collected."""

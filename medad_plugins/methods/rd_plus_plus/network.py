@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.methods.rd_plus_plus.projection import Projection
-from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
+from medad_plugins.networks.families.distillation_parts import one_class_bottleneck
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 
 __all__ = ["RDPlusPlus"]
@@ -53,7 +53,7 @@ class RDPlusPlus(ReverseDistillation):
             reduction=reduction,
             scale_weights=scale_weights,
         )
-        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
+        self.bottleneck = one_class_bottleneck(self.teacher, backbone, spatial_dims)
         self.projections = nn.ModuleList(Projection(width, spatial_dims) for width in self.teacher.channels)
 
     def projection_parameters(self) -> list[nn.Parameter]:

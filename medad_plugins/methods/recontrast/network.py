@@ -8,10 +8,8 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from medad_plugins.networks.backbones import BACKBONES, ResNetTaps, tap_channels
 from medad_plugins.networks.blocks.init_convolutions import init_convolutions
-from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
-from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
+from medad_plugins.networks.families.distillation_parts import one_class_bottleneck, student_decoder, teacher_taps
 from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.scorers import CosineMapFusion
 
@@ -36,7 +34,7 @@ class ReContrast(FineTunedNetwork):
 
     Args:
         spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of three stages;
-            the paper's backbone is ``wide_resnet50_2``.
+            the paper's backbone is ``wide_resnet50_2``. EfficientNet-Lite is taken too.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image; the paper's is 4 of 256.
         scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
             as in the paper.
@@ -65,15 +63,14 @@ class ReContrast(FineTunedNetwork):
             encoder_norm=encoder_norm,
             norm_momentum=0.1,
             reduction=reduction,
+            resnets_only=False,
         )
-        self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, frozen=True)
+        self.teacher = teacher_taps(backbone, spatial_dims, in_channels)
         # without a file, too, both must start as one
         self.teacher.load_state_dict(self.encoder.state_dict())
-        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
-        # not mirrored: the encoder's depths of layer1 to layer3 are the decoder's from its deepest stage on
-        depths = BACKBONES[backbone][1][:3]
-        self.decoder = ResidualDecoder(backbone, spatial_dims, upsampling="transposed", blocks=depths)
-        channels = tap_channels(backbone)[:3]
+        self.bottleneck = one_class_bottleneck(self.teacher, backbone, spatial_dims)
+        self.decoder = student_decoder(self.teacher, backbone, spatial_dims)
+        channels = self.teacher.channels
         self.teacher_heads = OutputHeads(channels, spatial_dims)
         self.encoder_heads = OutputHeads(channels, spatial_dims)
         self.fusion = CosineMapFusion(
