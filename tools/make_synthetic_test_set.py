@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from medad_plugins.command_line import run_tool
 from medad_plugins.data import find_cases, read_scan
+from medad_plugins.data.nifti_output import write_nifti
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder
 from medad_plugins.synthesis import FindBodyd, Recipe, SynthesizeAnomalyd
@@ -112,7 +112,7 @@ def make_synthetic_test_set(
         if scan.stored_bits == 8:
             plain, values = (np.rint(array.clip(0, 255)).astype(np.uint8) for array in (plain, values))
         for file, array in ((image, plain), (changed, values), (mask, made["mask"])):
-            nib.save(nib.Nifti1Image(array, scan.affine), folder / file)
+            write_nifti(folder / file, array, scan.affine, str(case["image"]))
         rows.append((image, 0, "", "test", "normal"))
         rows.append((changed, 1, mask, "test", made["recipe"]))
     with (folder / "datalist.csv").open("w", newline="", encoding="utf-8") as file_:

@@ -106,7 +106,9 @@ def _read_file(path: Path) -> Scan:
     samples = int(dataset.get("SamplesPerPixel", 1))
     pixels = pixel_values(stored.reshape(stored.shape[-3:] if samples > 1 else stored.shape[-2:]), dataset, path)
     values = fill_padding(pixels.values, pixels.padding)
-    return Scan(values.swapaxes(0, 1), image_affine(dataset), pixels.stored_bits, values.ndim == 3)
+    lies_somewhere = plane_of(dataset, dataset, dataset) is not None
+    affine = image_affine(dataset)
+    return Scan(values.swapaxes(0, 1), affine, pixels.stored_bits, values.ndim == 3, lies_somewhere)
 
 
 def _read_frames(dataset: FileDataset, path: Path) -> Scan:

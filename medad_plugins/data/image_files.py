@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -46,7 +47,7 @@ def read_picture(path: Path) -> Scan:
         raise InputError("the image file has several pages", where=path, expected=1, found=pages, todo=todo)
     if has_alpha:
         array = _drop_alpha(array, path)
-    return Scan(array.swapaxes(0, 1), PICTURE_AFFINE.copy(), stored_bits_of(array.dtype), array.ndim == 3)
+    return Scan(array.swapaxes(0, 1), PICTURE_AFFINE.copy(), stored_bits_of(array.dtype), array.ndim == 3, False)
 
 
 def _picture_array(image: Image.Image) -> tuple[np.ndarray, bool]:
@@ -90,7 +91,7 @@ def read_nifti(path: Path) -> Scan:
     found = " x ".join(str(size) for size in array.shape)
     if np.iscomplexobj(array):
         raise InputError("the NIfTI file holds complex numbers", where=path, todo="save the magnitude image instead")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not np.isfinite(affine).all() or _is_flat(affine):
         todo = "repair the header, e.g. with fslcpgeom, or convert the scan again"
         raise InputError("the NIfTI file has no usable affine (sform/qform)", where=path, todo=todo)
     channel_axes = tuple(size for size in array.shape[3:] if size != 1)
@@ -99,7 +100,20 @@ def read_nifti(path: Path) -> Scan:
             "the NIfTI file is not an image", where=path, expected="2 or 3 axes and one of channels", found=found
         )
     spatial = array.shape[:3] if array.shape[2:3] != (1,) else array.shape[:2]
-    return Scan(array.reshape(spatial + channel_axes), affine, stored_bits, bool(channel_axes))
+    lies_somewhere = _says_where(image.header) and not np.array_equal(
+        affine, np.eye(4)
+    )  # which programs write for none
+    return Scan(array.reshape(spatial + channel_axes), affine, stored_bits, bool(channel_axes), lies_somewhere)
+
+
+def _says_where(header: Any) -> bool:
+    return any(int(header.get(code, 0)) > 0 for code in ("sform_code", "qform_code"))
+
+
+def _is_flat(affine: np.ndarray) -> bool:
+    """Whether the axes span no space, however small the voxels are."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool((lengths == 0).any() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6)
 
 
 def _nifti_array(image: nibabel.filebasedimages.FileBasedImage) -> tuple[np.ndarray, int]:

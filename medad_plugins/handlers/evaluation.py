@@ -33,7 +33,7 @@ from medad_plugins.reports import (
     write_evaluation_page,
 )
 from medad_plugins.reports.page import decision_score
-from medad_plugins.transforms import AnomalyPostprocessing, RestoreScanGridd, fitted_calibration, read_mask
+from medad_plugins.transforms import AnomalyPostprocessing, RestoreScanGridd, fitted_calibration, read_mask_of
 
 __all__ = ["EvaluatedCase", "EvaluationReport"]
 
@@ -138,7 +138,7 @@ class EvaluationReport:
     def _truth(self, case: dict[str, Any]) -> NDArray[np.bool_] | None:
         if not case.get("mask"):
             return None
-        truth = read_mask(case["mask"], tuple(case["anomaly_map"].shape[1:]), case["case_id"])
+        truth = read_mask_of(case)
         return truth if truth.any() else None
 
     def _offer(self, evaluated: EvaluatedCase, case: dict[str, Any], truth: NDArray[np.bool_] | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from medad_plugins.transforms.check_scan import CheckScand
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
-from medad_plugins.transforms.load_mask import read_mask
+from medad_plugins.transforms.load_mask import read_mask, read_mask_of
 from medad_plugins.transforms.postprocessing import (
     AnomalyPostprocessing,
     RestoreScanGridd,
@@ -36,4 +36,5 @@ __all__ = [
     "TwoViews",
     "fitted_calibration",
     "read_mask",
+    "read_mask_of",
 ]

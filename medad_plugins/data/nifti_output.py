@@ -1,0 +1,63 @@
+"""Writing NIfTI files that lie where their scan lies, for every program that reads either of a header's two affines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from monai.data.utils import to_affine_nd
+from numpy.typing import NDArray
+
+from medad_plugins.files import atomic_path
+
+__all__ = ["nifti_in_place", "write_nifti"]
+
+# All that says where voxels lie. ITK and nibabel prefer different ones of the two affines, so a file that has one of
+# them alone is shown beside its scan by one of them.
+_PLACE = (
+    *("qform_code", "sform_code", "srow_x", "srow_y", "srow_z"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+)
+
+
+def nifti_in_place(values: NDArray, affine: NDArray, source: str | os.PathLike[str] = "") -> nib.Nifti1Image:
+    """Values on a scan's own grid as a NIfTI image.
+
+    Args:
+        values: ``(x, y)`` or ``(x, y, z)``; a 2D grid gets a third axis of 1.
+        affine: of the scan, voxel index to mm in RAS.
+        source: the scan's file. Where it is a NIfTI file of this grid, its qform, sform, their codes, voxel sizes and
+            unit are taken over as they stand.
+    """
+    volume = values.reshape(values.shape + (1,) * (3 - values.ndim))
+    affine = to_affine_nd(3, affine)
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    header = _header_of(source)
+    if header is None or not np.allclose(header.get_best_affine(), affine, atol=1e-4):
+        return image
+    for name in _PLACE:
+        image.header[name] = header[name]
+    image.header["pixdim"][:4] = header["pixdim"][:4]
+    image.header["xyzt_units"] = int(header["xyzt_units"]) & 7  # the unit of space alone
+    return image
+
+
+def write_nifti(
+    path: str | os.PathLike[str], values: NDArray, affine: NDArray, source: str | os.PathLike[str] = ""
+) -> None:
+    """Write what `nifti_in_place` makes, atomically."""
+    with atomic_path(path) as temporary:
+        nib.save(nifti_in_place(values, affine, source), temporary)
+
+
+def _header_of(source: str | os.PathLike[str]) -> nib.Nifti1Header | None:
+    if not str(source).lower().endswith((".nii", ".nii.gz")) or not Path(source).is_file():
+        return None
+    try:
+        header = nib.load(source).header
+    except Exception:  # what a damaged file provokes; the scan was read before, so it has changed since
+        return None
+    return header if isinstance(header, nib.Nifti1Header) else None
