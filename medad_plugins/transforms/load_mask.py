@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def read_mask(
     return _on_grid(values, mask.affine, shape, to_affine_nd(3, affine), where)
 
 
-def read_mask_of(case: Mapping[Hashable, Any]) -> NDArray[np.bool_]:
+def read_mask_of(case: Mapping[str, Any]) -> NDArray[np.bool_]:
     """The mask of a scored case, which has ``mask`` (a path), ``case_id``, ``image`` and ``anomaly_map``."""
     anomaly_map = case["anomaly_map"]
     lies_somewhere = bool(case["image"].meta.get("has_geometry", True))

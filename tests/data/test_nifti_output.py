@@ -51,6 +51,12 @@ def _scan(kind: str, values: np.ndarray = VALUES) -> nib.Nifti1Image:
     return image
 
 
+def _load(path: Path) -> nib.Nifti1Image:
+    image = nib.load(path)
+    assert isinstance(image, nib.Nifti1Image)
+    return image
+
+
 def _map_of(path: Path, folder: Path) -> Path:
     """As inference writes it."""
     preprocessing = ScanPreprocessing(ScanFormat(3, (12, 16, 10)))
@@ -77,8 +83,8 @@ def _by_itk(path: Path) -> tuple[Any, ...]:
 def test_a_map_has_both_forms_of_its_scan(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"{kind}.nii.gz"
     nib.save(_scan(kind), path)
-    made = nib.load(_map_of(path, tmp_path))
-    scan = nib.load(path)
+    made = _load(_map_of(path, tmp_path))
+    scan = _load(path)
     for name in ("qform_code", "sform_code"):
         assert int(made.header[name]) == int(scan.header[name]), name
     assert np.array_equal(made.header.get_qform(), scan.header.get_qform())
@@ -101,7 +107,7 @@ def test_itk_shows_map_and_scan_in_one_place(tmp_path: Path, kind: str) -> None:
 def test_four_axes_with_one_volume(tmp_path: Path) -> None:
     path = tmp_path / "four.nii.gz"
     nib.save(_scan("both_different", VALUES[..., None]), path)
-    made, scan = nib.load(_map_of(path, tmp_path)), nib.load(path)
+    made, scan = _load(_map_of(path, tmp_path)), _load(path)
     assert scan.shape == (*SHAPE, 1) and made.shape == SHAPE
     assert made.header.get_zooms() == scan.header.get_zooms()[:3]
     assert np.array_equal(made.header.get_qform(), scan.header.get_qform())
@@ -113,8 +119,8 @@ def test_negative_voxel_sizes_are_read_as_they_are_meant(tmp_path: Path) -> None
     raw = bytearray(path.read_bytes())
     raw[80:84] = np.float32(-2.0).tobytes()  # pixdim[1]
     path.write_bytes(bytes(raw))
-    made = nib.load(_map_of(path, tmp_path))
-    np.testing.assert_allclose(made.affine, nib.load(path).affine, atol=1e-5)
+    made = _load(_map_of(path, tmp_path))
+    np.testing.assert_allclose(made.affine, _load(path).affine, atol=1e-5)
     assert made.header.get_zooms() == (2.0, 2.5, 3.0)
 
 
@@ -158,8 +164,8 @@ def test_a_slice_keeps_its_forms(tmp_path: Path) -> None:
     path = tmp_path / "slice.nii.gz"
     nib.save(_scan("both_different", VALUES[..., :1]), path)
     scan = read_scan(path)
-    values = MetaTensor(torch.rand(1, 12, 16), affine=scan.affine, meta={"filename_or_obj": str(path)})
+    values = MetaTensor(torch.rand(1, 12, 16), affine=torch.as_tensor(scan.affine), meta={"filename_or_obj": str(path)})
     SaveImageAnomalyd("anomaly_map", tmp_path)({"anomaly_map": values, "case_id": "slice"})
-    made = nib.load(tmp_path / "maps" / "slice.nii.gz")
+    made = _load(tmp_path / "maps" / "slice.nii.gz")
     assert made.shape == (12, 16, 1)
-    assert np.array_equal(made.header.get_qform(), nib.load(path).header.get_qform())
+    assert np.array_equal(made.header.get_qform(), _load(path).header.get_qform())

@@ -31,7 +31,7 @@ ORIENTATIONS = [
 ]
 
 
-def _save(path: Path, values: np.ndarray, affine: np.ndarray) -> Path:
+def _save(path: Path, values: np.ndarray, affine: np.ndarray | None) -> Path:
     nib.save(nib.Nifti1Image(values, affine), path)
     return path
 
@@ -164,8 +164,9 @@ def test_what_says_where_it_lies(tmp_path: Path) -> None:
 
 def test_the_mask_of_a_case(tmp_path: Path) -> None:
     path = _save(tmp_path / "m.nii", LESION[::-1].copy(), AFFINE @ np.array([[-1, 0, 0, 11], *np.eye(4)[1:]]))
-    anomaly_map = MetaTensor(torch.zeros(1, *SHAPE), affine=AFFINE)
-    case = {"mask": str(path), "case_id": "c", "image": MetaTensor(torch.zeros(1, 4, 4, 4)), "anomaly_map": anomaly_map}
+    anomaly_map = MetaTensor(torch.zeros(1, *SHAPE), affine=torch.as_tensor(AFFINE))
+    image = MetaTensor(torch.zeros(1, 4, 4, 4))
+    case = {"mask": str(path), "case_id": "c", "image": image, "anomaly_map": anomaly_map}
     assert np.array_equal(read_mask_of(case), LESION > 0)
-    case["image"].meta["has_geometry"] = False
+    image.meta["has_geometry"] = False
     assert np.array_equal(read_mask_of(case), LESION[::-1] > 0)
