@@ -10,6 +10,7 @@ import numpy as np
 from monai.data.utils import to_affine_nd
 from numpy.typing import NDArray
 
+from medad_plugins.data.nifti_file import mm_of_unit, nifti_header
 from medad_plugins.files import atomic_path
 
 __all__ = ["nifti_in_place", "write_nifti"]
@@ -33,15 +34,17 @@ def nifti_in_place(values: NDArray, affine: NDArray, source: str | os.PathLike[s
     """
     volume = values.reshape(values.shape + (1,) * (3 - values.ndim))
     affine = to_affine_nd(3, affine)
-    image = nib.Nifti1Image(volume, affine)
-    image.header.set_xyzt_units("mm")
-    header = _header_of(source)
-    if header is None or not np.allclose(header.get_best_affine(), affine, atol=1e-4):
+    header = nifti_header(Path(source)) if str(source) else None
+    scale = 1.0 if header is None else mm_of_unit(header)
+    if header is None or not np.allclose(scale * header.get_best_affine()[:3], affine[:3], atol=1e-4 * scale):
+        image = nib.Nifti1Image(volume, affine)
+        image.header.set_xyzt_units("mm")
         return image
+    image = nib.Nifti1Image(volume, header.get_best_affine())
     for name in _PLACE:
         image.header[name] = header[name]
     image.header["pixdim"][:4] = header["pixdim"][:4]
-    image.header["xyzt_units"] = int(header["xyzt_units"]) & 7  # the unit of space alone
+    image.header["xyzt_units"] = int(header["xyzt_units"]) & 7 or 2  # the unit of space alone; millimetres if unknown
     return image
 
 
@@ -51,13 +54,3 @@ def write_nifti(
     """Write what `nifti_in_place` makes, atomically."""
     with atomic_path(path) as temporary:
         nib.save(nifti_in_place(values, affine, source), temporary)
-
-
-def _header_of(source: str | os.PathLike[str]) -> nib.Nifti1Header | None:
-    if not str(source).lower().endswith((".nii", ".nii.gz")) or not Path(source).is_file():
-        return None
-    try:
-        header = nib.load(source).header
-    except Exception:  # what a damaged file provokes; the scan was read before, so it has changed since
-        return None
-    return header if isinstance(header, nib.Nifti1Header) else None

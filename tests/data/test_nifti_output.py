@@ -140,7 +140,7 @@ def test_axes_that_span_no_space_are_refused(tmp_path: Path, make: Callable[[nib
     with (tmp_path / "a.nii").open("wb") as file:
         header["vox_offset"], header["magic"] = 352, b"n+1"
         header.write_to(file)
-        file.write(bytes(4) + VALUES.tobytes(order="F"))
+        file.write(VALUES.tobytes(order="F"))
     with pytest.raises(InputError, match=r"no usable affine \(sform/qform\): .*a\.nii"):
         read_scan(tmp_path / "a.nii")
 
