@@ -17,7 +17,7 @@ from medad_plugins.data.file_content import DAMAGED, file_bytes, gunzip, is_gzip
 from medad_plugins.data.scan import Scan, stored_bits_of
 from medad_plugins.errors import InputError
 
-__all__ = ["mm_of_unit", "nifti_header", "read_nifti"]
+__all__ = ["mm_of_unit", "nifti_forms", "nifti_header", "read_nifti"]
 
 _HEADER_CLASSES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 _MAGIC_PLACE = {348: 344, 540: 4}
@@ -82,6 +82,18 @@ def nifti_header(path: Path) -> Nifti1Header | None:
     except Exception:  # what damaged bytes provoke in nibabel and zlib
         return None
     return None
+
+
+def nifti_forms(path: Path) -> list[np.ndarray]:
+    """The affines that a NIfTI file gives, sform and qform, ``(4, 4)`` in mm, as far as they are there and usable."""
+    header = nifti_header(path)
+    if header is None:
+        return []
+    forms = [(header["sform_code"], header.get_sform), (header["qform_code"], header.get_qform)]
+    found = [np.array(read(), dtype=np.float64) for code, read in forms if int(code) > 0]
+    for affine in found:
+        affine[:3] *= mm_of_unit(header)
+    return [affine for affine in found if _spans_space(affine)]
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -216,8 +228,12 @@ def _intensities(stored: np.ndarray, header: Nifti1Header, path: Path) -> tuple[
 
 
 def _check_affine(affine: np.ndarray, path: Path) -> None:
-    # relative to the voxel's edges: voxels of a micrometre are as good as any
-    volume = np.linalg.norm(affine[:3, :3], axis=0).prod()
-    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 1e-6 * volume:
+    if not _spans_space(affine):
         todo = "repair the header, e.g. with fslcpgeom, or convert the scan again"
         raise InputError("the NIfTI file has no usable affine (sform/qform)", where=path, todo=todo)
+
+
+def _spans_space(affine: np.ndarray) -> bool:
+    # relative to the voxel's edges: voxels of a micrometre are as good as any
+    volume = np.linalg.norm(affine[:3, :3], axis=0).prod()
+    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6 * volume)

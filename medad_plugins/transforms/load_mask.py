@@ -14,6 +14,7 @@ from monai.data.utils import to_affine_nd
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
+from medad_plugins.data.nifti_file import nifti_forms
 from medad_plugins.data.scan import Scan
 from medad_plugins.data.scan_files import read_scan
 from medad_plugins.errors import InputError
@@ -24,19 +25,26 @@ logger = logging.getLogger(__name__)
 
 
 def read_mask(
-    path: str | os.PathLike[str], shape: tuple[int, ...], case_id: str = "", affine: NDArray | None = None
+    path: str | os.PathLike[str],
+    shape: tuple[int, ...],
+    case_id: str = "",
+    affine: NDArray | None = None,
+    source: str | os.PathLike[str] = "",
 ) -> NDArray[np.bool_]:
     """The binary lesion mask of a case on its scan's own grid, ``(*spatial)`` in MONAI's axis order.
 
     Whatever is not 0 is lesion; in a JPEG, whose edges ring, what is above half of its highest value. A mask on another
     grid is brought onto the scan's by both affines (nearest neighbour; a lesion smaller than a voxel marks the voxel it
-    lies in). Where mask or scan does not say where it lies, a mask of the scan's shape is taken voxel by voxel.
+    lies in). Where a NIfTI file's qform and sform differ, those of mask and scan count by which the grids agree, if any
+    do, for a program writes one of them into a mask that it makes. Where mask or scan does not say where it lies, a
+    mask of the scan's shape is taken voxel by voxel.
 
     Args:
         path: of the mask.
         shape: of the scan.
         case_id: for error messages.
         affine: ``(4, 4)`` of the scan, voxel index to mm in RAS; None where it does not say where it lies.
+        source: the scan's file, which may have a second affine.
 
     Raises:
         InputError: the file cannot be read as a mask; it lies elsewhere than the scan; it has another shape, and
@@ -58,7 +66,11 @@ def read_mask(
         if affine is not None and Path(path).name.lower().endswith((".nii", ".nii.gz")):
             _say_once(where)
         return values
-    return _on_grid(values, mask.affine, shape, to_affine_nd(3, affine), where)
+    grid = shape + (1,) * (3 - len(shape))
+    own = to_affine_nd(3, affine)
+    pairs = [(of_scan, of_mask) for of_scan in _forms(source, own) for of_mask in _forms(path, mask.affine)]
+    agreeing = [pair for pair in pairs if _agree(*pair, grid)]
+    return _on_grid(values, shape, *(agreeing or pairs)[0], where)
 
 
 def read_mask_of(case: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -66,7 +78,24 @@ def read_mask_of(case: Mapping[str, Any]) -> NDArray[np.bool_]:
     anomaly_map = case["anomaly_map"]
     lies_somewhere = bool(case["image"].meta.get("has_geometry", True))
     affine = np.asarray(anomaly_map.affine) if lies_somewhere else None
-    return read_mask(case["mask"], tuple(anomaly_map.shape[1:]), str(case["case_id"]), affine)
+    source = str(case["image"].meta.get("filename_or_obj", ""))
+    return read_mask(case["mask"], tuple(anomaly_map.shape[1:]), str(case["case_id"]), affine, source)
+
+
+def _forms(path: str | os.PathLike[str], own: NDArray) -> list[NDArray]:
+    """The affine that a scan or mask is read with, and what else its file gives."""
+    others = nifti_forms(Path(path)) if str(path) else []
+    # a file that is not the scan's, e.g. because a host has turned it, says nothing of it
+    return [own, *others] if any(np.allclose(other, own, atol=1e-3) for other in others) else [own]
+
+
+def _agree(scan_affine: NDArray, mask_affine: NDArray, grid: tuple[int, ...]) -> bool:
+    """Whether every voxel of the scan is a voxel of the mask's grid: axes along axes, a whole number of steps away."""
+    to_mask = np.linalg.inv(mask_affine) @ scan_affine
+    places = _corners(grid) @ to_mask.T
+    return bool(
+        np.abs(to_mask[:3, :3] - to_mask[:3, :3].round()).max() < 0.05 and np.abs(places - places.round()).max() < 0.1
+    )
 
 
 def _marked(mask: Scan, path: str | os.PathLike[str]) -> NDArray[np.bool_]:
@@ -80,7 +109,7 @@ def _marked(mask: Scan, path: str | os.PathLike[str]) -> NDArray[np.bool_]:
 
 
 def _on_grid(
-    marked: NDArray[np.bool_], affine: NDArray, shape: tuple[int, ...], scan_affine: NDArray, where: str
+    marked: NDArray[np.bool_], shape: tuple[int, ...], scan_affine: NDArray, affine: NDArray, where: str
 ) -> NDArray[np.bool_]:
     """The mask, resampled to the scan's grid; images are volumes of one slice."""
     volume, grid = _volume(marked), shape + (1,) * (3 - len(shape))

@@ -162,6 +162,33 @@ def test_what_says_where_it_lies(tmp_path: Path) -> None:
     assert said == [False, False, True, False, True, False]
 
 
+def _with_forms(path: Path, values: np.ndarray, sform: np.ndarray | None, qform: np.ndarray | None) -> Path:
+    image = nib.Nifti1Image(values, None)
+    image.set_sform(sform, 0 if sform is None else 4)
+    image.set_qform(qform, 0 if qform is None else 1)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_a_mask_that_has_the_other_affine_of_its_scan(tmp_path: Path, flips: bool) -> None:
+    """As ITK's programs write it: they see a scan by its qform, we by its sform."""
+    template = np.array([[1.9, 0.3, 0, -80], [-0.3, 2.9, 0, -110], [0, 0, 4.2, -60], [0, 0, 0, 1]])
+    scan = _with_forms(tmp_path / "scan.nii.gz", np.zeros(SHAPE, np.uint8), template, AFFINE)
+    own = read_scan(scan).affine
+    np.testing.assert_allclose(own, template, atol=1e-5)
+    values, affine = LESION, AFFINE
+    if flips:
+        values, affine = LESION[::-1].copy(), AFFINE @ np.array([[-1, 0, 0, 11], *np.eye(4)[1:]])
+    by_itk = _with_forms(tmp_path / "itk.nii.gz", values, affine, affine)
+    by_both = _with_forms(tmp_path / "both.nii.gz", LESION, template, AFFINE)
+    for path in (by_itk, by_both):
+        assert np.array_equal(read_mask(path, SHAPE, "c", own, scan), LESION > 0), path.name
+    # without the scan's file its sform counts alone
+    with pytest.raises(InputError, match="lies elsewhere"):
+        read_mask(by_itk, SHAPE, "c", own)
+
+
 def test_the_mask_of_a_case(tmp_path: Path) -> None:
     path = _save(tmp_path / "m.nii", LESION[::-1].copy(), AFFINE @ np.array([[-1, 0, 0, 11], *np.eye(4)[1:]]))
     anomaly_map = MetaTensor(torch.zeros(1, *SHAPE), affine=torch.as_tensor(AFFINE))
