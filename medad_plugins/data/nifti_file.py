@@ -70,15 +70,20 @@ def read_nifti(path: Path) -> Scan:
     return Scan(array, affine, stored_bits, bool(channel_axes), _says_where(header, affine))
 
 
-def nifti_header(path: Path) -> Nifti1Header | None:
-    """The header of a NIfTI file, of which no more is read; None where there is none that can be read."""
+def nifti_header(path: Path, mended: bool = True) -> Nifti1Header | None:
+    """The header of a NIfTI file, of which no more is read; None where there is none that can be read.
+
+    Args:
+        path: of the file.
+        mended: False leaves as they are what nibabel sets right, e.g. negative voxel sizes.
+    """
     if not path.is_file():
         return None
     try:
         for file in (path, _partner(path)):
             content = b"" if file is None else _first_bytes(file)
             if _magic(content).startswith((*_PAIR_MAGIC, *_SINGLE_MAGIC)):
-                return _header(content)
+                return _header(content, mended)
     except Exception:  # what damaged bytes provoke in nibabel and zlib
         return None
     return None
@@ -147,8 +152,8 @@ def _magic(content: bytes) -> bytes:
     return content[place : place + 4] if place else b""
 
 
-def _header(content: bytes) -> Nifti1Header:
-    return _HEADER_CLASSES[_header_length(content)].from_fileobj(io.BytesIO(content))
+def _header(content: bytes, mended: bool = True) -> Nifti1Header:
+    return _HEADER_CLASSES[_header_length(content)].from_fileobj(io.BytesIO(content), check=mended)
 
 
 def _of_pair(path: Path, content: bytes, is_header: bool) -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from medad_plugins.data.nifti_file import mm_of_unit, nifti_header
 from medad_plugins.files import atomic_path
 
 __all__ = ["nifti_in_place", "write_nifti"]
+
+_SIZES_PLACE = 80  # of pixdim[1] in the header
 
 # All that says where voxels lie. ITK and nibabel prefer different ones of the two affines, so a file that has one of
 # them alone is shown beside its scan by one of them.
@@ -51,6 +54,23 @@ def nifti_in_place(values: NDArray, affine: NDArray, source: str | os.PathLike[s
 def write_nifti(
     path: str | os.PathLike[str], values: NDArray, affine: NDArray, source: str | os.PathLike[str] = ""
 ) -> None:
-    """Write what `nifti_in_place` makes, atomically."""
+    """Write what `nifti_in_place` makes, atomically.
+
+    Negative voxel sizes, by which ITK mirrors a scan and of which nibabel takes the magnitude, stay as they stand in
+    the source.
+    """
+    image = nifti_in_place(values, affine, source)
+    stored = nifti_header(Path(source), mended=False) if str(source) else None
+    sizes = image.header["pixdim"][1:4] if stored is None else stored["pixdim"][1:4]
     with atomic_path(path) as temporary:
-        nib.save(nifti_in_place(values, affine, source), temporary)
+        if np.array_equal(np.abs(sizes), image.header["pixdim"][1:4]) and (sizes < 0).any():
+            _write_sizes(temporary, image, sizes)
+        else:
+            nib.save(image, temporary)
+
+
+def _write_sizes(path: Path, image: nib.Nifti1Image, sizes: NDArray) -> None:
+    """Write voxel sizes that nibabel would mend."""
+    content = bytearray(image.to_bytes())
+    content[_SIZES_PLACE : _SIZES_PLACE + 12] = np.asarray(sizes, dtype=f"{image.header.endianness}f4").tobytes()
+    path.write_bytes(gzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content)

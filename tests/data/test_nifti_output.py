@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,15 +114,21 @@ def test_four_axes_with_one_volume(tmp_path: Path) -> None:
     assert np.array_equal(made.header.get_qform(), scan.header.get_qform())
 
 
-def test_negative_voxel_sizes_are_read_as_they_are_meant(tmp_path: Path) -> None:
-    scan, path = _scan("qform_only"), tmp_path / "a.nii"
-    nib.save(scan, path)
+@pytest.mark.parametrize("kind", ["qform_only", "sform_only", "both_equal", "neither"])
+def test_negative_voxel_sizes(tmp_path: Path, kind: str) -> None:
+    """By their magnitude in nibabel; ITK mirrors the scan: map and scan stay together in both."""
+    path = tmp_path / "a.nii"
+    nib.save(_scan(kind), path)
     raw = bytearray(path.read_bytes())
     raw[80:84] = np.float32(-2.0).tobytes()  # pixdim[1]
     path.write_bytes(bytes(raw))
-    made = _load(_map_of(path, tmp_path))
+    written = _map_of(path, tmp_path)
+    made = _load(written)
     np.testing.assert_allclose(made.affine, _load(path).affine, atol=1e-5)
     assert made.header.get_zooms() == (2.0, 2.5, 3.0)
+    np.testing.assert_allclose(made.get_fdata() * 255, VALUES, atol=1e-2)
+    assert gzip.decompress(written.read_bytes())[80:92] == raw[80:92]
+    assert _by_itk(written) == _by_itk(path)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
@@ -22,7 +21,7 @@ from torch import nn
 
 from medad_label.request_values import plain_value, refusals
 from medad_plugins.bundle import method_of
-from medad_plugins.data.nifti_output import nifti_in_place
+from medad_plugins.data.nifti_output import write_nifti
 from medad_plugins.data.scan_files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from medad_plugins.errors import InputError
 from medad_plugins.reports import decision_words
@@ -135,7 +134,7 @@ def _write_nifti(mask: MetaTensor, suffix: str) -> str:
     file, path = tempfile.mkstemp(suffix)
     os.close(file)
     source = str(mask.meta.get("filename_or_obj", ""))
-    nib.save(nifti_in_place(mask.numpy(), mask.affine.numpy(), source), path)
+    write_nifti(path, mask.numpy(), mask.affine.numpy(), source)
     return path
 
 
