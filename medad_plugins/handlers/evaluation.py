@@ -38,7 +38,7 @@ from medad_plugins.transforms import (
     AnomalyPostprocessing,
     RestoreScanGridd,
     fitted_calibration,
-    read_mask,
+    read_mask_of,
     remove_case_files,
 )
 
@@ -162,7 +162,7 @@ class EvaluationReport:
     def _truth(self, case: dict[str, Any]) -> NDArray[np.bool_] | None:
         if not case.get("mask"):
             return None
-        truth = read_mask(case["mask"], tuple(case["anomaly_map"].shape[1:]), case["case_id"])
+        truth = read_mask_of(case)
         return truth if truth.any() else None
 
     def _offer(self, evaluated: EvaluatedCase, case: dict[str, Any], truth: NDArray[np.bool_] | None) -> None:
