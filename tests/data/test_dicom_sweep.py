@@ -441,7 +441,7 @@ VOLUME = np.random.RandomState(3).randint(0, 900, (6, 9, 12)).astype(np.uint16)
 
 def test_files_without_a_suffix(tmp_path: Path) -> None:
     for index, path in enumerate(write_series(tmp_path, VOLUME)):
-        path.rename(tmp_path / ("IM%06d" % index if index % 2 else f"1.2.826.0.77.{index}"))
+        path.rename(tmp_path / (f"IM{index:06d}" if index % 2 else f"1.2.826.0.77.{index}"))
     np.testing.assert_array_equal(read_scan(tmp_path).array, VOLUME.transpose(2, 1, 0))
 
 
