@@ -18,10 +18,11 @@ from medad_plugins.transforms.preprocessing import RepeatGreyd, ScanPreprocessin
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.shrink import SmoothResized
 from medad_plugins.transforms.two_views import TwoViews
-from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
+from medad_plugins.transforms.writers import CaseWriter, SaveImageAnomalyd, SaveImageOverlayd, remove_case_files
 
 __all__ = [
     "AnomalyPostprocessing",
+    "CaseWriter",
     "CheckContrastd",
     "CheckScand",
     "EqualizeScand",
@@ -39,4 +40,5 @@ __all__ = [
     "TwoViews",
     "fitted_calibration",
     "read_mask",
+    "remove_case_files",
 ]
