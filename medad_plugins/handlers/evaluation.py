@@ -147,6 +147,8 @@ class EvaluationReport:
             )
             self.cases.append(evaluated)
             truth = self._known_truth(case) if label else None
+            if label == 0:
+                self._look_at_mask_of_normal(case)
             # an abnormal case with nothing outlined says nothing about where its lesion is
             if label == 0 or truth is not None:
                 self.localization.update(case["anomaly_map"][0].numpy(), truth, evaluated.group)
