@@ -60,6 +60,7 @@ class PlaceBank(FittedModule):
         storage: ``"float16"``, which rounds tokens of unit length by less than 1e-4, or ``"float32"``.
         coreset: share (a float up to 1) or number (an int) of the tokens kept of each place, such that none of the others
             lies far from all of them; 1.0 for all. A row of the bank then is no scan: at every place it holds another's.
+        measures: whether `fit` leaves scans out to measure the unit, which takes time with their number.
 
     Buffers:
         seen: scans collected. step: every how many of them one became a candidate. candidates ``(n, V, P, D)``: of each
@@ -73,7 +74,7 @@ class PlaceBank(FittedModule):
     """
 
     def __init__(
-        self, window: int = 3, references: int = 0, storage: str = "float16", coreset: float = 1.0
+        self, window: int = 3, references: int = 0, storage: str = "float16", coreset: float = 1.0, measures: bool = True
     ) -> None:
         super().__init__()
         if coreset <= 0 or (isinstance(coreset, float) and coreset > 1):
@@ -85,7 +86,7 @@ class PlaceBank(FittedModule):
                 f"references must not be negative and storage one of {sorted(STORAGES)}, "
                 f"got {references} and {storage!r}."
             )
-        self.window, self.references, self.coreset = window, references, coreset
+        self.window, self.references, self.coreset, self.measures = window, references, coreset, measures
         self.seen: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.step: Tensor = nn.Buffer(torch.ones((), dtype=torch.long))
         self.candidates: Tensor = nn.Buffer(torch.empty(0, dtype=STORAGES[storage]))
@@ -120,8 +121,8 @@ class PlaceBank(FittedModule):
         """Choose the bank from the candidates, and drop them; without candidates, from a bank that has grown.
 
         Returns:
-            distances ``(n, P)`` of scans, each left out of the bank, at most 128 of them; of a single scan ``(1, P)``, of
-            its tokens to the others of its own.
+            distances ``(n, P)`` of scans, each left out of the bank, at most 128 of them, and none without measuring; of
+            a single scan ``(1, P)``, of its tokens to the others of its own.
 
         Raises:
             InputError: nothing was collected.
@@ -133,10 +134,11 @@ class PlaceBank(FittedModule):
         self.bank = source if len(rows) == len(source) else source[rows.to(source.device)]
         self.candidates = self.candidates.new_empty(0)
         self._prepare()
-        left_out = self._left_out()
-        deviation = float(left_out.double().std(correction=0))
-        # tokens that are all alike have no unit of their own
-        self.unit = torch.full_like(self.unit, deviation if deviation > 1e-6 else 1.0)
+        left_out = self._left_out() if self.measures else self.halves.new_empty(0, self.bank.shape[2])
+        if self.measures:
+            deviation = float(left_out.double().std(correction=0))
+            # tokens that are all alike have no unit of their own
+            self.unit = torch.full_like(self.unit, deviation if deviation > 1e-6 else 1.0)
         views = self.bank.shape[0] * self.bank.shape[1]
         kept = self._kept(views)
         if kept < views:
