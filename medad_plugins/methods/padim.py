@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps, usual_layers
@@ -50,6 +51,8 @@ class PaDiM(AnomalyNetwork):
             3, or what `usual_layers` says of another backbone.
         square_roots: fit the Gaussians to the features' square roots, with their sign, for features are skewed; the
             paper's are the features themselves.
+        unit_length: bring the joined features of a location to length one before, all channels counted; the paper does
+            not.
         score: ``"local"``, ``"pooled"`` or ``"both"``, see `ScanScore`; the map is scaled to it.
 
     Reference:
@@ -64,8 +67,6 @@ class PaDiM(AnomalyNetwork):
         torch.Size([2, 1, 32, 32])
     """
 
-    size: list[int]
-
     def __init__(
         self,
         spatial_dims: int = 2,
@@ -79,10 +80,11 @@ class PaDiM(AnomalyNetwork):
         reduction: str | float = "max",
         layers: Sequence[int] | None = None,
         square_roots: bool = False,
+        unit_length: bool = False,
         score: str = "local",
     ) -> None:
         super().__init__(reduction)
-        self.square_roots = square_roots
+        self.square_roots, self.unit_length = square_roots, unit_length
         if finest_stage not in (1, 2, 3):
             raise ValueError(f"finest_stage must be 1, 2 or 3, got {finest_stage}.")
         layers = usual_layers(backbone, range(finest_stage, 4)) if layers is None else layers
@@ -101,7 +103,7 @@ class PaDiM(AnomalyNetwork):
         self.register_load_state_dict_post_hook(_choose_again)
         self.gaussians = PatchGaussians()
         self.scan_score = ScanScore(score)
-        self.size = []  # of the images collected
+        self.size = torch.Size()  # of the images collected
         self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="none")
 
     def _choose(self) -> None:
@@ -116,10 +118,21 @@ class PaDiM(AnomalyNetwork):
         taps = self.features(image)
         parts: list[Tensor] = []
         for index, choose in enumerate(self.chosen):
-            part = choose(taps[index])
-            parts.append(part.sign() * part.abs().sqrt() if self.square_roots else part)
+            parts.append(choose(taps[index]))
         embedded = self.embedding(parts)
+        if self.unit_length:
+            embedded = embedded / self._lengths(taps)
+        if self.square_roots:
+            embedded = embedded.sign() * embedded.abs().sqrt()
         return embedded.flatten(2).transpose(1, 2), list(embedded.shape[2:]), pooled_features(taps)
+
+    def _lengths(self, taps: list[Tensor]) -> Tensor:
+        """Lengths ``(B, 1, *grid)`` of the joined features, of which not all are kept, on the finest grid."""
+        squares = taps[0].float().square().sum(1, keepdim=True)
+        for tap in taps[1:]:
+            deeper = tap.float().square().sum(1, keepdim=True)
+            squares = squares + functional.interpolate(deeper, squares.shape[2:], mode="nearest")
+        return squares.sqrt().clamp_min(1e-12)
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal scans ``(B, C, *spatial)`` to the running moments."""
@@ -127,7 +140,7 @@ class PaDiM(AnomalyNetwork):
             patches, grid, pooled = self.embed(image)
             self.gaussians.collect(patches)
             self.scan_score.collect(pooled, patches.unflatten(1, grid))
-            self.size = list(image.shape[2:])
+            self.size = image.shape[2:]
 
     def fit(self) -> None:
         """Fit the Gaussians to what was collected, and take what the scores of normal scans are."""
@@ -138,7 +151,7 @@ class PaDiM(AnomalyNetwork):
         """Local scores of scans fitted on, from their embeddings ``(n, *grid, dimensions)``, had they been left out."""
         grid = list(patches.shape[1:-1])
         distances = self.gaussians.left_out(patches.flatten(1, -2)).reshape([-1, 1] + grid)
-        return self.pool(self.to_image(distances, self.size or grid))
+        return self.pool(self.to_image(distances, list(self.size) or grid))
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Mahalanobis distance at every location, interpolated to the image grid and smoothed, not negative."""

@@ -51,13 +51,14 @@ class PatchesByPlace(PlaceBank):
 
     Args:
         window, coreset, memory_budget: see `PatchCore`.
+        measures: see `PlaceBank`.
 
     Shape:
         patches ``(B, P, D)`` to distances ``(B, P)``.
     """
 
-    def __init__(self, window: int, coreset: float, memory_budget: float) -> None:
-        super().__init__(window, coreset=coreset)
+    def __init__(self, window: int, coreset: float, memory_budget: float, measures: bool) -> None:
+        super().__init__(window, coreset=coreset, measures=measures)
         self.memory_budget = memory_budget
 
     def collect(self, tokens: Tensor, grid: Sequence[int]) -> None:
@@ -129,7 +130,7 @@ class PatchCore(AnomalyNetwork):
         )
         self.memory: PatchesAnywhere | PatchesByPlace
         if window:
-            self.memory = PatchesByPlace(window, coreset, memory_budget)
+            self.memory = PatchesByPlace(window, coreset, memory_budget, measures=score == "both")
         else:
             self.memory = PatchesAnywhere(coreset, memory_budget, neighbours, coreset_seed)
         self.scan_score = ScanScore(score)

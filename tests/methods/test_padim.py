@@ -80,6 +80,18 @@ def test_what_a_scan_would_have_had_it_been_left_out() -> None:
 
 
 @torch.no_grad()
+def test_unit_length_of_all_channels_before_some_are_chosen(weights: str) -> None:
+    settings: dict[str, Any] = {"weights": weights, "dimensions": 30, "finest_stage": 2}
+    network = PaDiM(2, 1, "resnet10", unit_length=True, **settings)
+    image = _scans(24, 32)
+    fine, coarse = network.features(image)
+    coarse = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :3, :4]
+    joined = functional.normalize(torch.cat([fine, coarse], 1), dim=1)
+    expected = joined[:, network.selection].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(network.embed(image)[0], expected)
+
+
+@torch.no_grad()
 def test_square_roots_and_a_score_by_both(weights: str) -> None:
     scans, image = _scans(24, 32, batch=12), _scans(24, 32, batch=2, seed=1)
     settings: dict[str, Any] = {"weights": weights, "dimensions": 4, "finest_stage": 2, "reduction": 0.05}

@@ -60,6 +60,7 @@ class PlaceBank(FittedModule):
         storage: ``"float16"``, which rounds tokens of unit length by less than 1e-4, or ``"float32"``.
         coreset: share (a float up to 1) or number (an int) of the tokens kept of each place, such that none of the others
             lies far from all of them; 1.0 for all. A row of the bank then is no scan: at every place it holds another's.
+        measures: whether `fit` leaves scans out to measure the unit, which takes time with their number.
 
     Buffers:
         seen: scans collected. step: every how many of them one became a candidate. candidates ``(n, V, P, D)``: of each
@@ -72,7 +73,9 @@ class PlaceBank(FittedModule):
         tokens ``(B, P, D)`` to distances ``(B, P)`` in units.
     """
 
-    def __init__(self, window: int = 3, references: int = 0, storage: str = "float16", coreset: float = 1.0) -> None:
+    def __init__(
+        self, window: int = 3, references: int = 0, storage: str = "float16", coreset: float = 1.0, measures: bool = True
+    ) -> None:
         super().__init__()
         if coreset <= 0 or (isinstance(coreset, float) and coreset > 1):
             raise ValueError(f"coreset must be a share in (0, 1] or a number of tokens, got {coreset!r}.")
@@ -83,7 +86,7 @@ class PlaceBank(FittedModule):
                 f"references must not be negative and storage one of {sorted(STORAGES)}, "
                 f"got {references} and {storage!r}."
             )
-        self.window, self.references, self.coreset = window, references, coreset
+        self.window, self.references, self.coreset, self.measures = window, references, coreset, measures
         self.seen: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.step: Tensor = nn.Buffer(torch.ones((), dtype=torch.long))
         self.candidates: Tensor = nn.Buffer(torch.empty(0, dtype=STORAGES[storage]))
@@ -118,8 +121,8 @@ class PlaceBank(FittedModule):
         """Choose the bank from the candidates, and drop them; without candidates, from a bank that has grown.
 
         Returns:
-            distances ``(n, P)`` of scans, each left out of the bank, at most 128 of them; of a single scan ``(1, P)``, of
-            its tokens to the others of its own.
+            distances ``(n, P)`` of scans, each left out of the bank, at most 128 of them, and none without measuring; of
+            a single scan ``(1, P)``, of its tokens to the others of its own.
 
         Raises:
             InputError: nothing was collected.
@@ -131,18 +134,17 @@ class PlaceBank(FittedModule):
         self.bank = source if len(rows) == len(source) else source[rows.to(source.device)]
         self.candidates = self.candidates.new_empty(0)
         self._prepare()
-        left_out = self._left_out()
-        deviation = float(left_out.double().std(correction=0))
-        # tokens that are all alike have no unit of their own
-        self.unit = torch.full_like(self.unit, deviation if deviation > 1e-6 else 1.0)
+        left_out = self._left_out() if self.measures else self.halves.new_empty(0, self.bank.shape[2])
+        if self.measures:
+            deviation = float(left_out.double().std(correction=0))
+            # tokens that are all alike have no unit of their own
+            self.unit = torch.full_like(self.unit, deviation if deviation > 1e-6 else 1.0)
         views = self.bank.shape[0] * self.bank.shape[1]
         kept = self._kept(views)
         if kept < views:
             self.bank = k_centre_by_place(self.bank.flatten(0, 1), kept).unsqueeze(1)
             self._prepare()
-            logger.info(
-                "the memory bank keeps %d of %d tokens of each place.", kept, int(self.seen) * views // len(rows)
-            )
+            logger.info("the memory bank keeps %d of %d tokens of each place.", kept, int(self.seen) * views // len(rows))
         else:
             logger.info("the memory bank keeps the tokens of %d of %d scans.", len(self.bank), int(self.seen))
         return left_out
