@@ -39,9 +39,9 @@ def draw_noise(
     """Noise, drawn for each case of its own.
 
     Args:
-        kind: ``"gaussian"``, standard normal; ``"simplex"``, six octaves from ``period`` on, each 0.8 times as strong as the
-            one before, whose standard deviation of about 0.5 is left as it is (AnoDDPM's); or ``"coarse"``, normal
-            values of deviation 0.2 on a grid of 16 points an axis, interpolated and shifted.
+        kind: ``"gaussian"``, standard normal; ``"simplex"``, six octaves from ``period`` on, each 0.8 times the one
+            before, whose standard deviation of about 0.5 is left as it is (AnoDDPM's); or ``"coarse"``, normal values
+            of deviation 0.2 on a grid of 16 points an axis, interpolated and shifted.
         shape: ``(B, C, *spatial)``.
         generator: on the processor; None draws from PyTorch's own.
         period: of the coarsest octave of ``"simplex"``, in pixels. AnoDDPM's 64 is a quarter of its images; of an image
