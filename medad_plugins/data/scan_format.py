@@ -26,7 +26,8 @@ class ScanFormat:
             None shows scans whole.
         crop: before resizing, cut to the bounding box of the foreground (``"foreground"``: above a tenth of the highest
             intensity) or to this part of every axis about the centre (e.g. 0.875); a restored map is 0 outside.
-        intensity: see `medad_plugins.transforms.ScaleScanIntensityd`.
+        intensity: ``"auto"``, ``"percentile"``, ``"standard"`` or a window, see
+            `medad_plugins.transforms.ScaleScanIntensityd`.
         equalize: give the foreground an even histogram, see `medad_plugins.transforms.EqualizeScand`.
         orientation: which way up a 2D network sees images and slices: ``"upright"``, as a radiologist does, by the
             scan's affine (see `medad_plugins.data.upright_turn`), or ``"stored"``, columns first and as the file has

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medad_plugins.engines.case_evaluator import CaseEvaluator
 from medad_plugins.engines.distributed import gather_list, join_ranks, shared_network
 from medad_plugins.engines.fitting import FittingTrainer
 from medad_plugins.engines.gradient import GradientTrainer
@@ -15,6 +16,7 @@ from medad_plugins.engines.stable_adamw import StableAdamW
 from medad_plugins.engines.training_setup import TrainingSetup
 
 __all__ = [
+    "CaseEvaluator",
     "FittingTrainer",
     "GradientTrainer",
     "ModelFile",

@@ -11,13 +11,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import medad_plugins
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, read_torch
+from medad_plugins.files import read_torch, write_torch
 from medad_plugins.manifest import Manifest
 from medad_plugins.versions import require_bundle_fits, require_fits
 
@@ -51,16 +50,13 @@ def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapp
         >>> ModelFile("model.pt", "mine").setting("in_features")
         2
     """
-    with atomic_path(path) as temporary:
-        torch.save(
-            {
-                "model": network.state_dict(),
-                "bundle": bundle,
-                "settings": dict(settings),
-                "medad_version": medad_plugins.__version__,
-            },
-            temporary,
-        )
+    content = {
+        "model": network.state_dict(),
+        "bundle": bundle,
+        "settings": dict(settings),
+        "medad_version": medad_plugins.__version__,
+    }
+    write_torch(path, content)
     manifest = Manifest.of_bundle(_bundle_root(Path(path)))
     if manifest is not None:
         manifest.record(Path(os.path.abspath(path)))
@@ -77,9 +73,7 @@ def save_state_dict(path: str | Path, content: Mapping[str, Any]) -> None:
     """
     state = OrderedDict(content["model"])
     setattr(state, _ATTRIBUTE, {name: value for name, value in content.items() if name != "model"})
-    # into an open file: PyTorch would write a path's name into it, and this one is a random one
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
+    write_torch(path, state, "--output_dir")
 
 
 class ModelFile:
@@ -110,6 +104,11 @@ class ModelFile:
     @cached_property
     def content(self) -> dict[str, Any]:
         """The checked content."""
+        if self.path.is_dir():
+            todo = "give the file in it as --ckpt_path"
+            raise InputError(
+                "this is a folder and no model", where=self.path, expected="a file, e.g. model.pt", todo=todo
+            )
         if not self.path.is_file():
             train = f"python -m monai.bundle run --config_file bundles/{self.bundle}/configs/train.yaml"
             raise InputError(

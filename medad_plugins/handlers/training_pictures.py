@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder
 from medad_plugins.protocols import Reconstructs
 from medad_plugins.reports.figures import colour_table
@@ -70,9 +71,12 @@ class TrainingPictures:
         picture = self.draw()
         if picture is None:
             return
-        path = output_folder(self.folder) / f"iteration_{state.iteration:06d}.png"
-        with atomic_path(path) as temporary:
-            picture.save(temporary, format="PNG")
+        try:
+            path = output_folder(self.folder) / f"iteration_{state.iteration:06d}.png"
+            with atomic_path(path) as temporary:
+                picture.save(temporary, format="PNG")
+        except InputError as error:
+            logger.warning("%s The training goes on without this picture.", error)
 
     @torch.no_grad()
     def draw(self) -> Image.Image | None:

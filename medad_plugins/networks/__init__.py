@@ -61,6 +61,7 @@ from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
+from medad_plugins.networks.scored_network import ScoredNetwork
 
 __all__ = [
     "BACKBONES",
@@ -109,6 +110,7 @@ __all__ = [
     "ResidualGenerator",
     "ReverseDistillation",
     "ScanToBackbone",
+    "ScoredNetwork",
     "ShrunkGaussian",
     "SpectralNorm",
     "TapDecoder",

@@ -160,10 +160,19 @@ def axial_planes(
     return planes, int(np.flatnonzero(chosen == peak)[0])
 
 
+def decision_words(case: Mapping[Any, Any]) -> str:
+    """Decision and p-value in a few words, for a name that is shown beside a case's mask."""
+    if case["is_anomalous"]:
+        return f"anomaly, p {case['p_value']:.2g}"
+    words = f"not flagged, p {case['p_value']:.2g}"
+    return words if case["can_flag"] else f"{words}, {case['calibrated_on']} normal scans are too few to flag any"
+
+
 def case_caption(case: Mapping[Any, Any]) -> str:
     """Case, score and p-value in one line."""
     figures = f"score {case['anomaly_score']:.4g}    p {case['p_value']:.3g}    alpha {case['alpha']:g}"
-    return f"{case['case_id']}    {figures}"
+    too_few = "" if case["can_flag"] else f"    calibrated on {case['calibrated_on']}: nothing can be flagged"
+    return f"{case['case_id']}    {figures}{too_few}"
 
 
 @lru_cache

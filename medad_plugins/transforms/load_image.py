@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -85,8 +85,10 @@ def _meta_tensor(scan: Scan, channel_dim: float, name: object) -> MetaTensor:
         "filename_or_obj": str(name),
         "stored_bits": scan.stored_bits,
     }
-    # always a copy, so that nothing downstream can change a host's array
-    return MetaTensor(torch.from_numpy(np.array(scan.array, dtype=np.float32, order="C")), meta=meta)
+    # always a copy, so that nothing downstream can change a host's array; that of an image stays row by row as it is
+    # read, which is how it will stand
+    order: Literal["K", "C"] = "K" if len(shape) == 2 else "C"
+    return MetaTensor(torch.from_numpy(np.array(scan.array, dtype=np.float32, order=order)), meta=meta)
 
 
 class LoadImageScand(MapTransform):

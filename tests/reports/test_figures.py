@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from medad_plugins.data.scan import PICTURE_AFFINE
-from medad_plugins.reports import Plane, case_caption, colour_range, overlay_picture, scan_planes
+from medad_plugins.reports import Plane, case_caption, colour_range, decision_words, overlay_picture, scan_planes
 from medad_plugins.reports.figures import PANEL
 from medad_plugins.scorers import Calibration
 
@@ -133,12 +133,22 @@ def test_decision_and_threshold_show() -> None:
 
 def test_a_long_caption_keeps_its_end_in_the_picture() -> None:
     case = {"case_id": "folder__" * 40 + "No12", "anomaly_score": 1.23456, "p_value": 0.0123, "alpha": 0.05}
+    case |= {"calibrated_on": 80, "can_flag": True}
     caption = case_caption(case)
     assert caption.endswith("No12    score 1.235    p 0.0123    alpha 0.05")
     picture = _drawn(_plane(32, 32), caption=caption)
     assert picture.shape == _drawn(_plane(32, 32)).shape
     margin = picture[-40:, -10:]
     assert (margin == margin[0, 0]).all()
+
+
+def test_names_and_captions_say_the_decision_and_where_there_can_be_none() -> None:
+    case = {"case_id": "a", "anomaly_score": 1.0, "p_value": 0.03, "alpha": 0.05, "calibrated_on": 80, "can_flag": True}
+    assert decision_words(case | {"is_anomalous": True}) == "anomaly, p 0.03"
+    assert decision_words(case | {"is_anomalous": False, "p_value": 0.4}) == "not flagged, p 0.4"
+    few = case | {"is_anomalous": False, "p_value": 0.25, "calibrated_on": 3, "can_flag": False}
+    assert decision_words(few).endswith("3 normal scans are too few to flag any")
+    assert case_caption(few).endswith("calibrated on 3: nothing can be flagged")
 
 
 def test_a_picture_takes_a_few_tens_of_milliseconds() -> None:

@@ -72,6 +72,24 @@ def test_percentiles_of_an_image_that_is_nearly_all_background(tmp_path: Path) -
     assert (image.min(), image.max(), image.sum()) == (0, 1, 1)
 
 
+def test_standard_takes_brightness_and_contrast_out_of_the_foreground(tmp_path: Path) -> None:
+    """A scan of less contrast, as diffuse disease makes it, is no longer nearer to any mean."""
+    foreground = np.random.RandomState(0).uniform(0.3, 0.9, (20, 24))
+    foreground[:, :6] = 0.0
+    scan = ScanPreprocessing(ScanFormat(2, (24, 20), intensity="standard"))
+    images = []
+    for number, (gain, offset) in enumerate(((200, 0), (90, 40), (250, 0))):
+        array = np.where(foreground > 0, foreground * gain + offset, 0).astype(np.uint8)
+        images.append(scan({"image": _png(tmp_path / f"{number}.png", array)})["image"].numpy()[0].T)
+        inside = images[-1][foreground > 0]
+        assert (inside.mean(), inside.std()) == (pytest.approx(0.5, abs=1e-3), pytest.approx(0.15, abs=1e-3))
+        assert not images[-1][foreground == 0].any(), "where the body is looked for the background is black"
+    np.testing.assert_allclose(images[1], images[0], atol=0.02)
+    np.testing.assert_allclose(images[2], images[0], atol=0.02)
+    flat = np.where(foreground > 0, 200, 0).astype(np.uint8)
+    assert set(np.unique(scan({"image": _png(tmp_path / "flat.png", flat)})["image"].numpy())) == {0, 1}
+
+
 def test_window_is_fixed_and_clips(tmp_path: Path) -> None:
     pixels = np.linspace(-1000, 1000, 400).reshape(20, 20).astype(np.int16)
     dicom_image(pixels).save_as(tmp_path / "a.dcm", enforce_file_format=True)
