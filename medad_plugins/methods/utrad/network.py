@@ -1,0 +1,148 @@
+"""UTRAD: features rebuilt by a transformer in the shape of a U, and errors measured by what they usually are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv, Norm, Pool
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medad_plugins.methods.utrad.u_transformer import UTransformer
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.networks.backbones import make_taps, usual_layers
+from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
+from medad_plugins.networks.blocks.token_attention import TokenAttention
+from medad_plugins.scorers import MapToImage
+
+__all__ = ["UTRAD", "BlockMeans", "error_scale"]
+
+
+def error_scale(spatial_dims: int, width: int) -> nn.Sequential:
+    """1x1 convolutions from tokens ``(B, width, *grid)`` to one value each, narrower from one to the next."""
+    conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
+    widths = [width, width, *(max(1, width // part) for part in (2, 4, 8))]
+    layers: list[nn.Module] = []
+    for before, after in zip(widths, widths[1:]):
+        layers += [conv(before, after, 1, bias=False), norm(after), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, conv(widths[-1], 1, 1, bias=False))
+
+
+class BlockMeans(nn.Module):
+    """The mean of a map and of its means over ever larger blocks, so that an error counts more among others.
+
+    Args:
+        spatial_dims: 2 or 3.
+        sizes: of every level's blocks, each in blocks of the level before.
+
+    Shape:
+        ``(B, 1, *grid)`` to the same; the blocks divide the grid.
+    """
+
+    def __init__(self, spatial_dims: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
+        edges = [1]
+        for size in sizes:
+            edges.append(edges[-1] * size)
+        self.pools = nn.ModuleList(Pool[Pool.AVG, spatial_dims](edge, edge) for edge in edges)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means: list[Tensor] = []
+        for pool in self.pools:
+            means.append(functional.interpolate(pool(x), x.shape[2:], mode=self.mode, align_corners=False))
+        return torch.stack(means).mean(0)
+
+
+class UTRAD(AnomalyNetwork):
+    """UTRAD: a U-shaped transformer rebuilds a frozen backbone's features, and says how large its error should be.
+
+    Trained with `medad_plugins.methods.utrad.UTRADLoss`.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        image_size: edges of the scans that are trained on, for positions and levels.
+        backbone: a key of `medad_plugins.networks.TAPS`, frozen; the paper's is ``resnet18``.
+        weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
+        layers: of the backbone, finest first, see `make_taps`; None for stages 1 to 3 of a ResNet, or what
+            `usual_layers` says of another backbone. Their maps are joined on the grid of the first.
+        width, heads, hidden, depth, dropout: of the transformer, see `UTransformer`; depth is its ``layers``.
+        floor: least error that a map's errors are divided by.
+        sigma: Gaussian smoothing of the map, in pixels of the image.
+        reduction: image score, see `medad_plugins.scorers.MapPool`.
+
+    Reference:
+        Chen et al., "UTRAD: Anomaly detection and localization with U-Transformer", Neural Networks 147, 2022.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        image_size: int | Sequence[int] = 256,
+        backbone: str = "resnet18",
+        weights: str = "imagenet",
+        layers: Sequence[int] | None = None,
+        width: int = 512,
+        heads: int = 8,
+        hidden: int = 2048,
+        depth: int = 4,
+        dropout: float = 0.1,
+        floor: float = 0.1,
+        sigma: float = 0.0,
+        reduction: str | float = "max",
+    ) -> None:
+        super().__init__(reduction)
+        if floor <= 0:
+            raise ValueError(f"floor must be positive, got {floor}.")
+        self.floor = floor
+        layers = usual_layers(backbone, (1, 2, 3)) if layers is None else layers
+        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
+        self.embedding = PatchEmbedding(self.features.channels, spatial_dims)
+        edges = [image_size] * spatial_dims if isinstance(image_size, int) else image_size
+        grid = [-(-int(edge) // self.features.strides[0]) for edge in edges]
+        self.transformer = UTransformer(grid, self.embedding.out_channels, width, heads, hidden, depth, dropout)
+        self.scale = error_scale(spatial_dims, width)
+        self.means = BlockMeans(spatial_dims, self.transformer.sizes)
+        self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="none")
+        _init_normal(self.transformer)
+        _init_normal(self.scale)
+
+    def rebuilt(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rebuilt and true features ``(B, D, *grid)``, and how far apart these should be ``(B, 1, *grid)``."""
+        embedded = self.embedding(self.features(image)).float()
+        features = self.transformer.continued(embedded)
+        rebuilt, tokens = self.transformer(features)
+        return rebuilt.float(), features, self.scale(tokens.detach()).float()
+
+    def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `rebuilt`, where the grid is one that the transformer's blocks divide."""
+        return self.rebuilt(image)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """Distance of rebuilt and true features over the predicted one, averaged over blocks, interpolated; positive."""
+        rebuilt, features, scale = self.rebuilt(image)
+        distance = (rebuilt - features).square().sum(1, keepdim=True).sqrt()
+        means = self.means(distance / scale.abs().clamp_min(self.floor))
+        # without the places by which the grid was continued
+        stride = self.features.strides[0]
+        for axis, edge in enumerate(image.shape[2:]):
+            means = means.narrow(2 + axis, 0, (edge + stride - 1) // stride)
+        return self.to_image(means, image.shape[2:])
+
+
+def _init_normal(module: nn.Module) -> None:
+    """Weights as a GAN's, but for the projections of attention, which keep their own."""
+    kept = {
+        id(layer)
+        for attention in module.modules()
+        if isinstance(attention, TokenAttention)
+        for layer in (attention.query, attention.key, attention.value)
+    }
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d)) and id(layer) not in kept:
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
