@@ -21,6 +21,7 @@ from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscriminator
 from medad_plugins.networks.blocks.flow import CouplingFlow
 from medad_plugins.networks.blocks.fourier_positions import FourierPositions, PositionedConvolution
+from medad_plugins.networks.blocks.linear_attention import LinearAttention
 from medad_plugins.networks.blocks.location_means import LocationMeans
 from medad_plugins.networks.blocks.memory_addressing import hard_shrink, look_up
 from medad_plugins.networks.blocks.memory_module import MemoryModule
@@ -47,6 +48,7 @@ from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.networks.families.pixel_predictor import PixelPredictor
 from medad_plugins.networks.families.pretext_classifier import PretextClassifier
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
+from medad_plugins.networks.families.token_reconstruction import TokenReconstruction
 from medad_plugins.networks.fitted.gaussians import PatchGaussians
 from medad_plugins.networks.fitted.isolation_forest import IsolationTrees
 from medad_plugins.networks.fitted.kernel_density import KernelDensityHead
@@ -59,6 +61,7 @@ from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
+from medad_plugins.networks.scored_network import ScoredNetwork
 
 __all__ = [
     "BACKBONES",
@@ -83,6 +86,7 @@ __all__ = [
     "IsolationTrees",
     "KernelDensityHead",
     "KernelSupport",
+    "LinearAttention",
     "LocalOutliers",
     "LocationMeans",
     "LowRankGaussian",
@@ -106,10 +110,12 @@ __all__ = [
     "ResidualGenerator",
     "ReverseDistillation",
     "ScanToBackbone",
+    "ScoredNetwork",
     "ShrunkGaussian",
     "SpectralNorm",
     "TapDecoder",
     "TimeUNet",
+    "TokenReconstruction",
     "UnitTokens",
     "UpsamplingDecoder",
     "VectorDetector",
