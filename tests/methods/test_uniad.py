@@ -72,7 +72,9 @@ def test_what_makes_it_uniad() -> None:
     assert transformer.jitter.scale == 20 and transformer.jitter.probability == 1
     assert [len(part) for part in (transformer.encoder, transformer.decoder, transformer.queries)] == [4, 4, 4]
     assert all(queries.queries.shape == (196, 256) for queries in transformer.queries)
-    assert UniAD(2, 1, 224, weights="none").features.layers == [4, 10, 15]
+    assert UniAD(2, 1, 224, weights="none").features.layers == [2, 4, 10]
+    places, shared = network.place_parameters(), network.shared_parameters()
+    assert len(places) == 2 + 4 and len(places) + len(shared) == len(list(transformer.parameters()))
 
 
 def test_it_learns_normal_features(tmp_path: Any) -> None:

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from medad_plugins.methods.utrad.u_transformer import UTransformer
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import make_taps, usual_layers
+from medad_plugins.networks.backbones import make_taps
+from medad_plugins.networks.blocks.aligned_taps import channel_scale
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.networks.blocks.token_attention import TokenAttention
 from medad_plugins.scorers import MapToImage
@@ -26,7 +27,7 @@ def error_scale(spatial_dims: int, width: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in zip(widths, widths[1:]):
         layers += [conv(before, after, 1, bias=False), norm(after), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, conv(widths[-1], 1, 1, bias=False))
+    return nn.Sequential(*layers, conv(widths[-1], 1, 1))
 
 
 class BlockMeans(nn.Module):
@@ -66,10 +67,12 @@ class UTRAD(AnomalyNetwork):
         image_size: edges of the scans that are trained on, for positions and levels.
         backbone: a key of `medad_plugins.networks.TAPS`, frozen; the paper's is ``resnet18``.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
-        layers: of the backbone, finest first, see `make_taps`; None for stages 1 to 3 of a ResNet, or what
-            `usual_layers` says of another backbone. Their maps are joined on the grid of the first.
+        layers: of the backbone, finest first, see `make_taps`; None for `usual_layers`; the paper's are stages 1 to 3.
+            Their maps are joined on the grid of the first.
+        scaling: ``"standard"`` brings every channel of the features to mean 0 and deviation 1, in training those of the
+            batch, later the mean of all batches; ``"none"`` leaves them, as the paper does.
         width, heads, hidden, depth, dropout: of the transformer, see `UTransformer`; depth is its ``layers``.
-        floor: least error that a map's errors are divided by.
+        floor: least error that a map's errors are divided by, in the unit of the features.
         sigma: Gaussian smoothing of the map, in pixels of the image.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
 
@@ -85,6 +88,7 @@ class UTRAD(AnomalyNetwork):
         backbone: str = "resnet18",
         weights: str = "imagenet",
         layers: Sequence[int] | None = None,
+        scaling: str = "standard",
         width: int = 512,
         heads: int = 8,
         hidden: int = 2048,
@@ -98,9 +102,9 @@ class UTRAD(AnomalyNetwork):
         if floor <= 0:
             raise ValueError(f"floor must be positive, got {floor}.")
         self.floor = floor
-        layers = usual_layers(backbone, (1, 2, 3)) if layers is None else layers
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         self.embedding = PatchEmbedding(self.features.channels, spatial_dims)
+        self.standard = channel_scale(scaling, spatial_dims, self.embedding.out_channels)
         edges = [image_size] * spatial_dims if isinstance(image_size, int) else image_size
         grid = [-(-int(edge) // self.features.strides[0]) for edge in edges]
         self.transformer = UTransformer(grid, self.embedding.out_channels, width, heads, hidden, depth, dropout)
@@ -109,23 +113,44 @@ class UTRAD(AnomalyNetwork):
         self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="none")
         _init_normal(self.transformer)
         _init_normal(self.scale)
+        # from 0 it would take long to come to the size of an error
+        nn.init.ones_(self.scale[-1].bias)  # type: ignore[arg-type]
 
-    def rebuilt(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rebuilt and true features ``(B, D, *grid)``, and how far apart these should be ``(B, 1, *grid)``."""
-        embedded = self.embedding(self.features(image)).float()
+    def taps(self, image: Tensor) -> list[Tensor]:
+        """The frozen feature maps of a scan, all that is needed of it."""
+        with torch.no_grad():
+            maps: list[Tensor] = self.features(image)
+            return maps
+
+    def rebuild(self, taps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Rebuilt and true features ``(B, D, *grid)``, and how far apart these should be ``(B, 1, *grid)``.
+
+        The grid is one that the transformer's blocks divide.
+        """
+        embedded: Tensor = self.standard(self.embedding(taps).float())
         features = self.transformer.continued(embedded)
         rebuilt, tokens = self.transformer(features)
         return rebuilt.float(), features, self.scale(tokens.detach()).float()
 
+    def place_parameters(self) -> list[nn.Parameter]:
+        """Positions and queries: what belongs to single places, and is taught by these alone."""
+        named = self.transformer.named_parameters()
+        return [parameter for name, parameter in named if name.endswith(".queries")]
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """All else that learns, the same for all places."""
+        own = {id(parameter) for parameter in self.place_parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `rebuilt`, where the grid is one that the transformer's blocks divide."""
-        return self.rebuilt(image)
+        """See `rebuild`."""
+        return self.rebuild(self.taps(image))
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Distance of rebuilt and true features over the predicted one, averaged over blocks, interpolated; positive."""
-        rebuilt, features, scale = self.rebuilt(image)
-        distance = (rebuilt - features).square().sum(1, keepdim=True).sqrt()
-        means = self.means(distance / scale.abs().clamp_min(self.floor))
+        """Error at every place over the predicted one, averaged over blocks, interpolated; not negative."""
+        rebuilt, features, scale = self.rebuild(self.taps(image))
+        error = (rebuilt - features).square().mean(1, keepdim=True).sqrt()
+        means = self.means(error / scale.abs().clamp_min(self.floor))
         # without the places by which the grid was continued
         stride = self.features.strides[0]
         for axis, edge in enumerate(image.shape[2:]):

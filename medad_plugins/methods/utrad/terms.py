@@ -9,20 +9,21 @@ __all__ = ["UTRADLoss"]
 
 
 class UTRADLoss(nn.Module):
-    """Mean squared error of the rebuilt features, and of what was predicted of their distance to the true ones.
+    """Mean squared error of the rebuilt features, and that of the prediction of the error at every place.
 
-    The second term's gradient reaches the prediction alone.
+    A place's error is the root of its squared error's mean over the channels. The second term's gradient reaches the
+    prediction alone.
 
     Shape:
-        rebuilt and true features ``(B, D, *grid)`` and predicted distances ``(B, 1, *grid)`` to a scalar.
+        rebuilt and true features ``(B, D, *grid)`` and predicted errors ``(B, 1, *grid)`` to a scalar.
 
     Example:
         >>> UTRADLoss()((torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2), torch.ones(1, 1, 2, 2)))
-        tensor(2.)
+        tensor(1.)
     """
 
     def forward(self, output: tuple[Tensor, Tensor, Tensor], target: Tensor | None = None) -> Tensor:
         """Loss of the network's output; ``target`` is there for engines that pass one and is not used."""
         rebuilt, features, scale = output
-        distance = (rebuilt - features).detach().norm(dim=1, keepdim=True)
-        return functional.mse_loss(rebuilt, features) + functional.mse_loss(scale, distance)
+        error = (rebuilt - features).detach().square().mean(1, keepdim=True).sqrt()
+        return functional.mse_loss(rebuilt, features) + functional.mse_loss(scale, error)

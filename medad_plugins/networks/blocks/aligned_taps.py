@@ -9,9 +9,27 @@ from monai.networks.layers.factories import Norm
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["AlignedTaps"]
+__all__ = ["AlignedTaps", "channel_scale"]
 
 SCALINGS = ("none", "standard")
+
+
+def channel_scale(scaling: str, spatial_dims: int, channels: int) -> nn.Module:
+    """What brings the channels of features ``(B, channels, *grid)`` to a scale, without anything that learns.
+
+    Args:
+        scaling: ``"none"`` leaves the channels as they are; ``"standard"`` brings each to mean 0 and deviation 1, in
+            training those of the batch, later the mean of all batches.
+        spatial_dims: 2 or 3.
+        channels: of the features.
+    """
+    if scaling not in SCALINGS:
+        raise ValueError(f"scaling must be one of {SCALINGS}, got {scaling!r}.")
+    if scaling == "none":
+        return nn.Identity()
+    # cumulative means: a share of the last batches alone would follow what these happen to be
+    norm: nn.Module = Norm[Norm.BATCH, spatial_dims](channels, affine=False, momentum=None)
+    return norm
 
 
 class AlignedTaps(nn.Module):
@@ -20,8 +38,7 @@ class AlignedTaps(nn.Module):
     Args:
         channels: of the feature maps, finest first.
         spatial_dims: 2 or 3.
-        scaling: ``"none"`` leaves the channels as they are; ``"standard"`` brings each to mean 0 and deviation 1, in
-            training those of the batch, later the mean of all batches.
+        scaling: see `channel_scale`.
 
     Shape:
         maps ``(B, C_k, *grid_k)``, finest first, to ``(B, D, *grid)``, the last one's, float32; ``out_channels`` is D.
@@ -29,14 +46,9 @@ class AlignedTaps(nn.Module):
 
     def __init__(self, channels: Sequence[int], spatial_dims: int = 2, scaling: str = "none") -> None:
         super().__init__()
-        if scaling not in SCALINGS:
-            raise ValueError(f"scaling must be one of {SCALINGS}, got {scaling!r}.")
         self.out_channels = sum(channels)
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
-        self.scale: nn.Module = nn.Identity()
-        if scaling == "standard":
-            # cumulative means: a share of the last batches alone would follow what these happen to be
-            self.scale = Norm[Norm.BATCH, spatial_dims](self.out_channels, affine=False, momentum=None)
+        self.scale = channel_scale(scaling, spatial_dims, self.out_channels)
 
     def forward(self, taps: list[Tensor]) -> Tensor:
         grid = list(taps[-1].shape[2:])

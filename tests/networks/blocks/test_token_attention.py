@@ -60,7 +60,12 @@ def test_what_is_hidden_has_no_part_in_the_answer() -> None:
     tokens = _tokens(1, 4)
     other = tokens.clone()
     other[:, 2] += 5
-    apart = (attention(tokens, other, other, hidden) - attention(tokens, tokens, tokens, hidden)).detach().abs().amax((0, 2))
+    apart = (
+        (attention(tokens, other, other, hidden) - attention(tokens, tokens, tokens, hidden))
+        .detach()
+        .abs()
+        .amax((0, 2))
+    )
     assert float(apart[0]) == 0 and float(apart[1:].min()) > 0
 
 
