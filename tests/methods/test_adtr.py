@@ -27,7 +27,7 @@ def test_the_decoder_begins_with_the_query_and_asks_the_encoder(size: tuple[int,
                    decoder_layers=2).eval()  # fmt: skip
     image = torch.rand(2, 1, *size)
     features = network.align(network.features(image))
-    transformer = network.transformer
+    transformer: Any = network.transformer
     places = transformer.positions(list(features.shape[2:]))
     memory = transformer.encoder[0](transformer.inwards(features.flatten(2).transpose(1, 2)), places)
     x = transformer.queries[0].queries.expand(2, -1, -1)

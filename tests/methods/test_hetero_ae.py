@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def _scans(*size: int, batch: int = 2, seed: int = 0) -> Tensor:
 @torch.no_grad()
 def test_half_of_the_heads_asks_patches_of_each_size() -> None:
     torch.manual_seed(0)
-    attention = PatchAttention([4, 6], 8, heads=4, patches=(1, 2)).eval()
+    attention: Any = PatchAttention([4, 6], 8, heads=4, patches=(1, 2)).eval()
     x = torch.randn(2, 8, 4, 6)
     tokens = x.flatten(2).transpose(1, 2) + attention.positions([4, 6])
     queries = attention.query(tokens)
@@ -52,11 +53,11 @@ def test_half_of_the_heads_asks_patches_of_each_size() -> None:
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_the_decoder_mirrors_the_maps(spatial_dims: int) -> None:
     decoder = HybridDecoder([64] * spatial_dims, [64, 64, 128, 256], [4, 4, 8, 16]).eval()
-    blocks = list(decoder.blocks)
-    attentions = [block.far[1] for block in blocks]  # type: ignore[index, union-attr]
+    blocks: Any = decoder.blocks
+    attentions = [block.far[1] for block in blocks]
     assert [attention.attend.heads * 2 for attention in attentions] == [8, 4, 2]
     assert [attention.patches for attention in attentions] == [[1, 2], [2, 4], [4, 8]]
-    assert [attention.half * 2 for attention in attentions] == [128, 64, 32]
+    assert [attention.share * 2 for attention in attentions] == [128, 64, 32]
     sizes = [[16] * spatial_dims, [15] * spatial_dims, [8] * spatial_dims]
     maps = decoder(torch.rand([1, 256] + [4] * spatial_dims), sizes)
     assert [list(each.shape[2:]) for each in maps] == sizes and [each.shape[1] for each in maps] == [64, 64, 128]

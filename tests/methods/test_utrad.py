@@ -33,8 +33,9 @@ def _scans(*size: int, batch: int = 2, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("grid", "blocks"), [([64, 64], [4, 4, 4]), ([32, 32], [4, 4, 2]), ([14, 16], [4, 4]), ([5, 5, 5], [4, 2]), ([1, 1], [2])]
-)  # fmt: skip
+    ("grid", "blocks"),
+    [([64, 64], [4, 4, 4]), ([32, 32], [4, 4, 2]), ([14, 16], [4, 4]), ([5, 5, 5], [4, 2]), ([1, 1], [2])],
+)
 def test_levels_go_down_to_one_token(grid: list[int], blocks: list[int]) -> None:
     assert level_blocks(grid) == blocks
 
@@ -45,7 +46,9 @@ def test_blocks_hold_neighbours(grid: tuple[int, ...]) -> None:
     blocks = into_blocks(x, 2)
     starts = itertools.product(range(2), *(range(0, edge, 2) for edge in grid))
     for block, (case, *start) in zip(blocks, starts, strict=True):
-        part = x[(case, *(slice(first, first + 2) for first in start))]
+        part = x[case]
+        for axis, first in enumerate(start):
+            part = part.narrow(axis, first, 2)
         assert torch.equal(block, part.flatten(0, -2))
     assert torch.equal(out_of_blocks(blocks, 2, list(grid)), x)
 
@@ -53,7 +56,7 @@ def test_blocks_hold_neighbours(grid: tuple[int, ...]) -> None:
 @torch.no_grad()
 def test_down_and_up_are_what_is_written_out() -> None:
     torch.manual_seed(0)
-    network = UTransformer([8, 8], 5, width=8, heads=2, hidden=8, layers=2, dropout=0.0).eval()
+    network: Any = UTransformer([8, 8], 5, width=8, heads=2, hidden=8, layers=2, dropout=0.0).eval()
     assert network.sizes == [4, 2]
     features = torch.randn(1, 5, 8, 8)
     x = features[0].permute(1, 2, 0) @ network.inwards.weight.T + network.positions.queries.reshape(8, 8, 8)

@@ -39,14 +39,14 @@ class PatchAttention(nn.Module):
         if heads < 2 or heads % 2 or width % heads:
             raise ValueError(f"the heads must be even and divide the width, got {heads} and {width}.")
         conv = Conv[Conv.CONV, len(grid)]
-        half = width // 2
+        share = width // 2
         self.patches = list(patches)
-        self.half = half
+        self.share = share
         self.positions = GridPositions(grid, width)
         self.query = nn.Linear(width, width)
         self.embed = nn.ModuleList(conv(width, width, edge, stride=edge) for edge in patches)
-        self.key = nn.ModuleList(nn.Linear(width, half) for _ in patches)
-        self.value = nn.ModuleList(nn.Linear(width, half) for _ in patches)
+        self.key = nn.ModuleList(nn.Linear(width, share) for _ in patches)
+        self.value = nn.ModuleList(nn.Linear(width, share) for _ in patches)
         self.attend = HeadAttention(heads // 2, dropout)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
@@ -63,7 +63,7 @@ class PatchAttention(nn.Module):
                 padding = [0, -edge % self.patches[index]] + padding
             continued = functional.pad(x, padding, mode="replicate") if sum(padding) > 0 else x
             patches = embed(continued).flatten(2).transpose(1, 2)
-            own = queries[:, :, index * self.half : (index + 1) * self.half]
+            own = queries[:, :, index * self.share : (index + 1) * self.share]
             answers.append(self.attend(own, key(patches), value(patches)))
         tokens = tokens + self.out(self.norm1(torch.cat(answers, 2)))
         tokens = tokens + self.perceptron(self.norm2(tokens))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from monai.networks.layers.factories import Conv, Norm, Pool
@@ -25,7 +26,7 @@ def error_scale(spatial_dims: int, width: int) -> nn.Sequential:
     conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
     widths = [width, width, *(max(1, width // part) for part in (2, 4, 8))]
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:]):
+    for before, after in pairwise(widths):
         layers += [conv(before, after, 1, bias=False), norm(after), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, conv(widths[-1], 1, 1))
 

@@ -71,7 +71,8 @@ class GridPositions(nn.Module):
         dims = len(grid)
         if kind not in KINDS or width < dims:
             raise ValueError(
-                f"positions must be one of {KINDS} and at least {dims} wide, one for each axis, got {kind!r} and {width}."
+                f"positions must be one of {KINDS} and at least {dims} wide, one value for each axis, "
+                f"got {kind!r} and {width}."
             )
         widths = [width // dims + (axis < width % dims) for axis in range(dims)]
         self.axes = nn.ModuleList(

@@ -52,7 +52,7 @@ class HeadAttention(nn.Module):
         dropout: share of the attention that is dropped in training.
 
     Shape:
-        queries ``(B, Q, D)``, keys ``(B, K, D)``, values ``(B, K, D)`` and, if given, what is hidden ``(Q, K)``, bool, to
+        queries ``(B, Q, D)``, keys and values ``(B, K, D)`` and, if given, what is hidden ``(Q, K)``, bool, to
         ``(B, Q, D)``. A query from which all keys are hidden has no answer.
     """
 

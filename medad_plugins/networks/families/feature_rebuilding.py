@@ -31,7 +31,7 @@ def joined_layers(backbone: str) -> list[int]:
 
 
 class FeatureRebuilding(AnomalyNetwork):
-    """Features, transformer and scoring that such methods share; they differ in how the transformer is kept from copying.
+    """Features, transformer and scoring that such methods share; they differ in what keeps it from copying.
 
     Trained by `medad_plugins.losses.ResidualLoss` with the squared difference of the features.
 
