@@ -145,7 +145,7 @@ def test_other_layers(weights: str) -> None:
     assert grid == [8, 8] and patches.shape == (4, 64, 30) and pooled.shape == (4, 64 + 128 + 512)
 
 
-@pytest.mark.parametrize("layers", [[], [0, 1], [2, 5], [3, 2], [2, 2]])
+@pytest.mark.parametrize("layers", [[], [-1, 1], [2, 5], [3, 2], [2, 2]])
 def test_layers_that_no_backbone_has(layers: list[int]) -> None:
     with pytest.raises(InputError, match=r"the backbone has no such layers: layers .expected stages .* 1 to 4"):
         PatchCore(backbone="resnet10", weights="none", layers=layers)
