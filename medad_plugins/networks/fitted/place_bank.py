@@ -74,7 +74,12 @@ class PlaceBank(FittedModule):
     """
 
     def __init__(
-        self, window: int = 3, references: int = 0, storage: str = "float16", coreset: float = 1.0, measures: bool = True
+        self,
+        window: int = 3,
+        references: int = 0,
+        storage: str = "float16",
+        coreset: float = 1.0,
+        measures: bool = True,
     ) -> None:
         super().__init__()
         if coreset <= 0 or (isinstance(coreset, float) and coreset > 1):
@@ -144,7 +149,9 @@ class PlaceBank(FittedModule):
         if kept < views:
             self.bank = k_centre_by_place(self.bank.flatten(0, 1), kept).unsqueeze(1)
             self._prepare()
-            logger.info("the memory bank keeps %d of %d tokens of each place.", kept, int(self.seen) * views // len(rows))
+            logger.info(
+                "the memory bank keeps %d of %d tokens of each place.", kept, int(self.seen) * views // len(rows)
+            )
         else:
             logger.info("the memory bank keeps the tokens of %d of %d scans.", len(self.bank), int(self.seen))
         return left_out
