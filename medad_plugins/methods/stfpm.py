@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -44,8 +45,9 @@ class STFPM(AnomalyNetwork):
         scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(reduction)
-        self.teacher = teacher_taps(backbone, spatial_dims, in_channels, weights)
-        self.student = make_learning_taps(backbone, spatial_dims, in_channels, 3, "none", norm_momentum=0.1)
+        # its layers have other names in each kind of backbone
+        self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels, weights)
+        self.student: Any = make_learning_taps(backbone, spatial_dims, in_channels, 3, "none", norm_momentum=0.1)
         self.fusion = CosineMapFusion(
             spatial_dims, self.pool, "product", keep_score="none", scale_weights=scale_weights
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv
@@ -65,7 +66,8 @@ class ReContrast(FineTunedNetwork):
             reduction=reduction,
             resnets_only=False,
         )
-        self.teacher = teacher_taps(backbone, spatial_dims, in_channels)
+        # its layers have other names in each kind of backbone
+        self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels)
         # without a file, too, both must start as one
         self.teacher.load_state_dict(self.encoder.state_dict())
         self.bottleneck = one_class_bottleneck(self.teacher, backbone, spatial_dims)

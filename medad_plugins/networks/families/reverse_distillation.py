@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -44,7 +45,8 @@ class ReverseDistillation(AnomalyNetwork):
         scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(reduction)
-        self.teacher = teacher_taps(backbone, spatial_dims, in_channels, weights)
+        # its layers have other names in each kind of backbone
+        self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels, weights)
         self.student = student_decoder(self.teacher, backbone, spatial_dims)
         self.fusion = CosineMapFusion(
             spatial_dims,
