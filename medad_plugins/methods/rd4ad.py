@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -44,7 +45,7 @@ class RD4AD(ReverseDistillation):
             reduction=reduction,
             scale_weights=scale_weights,
         )
-        self.bottleneck = one_class_bottleneck(self.teacher, backbone, spatial_dims)
+        self.bottleneck: Any = one_class_bottleneck(self.teacher, backbone, spatial_dims)
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:
         rebuilt: list[Tensor] = self.student(self.bottleneck(taps), [list(tap.shape[2:]) for tap in taps])

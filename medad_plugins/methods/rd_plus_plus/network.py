@@ -53,7 +53,7 @@ class RDPlusPlus(ReverseDistillation):
             reduction=reduction,
             scale_weights=scale_weights,
         )
-        self.bottleneck = one_class_bottleneck(self.teacher, backbone, spatial_dims)
+        self.bottleneck: Any = one_class_bottleneck(self.teacher, backbone, spatial_dims)
         self.projections = nn.ModuleList(Projection(width, spatial_dims) for width in self.teacher.channels)
 
     def projection_parameters(self) -> list[nn.Parameter]:

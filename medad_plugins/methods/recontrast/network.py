@@ -70,8 +70,8 @@ class ReContrast(FineTunedNetwork):
         self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels)
         # without a file, too, both must start as one
         self.teacher.load_state_dict(self.encoder.state_dict())
-        self.bottleneck = one_class_bottleneck(self.teacher, backbone, spatial_dims)
-        self.decoder = student_decoder(self.teacher, backbone, spatial_dims)
+        self.bottleneck: Any = one_class_bottleneck(self.teacher, backbone, spatial_dims)
+        self.decoder: Any = student_decoder(self.teacher, backbone, spatial_dims)
         channels = self.teacher.channels
         self.teacher_heads = OutputHeads(channels, spatial_dims)
         self.encoder_heads = OutputHeads(channels, spatial_dims)

@@ -47,7 +47,7 @@ class ReverseDistillation(AnomalyNetwork):
         super().__init__(reduction)
         # its layers have other names in each kind of backbone
         self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels, weights)
-        self.student = student_decoder(self.teacher, backbone, spatial_dims)
+        self.student: Any = student_decoder(self.teacher, backbone, spatial_dims)
         self.fusion = CosineMapFusion(
             spatial_dims,
             self.pool,
