@@ -155,11 +155,11 @@ def training_picture(rows: list[Tensor], slice_axis: int | None = None) -> Image
 def _plane(values: Tensor, slice_axis: int | None) -> NDArray[np.float32]:
     """The middle slice of ``(C, *spatial)``, channels averaged, upright."""
     mean = values.mean(0)
-    if mean.dim() == 3 and slice_axis is None:
+    if mean.dim() == 3:
+        axis = 2 if slice_axis is None else slice_axis
+        mean = mean.select(axis, mean.shape[axis] // 2)
         # of right, anterior, superior: rows to the back, columns to the left
-        mean = mean[..., mean.shape[-1] // 2].T.flip([0, 1])
-    elif mean.dim() == 3:
-        mean = mean.select(slice_axis, mean.shape[slice_axis] // 2)
+        mean = mean.T.flip([0, 1]) if slice_axis is None else mean
     plane: NDArray[np.float32] = np.ascontiguousarray(mean.numpy())
     return np.nan_to_num(plane)
 

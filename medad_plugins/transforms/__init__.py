@@ -6,7 +6,7 @@ from medad_plugins.transforms.check_contrast import CheckContrastd
 from medad_plugins.transforms.check_scan import CheckScand
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
-from medad_plugins.transforms.load_mask import read_mask
+from medad_plugins.transforms.load_mask import read_mask, read_mask_of
 from medad_plugins.transforms.postprocessing import (
     AnomalyPostprocessing,
     RestoreScanGridd,
@@ -47,5 +47,6 @@ __all__ = [
     "files_of_other_cases",
     "fitted_calibration",
     "read_mask",
+    "read_mask_of",
     "remove_case_files",
 ]

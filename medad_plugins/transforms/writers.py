@@ -8,14 +8,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image
 
+from medad_plugins.data.nifti_output import write_nifti
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.files import atomic_path, output_folder, remove_file
 from medad_plugins.protocols import Calibrated
@@ -71,7 +70,8 @@ class SaveImageAnomalyd(CaseWriter):
 
     Files: ``maps/<case_id>.nii.gz`` (float32) and ``masks/<case_id>.nii.gz`` (uint8, 0 and 1), or
     ``masks/<case_id>.png`` (0 and 255, rows and columns of the original file) where the scan is a picture file. A 2D
-    map has a third axis of 1 and MONAI's axis order (columns, rows). The names are added to the case as ``<key>_file``.
+    map has a third axis of 1 and MONAI's axis order (columns, rows). NIfTI files have the scan's qform and sform, see
+    `medad_plugins.data.nifti_output`. The names are added to the case as ``<key>_file``.
 
     Args:
         keys: ``anomaly_map``, ``anomaly_mask`` or both.
@@ -86,7 +86,7 @@ class SaveImageAnomalyd(CaseWriter):
             _write_png(path, values[0].numpy() * np.uint8(255))
         else:
             path = self._path(case, key, ".nii.gz")
-            _write_nifti(path, values[0].numpy(), np.asarray(values.affine))
+            write_nifti(path, values[0].numpy(), np.asarray(values.affine), source)
         case[f"{key}_file"] = str(path)
 
 
@@ -94,14 +94,6 @@ def _write_png(path: Path, values: NDArray[np.uint8]) -> None:
     """MONAI's arrays are (columns, rows), a picture file is written row by row."""
     with atomic_path(path) as temporary:
         Image.fromarray(np.ascontiguousarray(values.T)).save(temporary, format="PNG")
-
-
-def _write_nifti(path: Path, values: NDArray, affine: NDArray) -> None:
-    volume = values.reshape(values.shape + (1,) * (3 - values.ndim))
-    image = nib.Nifti1Image(volume, to_affine_nd(3, affine))
-    image.header.set_xyzt_units("mm")
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
 
 
 class SaveImageOverlayd(CaseWriter):
