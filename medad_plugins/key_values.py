@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -104,6 +105,8 @@ def settle_values(parser: ConfigParser, known: Mapping[str, Any], arguments: Seq
             raise unknown_key(key, known)
         if is_text_key(key):
             name = _required(key, text)
+            if key == "weights" and isinstance(content.get(key), (list, tuple)) and not os.path.lexists(name):
+                continue  # of several backbones
             _put(parser, key, home_path(name) if is_path_key(key) else name)
         elif text == "None":
             default = known.get(key)
