@@ -95,8 +95,11 @@ def make_synthetic_test_set(
     rows: list[tuple[Any, ...]] = []
     for split in ("train", "val"):
         for case in find_cases(dataset_dir, datalist, split):
-            rows.append((case["image"], case["label"], "", split, case.get("class", "")))
-    normal = [case for case in find_cases(dataset_dir, datalist, "test") if case["label"] == 0]
+            rows.append((case["image"], case.get("label", ""), "", split, case.get("class", "")))
+    normal = [case for case in find_cases(dataset_dir, datalist, "test") if case.get("label") == 0]
+    if not normal:
+        todo = "give a list with a column label, 0 for normal scans"
+        raise InputError("there is no normal test scan to change", where=dataset_dir or "the sample cohort", todo=todo)
     for number, case in enumerate(normal):
         scan = read_scan(Path(str(case["image"])))
         plain = np.asarray(scan.array, dtype=np.float32)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.files import atomic_path, output_folder, remove_file
 from medad_plugins.protocols import Reconstructs
 from medad_plugins.reports.figures import colour_table
 
@@ -61,7 +61,13 @@ class TrainingPictures:
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
         if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw_when_due)
+
+    def _start(self, engine: Engine) -> None:
+        """What an earlier training has drawn must not pass for this one's; a resumed one goes on."""
+        for path in self.folder.glob("iteration_*.png") if engine.state.epoch == 0 else ():
+            remove_file(path)
 
     def _draw_when_due(self, engine: Engine) -> None:
         state: Any = engine.state

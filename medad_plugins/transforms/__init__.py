@@ -18,7 +18,13 @@ from medad_plugins.transforms.preprocessing import RepeatGreyd, ScanPreprocessin
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.shrink import SmoothResized
 from medad_plugins.transforms.two_views import TwoViews
-from medad_plugins.transforms.writers import CaseWriter, SaveImageAnomalyd, SaveImageOverlayd, remove_case_files
+from medad_plugins.transforms.writers import (
+    CaseWriter,
+    SaveImageAnomalyd,
+    SaveImageOverlayd,
+    files_of_other_cases,
+    remove_case_files,
+)
 
 __all__ = [
     "AnomalyPostprocessing",
@@ -38,6 +44,7 @@ __all__ = [
     "SmoothResized",
     "ThresholdAnomalyMapd",
     "TwoViews",
+    "files_of_other_cases",
     "fitted_calibration",
     "read_mask",
     "read_mask_of",

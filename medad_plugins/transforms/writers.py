@@ -16,17 +16,17 @@ from PIL import Image
 
 from medad_plugins.data.nifti_output import write_nifti
 from medad_plugins.errors import InputError, find_input_error
-from medad_plugins.files import atomic_path, output_folder, unwritable
+from medad_plugins.files import atomic_path, output_folder, remove_file
 from medad_plugins.protocols import Calibrated
 from medad_plugins.reports.figures import case_caption, colour_range, overlay_picture, scan_planes
 
-__all__ = ["CaseWriter", "SaveImageAnomalyd", "SaveImageOverlayd", "remove_case_files"]
+__all__ = ["CaseWriter", "SaveImageAnomalyd", "SaveImageOverlayd", "files_of_other_cases", "remove_case_files"]
 
 logger = logging.getLogger(__name__)
 
 _PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 _FOLDERS = {"anomaly_map": "maps", "anomaly_mask": "masks", "overlay": "overlays"}
-_FILES = {"maps": (".nii.gz",), "masks": (".nii.gz", ".png"), "overlays": (".png",), "dicom": ("",)}
+_FILES = {"maps": (".nii.gz",), "masks": (".nii.gz", ".png"), "overlays": (".png",)}
 
 
 class CaseWriter(SaveImaged):
@@ -134,36 +134,33 @@ class SaveImageOverlayd(CaseWriter):
         case["overlay_file"] = str(path)
 
 
-def remove_case_files(output_dir: str | os.PathLike[str], case_ids: Iterable[str]) -> int:
+def remove_case_files(output_dir: str | os.PathLike[str], case_ids: Iterable[str]) -> None:
     """Remove what an earlier run has left of these cases, so that nothing of it stands beside what this run says.
 
     Args:
         output_dir: folder to write below.
         case_ids: of the cases.
 
-    Returns:
-        how many files of other cases are left there.
-
     Raises:
         InputError: a file cannot be removed.
     """
-    ids, others = set(case_ids), 0
+    folders = [(Path(output_dir, name), suffixes) for name, suffixes in _FILES.items()]
+    folders = [(folder, suffixes) for folder, suffixes in folders if folder.is_dir()]
+    for case_id in case_ids if folders else ():
+        for folder, suffixes in folders:
+            for suffix in suffixes:
+                remove_file(folder / f"{case_id}{suffix}")
+    for case_id in case_ids if (dicom := Path(output_dir, "dicom")).is_dir() else ():
+        for file in (dicom / case_id).glob("*.dcm"):
+            remove_file(file)
+
+
+def files_of_other_cases(output_dir: str | os.PathLike[str], case_ids: Iterable[str]) -> int:
+    """How many files below an output folder are of cases other than these."""
+    ids, count = set(case_ids), 0
     for name, suffixes in _FILES.items():
-        folder = Path(output_dir) / name
-        for path in [] if not folder.is_dir() else sorted(folder.iterdir()):
-            suffix = next((suffix for suffix in suffixes if path.name.endswith(suffix)), None)
-            if suffix is None or path.name.startswith("."):
-                continue
-            if path.name.removesuffix(suffix) not in ids:
-                others += 1
-                continue
-            try:
-                if path.is_dir():
-                    for file in path.glob("*.dcm"):
-                        file.unlink()
-                    path.rmdir()
-                else:
-                    path.unlink()
-            except OSError as error:
-                raise unwritable(path, error) from error
-    return others
+        folder = Path(output_dir, name)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            own = any(path.name.removesuffix(suffix) in ids for suffix in suffixes)
+            count += not own and path.name.endswith(suffixes) and not path.name.startswith(".")
+    return count
