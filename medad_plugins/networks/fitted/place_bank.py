@@ -58,8 +58,9 @@ class PlaceBank(FittedModule):
         references: how many scans are kept, evenly spread over those collected; 0 for all. While collecting, never
             more than twice as many are held.
         storage: ``"float16"``, which rounds tokens of unit length by less than 1e-4, or ``"float32"``.
-        coreset: share (a float up to 1) or number (an int) of the tokens kept of each place, such that none of the others
-            lies far from all of them; 1.0 for all. A row of the bank then is no scan: at every place it holds another's.
+        coreset: share (a float up to 1) or number (an int) of the tokens kept of each place, such that none of the
+            others lies far from all of them; 1.0 for all. A row of the bank then is no scan: at every place it holds
+            another's.
         measures: whether `fit` leaves scans out to measure the unit, which takes time with their number.
 
     Buffers:
@@ -126,8 +127,8 @@ class PlaceBank(FittedModule):
         """Choose the bank from the candidates, and drop them; without candidates, from a bank that has grown.
 
         Returns:
-            distances ``(n, P)`` of scans, each left out of the bank, at most 128 of them, and none without measuring; of
-            a single scan ``(1, P)``, of its tokens to the others of its own.
+            distances ``(n, P)`` of scans, each left out of the bank, at most 128 of them, and none without measuring;
+            of a single scan ``(1, P)``, of its tokens to the others of its own.
 
         Raises:
             InputError: nothing was collected.
