@@ -39,6 +39,22 @@ def require_backbone(backbone: str) -> None:
         raise InputError("there is no such backbone", where=backbone, expected=expected, todo="give another --backbone")
 
 
+def require_convolutions(backbone: str) -> None:
+    """Refuse a backbone whose feature maps have no rising strides, for methods that mirror or train one of these.
+
+    Raises:
+        InputError: it is neither a ResNet nor an EfficientNet-Lite.
+    """
+    if backbone not in BACKBONES and backbone not in EFFICIENTNETS:
+        raise InputError(
+            "this method mirrors or trains a backbone of convolutions",
+            where="backbone",
+            expected=f"one of {', '.join([*BACKBONES, *EFFICIENTNETS])}",
+            found=backbone,
+            todo="give another --backbone; docs/backbones.md tells which bundle takes which",
+        )
+
+
 def usual_layers(backbone: str, stages: Sequence[int] = DEFAULT_STAGES) -> list[int]:
     """The layers that a method taps by default.
 
@@ -131,14 +147,7 @@ def make_learning_taps(
         return EfficientNetLiteTaps(
             backbone, spatial_dims, in_channels, layers, weights, frozen=False, norm_momentum=norm_momentum
         )
-    if backbone not in BACKBONES:
-        raise InputError(
-            "this method trains a backbone of convolutions further",
-            where="backbone",
-            expected=f"one of {', '.join([*BACKBONES, *EFFICIENTNETS])}",
-            found=backbone,
-            todo="give another --backbone; docs/backbones.md tells which bundle takes which",
-        )
+    require_convolutions(backbone)
     return ResNetTaps(
         backbone,
         spatial_dims,
