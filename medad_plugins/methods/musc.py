@@ -108,6 +108,15 @@ class MuSc(AnomalyNetwork):
         """Compare the scans with each other, see `MutualBank.fit`."""
         self.bank.fit(progress)
 
+    @torch.no_grad()
+    def bank_scores(self) -> Tensor:
+        """Scores ``(M,)`` of the scans of the bank, each compared with the others."""
+        found: list[Tensor] = []
+        known = self.pool(self.bank.own.unsqueeze(1))
+        for part, scores in zip(self.bank.bank.split(32), known.split(32), strict=True):
+            found.append(scores if max(self.neighbours) == 1 else self.rescored(part.float(), scores))
+        return torch.cat(found)
+
     def rescored(self, tokens: Tensor, score: Tensor) -> Tensor:
         """Scores ``(B,)`` averaged with those of the scans of the bank that are most like the tokens' as a whole."""
         grid_maps = self.bank.own.unsqueeze(1)
