@@ -75,7 +75,8 @@ def _card(scan: RankedScan, limits: tuple[float, float]) -> str:
     )
     return (
         f'<article class="card"><header><b>{scan.rank}. {escape(scan.case_id)}</b> '
-        f'<span class="soft">score {number_text(scan.score)}</span></header><div class="panels">{figures}</div></article>'
+        f'<span class="soft">score {number_text(scan.score)}</span></header>'
+        f'<div class="panels">{figures}</div></article>'
     )
 
 
