@@ -38,7 +38,7 @@ class SelfSimilarity(TokenNetwork):
         entries: int = 500,
         neighbours: int = 1,
         share: float | None = 0.95,
-        place: float = 0.0,
+        place: float = 2.0,
         references: int = 250,
         storage: str = "float16",
         seed: int = 0,
@@ -46,7 +46,7 @@ class SelfSimilarity(TokenNetwork):
         rotations: int = 1,
         foreground: float | None = None,
         sigma: float = 4.0,
-        reduction: str | float = 0.02,
+        reduction: str | float = 0.01,
     ) -> None:
         super().__init__(
             TokenDictionary(entries, neighbours, share, place, references=references, storage=storage, seed=seed),

@@ -43,7 +43,7 @@ class SubspaceAD(TokenNetwork):
         rotations: int = 1,
         foreground: float | None = None,
         sigma: float = 4.0,
-        reduction: str | float = 0.02,
+        reduction: str | float = 0.01,
     ) -> None:
         super().__init__(
             TokenSubspace(share, window),
