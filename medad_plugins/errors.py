@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "find_input_error"]
+__all__ = ["InputError", "find_input_error", "printable"]
+
+
+def printable(text: str) -> str:
+    r"""The text with bytes of file names that are no UTF-8 as ``\xfc``, so that any file or terminal takes it.
+
+    Example:
+        >>> import os
+        >>> printable(os.fsdecode(b"M\xfcller.png"))
+        'M\\xfcller.png'
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        return "".join(_printed(character) for character in text)
+
+
+def _printed(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python reads such a byte
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return ascii(character)[1:-1] if "\ud800" <= character <= "\udfff" else character
 
 
 class InputError(ValueError):
@@ -34,7 +57,7 @@ class InputError(ValueError):
         details = [f"{name} {value}" for name, value in (("expected", expected), ("found", found)) if value is not None]
         text += f" ({', '.join(details)})" if details else ""
         text += f"; {todo}" if todo else ""
-        super().__init__(text + ".")
+        super().__init__(printable(text + "."))
 
 
 def find_input_error(error: BaseException) -> InputError | None:

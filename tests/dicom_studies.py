@@ -80,6 +80,8 @@ def case_of(path: Path, spatial_dims: int = 3, seed: int = 0) -> dict[str, Any]:
         "p_value": 0.04,
         "alpha": 0.05,
         "is_anomalous": True,
+        "calibrated_on": 40,
+        "can_flag": True,
         "pixel_threshold": 0.9,
         "anomaly_map": anomaly_map,
         "anomaly_mask": (anomaly_map > 0.9).to(torch.uint8),

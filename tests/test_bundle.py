@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
 from medad_plugins import __version__, bundle
-from medad_plugins.bundle import announce, begin, find_root, inference_workflow
+from medad_plugins.bundle import announce, begin, find_root, inference_workflow, method_of
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.manifest import Manifest
 
@@ -346,3 +347,10 @@ def test_a_training_is_announced(settings: dict[str, Any], warned: bool, caplog:
     listed = ", ".join(f"{name} {value}" for name, value in settings.items())
     assert caplog.messages[2] == f"toy: {listed}; a time estimate follows."
     assert [r.levelno for r in caplog.records[3:]] == ([logging.WARNING] if warned else [])
+
+
+def test_a_renamed_bundle_keeps_its_methods_name(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).resolve().parents[1] / "bundles" / "padim", tmp_path / "brain_mri")
+    assert method_of(tmp_path / "brain_mri") == "padim"
+    with pytest.raises(InputError, match="the folder is not a bundle"):
+        method_of(tmp_path)

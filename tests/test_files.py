@@ -67,5 +67,5 @@ def test_other_faults_keep_their_error(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"output folder cannot be written.*file.*--output_dir"):
+    with pytest.raises(InputError, match=r"file cannot be written: .*file/a.json .*Not a directory.*--output_dir"):
         write_json(tmp_path / "file" / "a.json", {})

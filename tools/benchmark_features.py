@@ -29,7 +29,7 @@ from torch import Tensor
 from medad_plugins.command_line import run_tool
 from medad_plugins.data.sample_cohort import generate_case
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path
+from medad_plugins.files import write_text
 from medad_plugins.methods.padim import PaDiM
 from medad_plugins.methods.patchcore import PatchCore
 from medad_plugins.networks import MemoryBank, PatchGaussians, ResNetTaps
@@ -378,8 +378,7 @@ def benchmark(
         for count in streamed:
             add(*memory_rows(start, folder, small, [count], memory_budget, threads))
     if output_file:
-        with atomic_path(output_file) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(output_file, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

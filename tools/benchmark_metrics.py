@@ -27,7 +27,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from medad_plugins.command_line import run_tool
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path
+from medad_plugins.files import write_text
 from medad_plugins.metrics import LocalizationMetric, PixelCounts, compute_aupro, compute_pixel_metrics
 
 _HEAD = "| figure | data | ours | peer | peer's time | ratio | relative difference |\n|---|---|---|---|---|---|---|"
@@ -268,8 +268,7 @@ def benchmark(
         add(*aupro_rows(aupro_maps, kind, repeats, threads, anomalib_python, anomalib_preload))
     add("", update_line(repeats), "", memory_table(streamed))
     if output_file:
-        with atomic_path(output_file) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text(output_file, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

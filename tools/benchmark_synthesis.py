@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medad_plugins.command_line import run_tool
-from medad_plugins.files import atomic_path
+from medad_plugins.files import write_text
 from medad_plugins.methods.ae import ConvAE
 from medad_plugins.synthesis import Recipe, SourcePool, SynthesizeAnomalyd, published
 from medad_plugins.synthesis.poisson import blend_gradients
@@ -129,8 +128,7 @@ def benchmark(output_file: str = "", opencv_python: str = "", repeats: int = 20)
     table = "\n".join(rows) + "\n"
     print(table)
     if output_file:
-        with atomic_path(Path(output_file)) as temporary:
-            temporary.write_text(table, encoding="utf-8")
+        write_text(output_file, table)
 
 
 if __name__ == "__main__":

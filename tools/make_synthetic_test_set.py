@@ -10,7 +10,6 @@ method is trained with is no test of it: name other recipes. tools/synthesis_gal
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from medad_plugins.command_line import run_tool
 from medad_plugins.data import find_cases, read_scan
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder
+from medad_plugins.files import atomic_path, output_folder, write_csv
 from medad_plugins.synthesis import FindBodyd, Recipe, SynthesizeAnomalyd
 from medad_plugins.synthesis.published import blob, held_out_recipes
 
@@ -112,13 +111,11 @@ def make_synthetic_test_set(
         if scan.stored_bits == 8:
             plain, values = (np.rint(array.clip(0, 255)).astype(np.uint8) for array in (plain, values))
         for file, array in ((image, plain), (changed, values), (mask, made["mask"])):
-            nib.save(nib.Nifti1Image(array, scan.affine), folder / file)
+            with atomic_path(folder / file) as temporary:
+                nib.save(nib.Nifti1Image(array, scan.affine), temporary)
         rows.append((image, 0, "", "test", "normal"))
         rows.append((changed, 1, mask, "test", made["recipe"]))
-    with (folder / "datalist.csv").open("w", newline="", encoding="utf-8") as file_:
-        writer = csv.writer(file_)
-        writer.writerow(("image", "label", "mask", "split", "class"))
-        writer.writerows(rows)
+    write_csv(folder / "datalist.csv", [("image", "label", "mask", "split", "class"), *rows])
     print(f"{len(rows)} rows in {folder / 'datalist.csv'}")
 
 

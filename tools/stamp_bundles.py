@@ -18,7 +18,7 @@ from typing import Any
 
 from medad_plugins.command_line import run_tool
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path
+from medad_plugins.files import write_text
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 WHOLE = ("LICENSE", "configs/evaluate.yaml", "configs/inference.yaml", "configs/logging.conf")
@@ -109,8 +109,7 @@ def stamp_bundles(check: bool = False, bundles: str = "") -> None:
             if check:
                 todo = "edit bundles/.template and run: python tools/stamp_bundles.py"
                 raise InputError("text that all bundles share differs here", where=path, todo=todo)
-            with atomic_path(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(path, text)
             print(f"wrote {path.relative_to(home.parent)}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medad_plugins.archive.ranking_page import RankedScan, write_ranking_page
-from medad_plugins.data import Case, FaultTolerantLoader, find_cases
+from medad_plugins.data import Case, FaultTolerantLoader, ScanFormat, find_cases
+from medad_plugins.data.upright import UPRIGHT_SLICES
 from medad_plugins.engines import score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder
@@ -54,6 +56,7 @@ class _Parts:
     """What of a bundle's configuration a ranking needs."""
 
     network: MuSc
+    scan: ScanFormat
     preprocessing: Any
     inferer: Any
     batch_size: int
@@ -137,6 +140,7 @@ def _parts(root: Path, dataset_dir: str, keys: dict[str, Any]) -> _Parts:
         raise InputError("a folder is ranked by the bundle musc", where=root, found=type(network).__name__)
     return _Parts(
         network.eval(),
+        found("scan"),
         found("preprocessing"),
         found("inferer"),
         int(found("batch_size")),
@@ -189,9 +193,22 @@ def _pictures(parts: _Parts, cases: Sequence[Case], scores: Sequence[float]) -> 
     found: list[RankedScan] = []
     for scored in score_cases(parts.network, _without_labels(parts.loader(cases)), parts.inferer):
         rank, score = shown[scored.case_id]
-        scan, anomaly_map = _arrays(scored.image), _arrays(scored.anomaly_map)[0]
-        found.append(RankedScan(rank, scored.case_id, score, scan, anomaly_map))
+        scan, anomaly_map = _arrays(scored.image), _arrays(scored.anomaly_map)
+        if anomaly_map.ndim == 3:  # upright: rows first, which pictures have last
+            scan, anomaly_map = scan.swapaxes(1, 2), anomaly_map.swapaxes(1, 2)
+        found.append(RankedScan(rank, scored.case_id, score, scan, anomaly_map[0], _affine(parts.scan)))
     return found
+
+
+def _affine(scan: ScanFormat) -> NDArray[np.float64]:
+    """Where the axes of a volume point that the network sees."""
+    affine = np.eye(scan.spatial_dims + 1)
+    if scan.slice_axis is not None:
+        orientation = nib.orientations.axcodes2ornt(UPRIGHT_SLICES[scan.slice_axis])
+        affine[:3, :3] = 0
+        for axis, (world, sign) in enumerate(orientation):
+            affine[int(world), axis] = sign
+    return affine
 
 
 def _arrays(image: Tensor) -> NDArray[np.float32]:

@@ -26,13 +26,14 @@ _SIDE = 224
 
 @dataclass(frozen=True)
 class RankedScan:
-    """A scan ``(C, *spatial)``, 0 to 1, as the network saw it, its map ``(*spatial)``, score and rank."""
+    """A scan ``(C, *spatial)``, 0 to 1, an image with columns first, its map, score and rank, and a volume's affine."""
 
     rank: int
     case_id: str
     score: float
     scan: NDArray[np.float32]
     anomaly_map: NDArray[np.float32]
+    affine: NDArray[np.float64]
 
 
 def write_ranking_page(
@@ -66,7 +67,7 @@ def write_ranking_page(
 
 def _card(scan: RankedScan, limits: tuple[float, float]) -> str:
     nothing = np.zeros(scan.anomaly_map.shape, dtype=bool)
-    planes = scan_planes(scan.scan, scan.anomaly_map, nothing, np.eye(scan.anomaly_map.ndim + 1))
+    planes = scan_planes(scan.scan, scan.anomaly_map, nothing, scan.affine)
     pictures = plane_pictures(planes[0], limits, _SIDE)
     figures = "".join(
         f'<figure><img src="data:image/jpeg;base64,{_jpeg(picture)}" alt="{escape(scan.case_id)}, {what}">'

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
-from monai.engines.evaluator import SupervisedEvaluator
 
 from medad_plugins.archive.case_files import CaseFiles
 from medad_plugins.data import Case, FaultTolerantLoader
+from medad_plugins.engines import CaseEvaluator
 from medad_plugins.errors import InputError
 from medad_plugins.handlers.results import case_row, merged_cases
 from medad_plugins.manifest import sha256
@@ -102,9 +102,9 @@ class ArchiveWorker:
 
         def write(engine: Engine) -> None:
             for case in merged_cases(engine):
-                self.files.write(listed[case["case_id"]], case_row(case))
+                self.files.write(listed[case["case_id"]], case_row(case, case.get("error") or None))
 
-        evaluator = SupervisedEvaluator(
+        evaluator = CaseEvaluator(
             device=torch.device(self._parsed("device")),
             val_data_loader=loader,
             network=self._parsed("network_def"),

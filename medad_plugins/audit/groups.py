@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medad_plugins.data import Case
-from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.files import home_path, output_folder, write_csv
 
 __all__ = ["group_cases", "regroup", "write_grouped_list"]
 
@@ -78,21 +78,20 @@ def write_grouped_list(path: str | Path, cases: Sequence[Case], groups: _Ints) -
     that ``--where rep=1`` evaluates every group once. Paths are relative to the list where the scans are below its
     folder, else absolute.
     """
-    path = Path(path).expanduser()
+    path = Path(home_path(path))
     folder = output_folder(path.parent).resolve()
     splits = regroup(cases, groups)
     extra = [key for key in dict.fromkeys(key for case in cases for key in case) if key not in _WRITTEN]
     seen: set[tuple[int, object]] = set()
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "label", "mask", "split", *extra, "cluster", "rep"])
-        for case, split, group in zip(cases, splits, groups):
-            key = (int(group), case.get("label"))
-            first = key not in seen
-            seen.add(key)
-            files = [_relative(str(case.get(name, "")), folder) for name in ("image", "mask")]
-            others = [case.get(name, "") for name in extra]
-            writer.writerow([files[0], case.get("label", ""), files[1], split, *others, int(group), int(first)])
+    rows: list[list[Any]] = [["image", "label", "mask", "split", *extra, "cluster", "rep"]]
+    for case, split, group in zip(cases, splits, groups):
+        key = (int(group), case.get("label"))
+        first = key not in seen
+        seen.add(key)
+        files = [_relative(str(case.get(name, "")), folder) for name in ("image", "mask")]
+        others = [case.get(name, "") for name in extra]
+        rows.append([files[0], case.get("label", ""), files[1], split, *others, int(group), int(first)])
+    write_csv(path, rows)
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medad_plugins.data import Case, find_cases, sample_cohort
 from medad_plugins.data.datalists import find_datalist, make_case_ids, read_rows
+from medad_plugins.files import home_path
 
 __all__ = ["read_leniently"]
 
@@ -27,7 +28,7 @@ def read_leniently(dataset_dir: str | Path = "", datalist: str | Path = "", spat
     path = find_datalist(folder, datalist)
     if path is None:
         return find_cases(folder, split="all")
-    root = Path(folder).expanduser() if folder and Path(folder).expanduser().is_dir() else path.parent
+    root = Path(home_path(folder)) if folder and Path(home_path(folder)).is_dir() else path.parent
     cases = read_rows(path, root)
     files = [os.path.realpath(case["image"]) for case in cases]
     first = {file: case["image"] for file, case in reversed(list(zip(files, cases)))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from medad_plugins.audit.audit import Audit
 from medad_plugins.audit.baselines import Baseline
 from medad_plugins.audit.copy_shares import CopyShare
 from medad_plugins.audit.shortcuts import Shortcut
-from medad_plugins.files import atomic_path, write_json
+from medad_plugins.files import write_csv, write_json, write_text
 
 __all__ = ["audit_as_json", "find_results", "write_audit"]
 
@@ -104,16 +103,14 @@ def audit_as_json(audit: Audit, baselines: Sequence[Baseline] = ()) -> dict[str,
 def write_audit(folder: Path, audit: Audit, title: str, baselines: Sequence[Baseline] = ()) -> None:
     """Write ``audit.json``, ``audit.md`` and ``pairs.csv`` (every pair of copies) into an existing folder."""
     write_json(folder / "audit.json", audit_as_json(audit, baselines))
-    with atomic_path(folder / "audit.md") as temporary:
-        temporary.write_text(_markdown(audit, title, baselines), encoding="utf-8")
+    write_text(folder / "audit.md", _markdown(audit, title, baselines))
     names = [str(case.get("case_id", "")) for case in audit.cases]
-    with atomic_path(folder / "pairs.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["first", "second", "similarity", "second_must_be", "equal_pixels", "group"])
-        for pair in audit.pairs:
-            ends = names[pair.first], names[pair.second]
-            group = int(audit.groups[pair.first])
-            writer.writerow([*ends, f"{pair.similarity:.4f}", pair.orientation, int(pair.exact), group])
+    rows: list[list[Any]] = [["first", "second", "similarity", "second_must_be", "equal_pixels", "group"]]
+    for pair in audit.pairs:
+        ends = names[pair.first], names[pair.second]
+        group = int(audit.groups[pair.first])
+        rows.append([*ends, f"{pair.similarity:.4f}", pair.orientation, int(pair.exact), group])
+    write_csv(folder / "pairs.csv", rows)
 
 
 def _markdown(audit: Audit, title: str, baselines: Sequence[Baseline]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from medad_plugins.benchmark.plan import DataSet, Plan
 from medad_plugins.benchmark.table import columns, describe_test_set, summary_rows
-from medad_plugins.files import atomic_path
+from medad_plugins.files import write_text
 from medad_plugins.reports import html_page, table_html
 
 __all__ = ["write_benchmark_page"]
@@ -37,8 +37,7 @@ def write_benchmark_page(
         own = [row for row in rows if row["dataset"] == data.name]
         if own:
             parts.append(_section(data, own, remarks.get(data.name, ())))
-    with atomic_path(path) as temporary:
-        temporary.write_text(html_page(f"Benchmark: {plan.name}", "".join(parts)), encoding="utf-8")
+    write_text(path, html_page(f"Benchmark: {plan.name}", "".join(parts)))
 
 
 def _section(data: DataSet, rows: Sequence[Mapping[str, Any]], remarks: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import yaml
 
 from medad_plugins.benchmark.survey import SURVEY_DATASETS
 from medad_plugins.errors import InputError
+from medad_plugins.files import home_path
 
 __all__ = ["Cell", "DataSet", "Plan", "find_bundles", "quick_plan", "read_plan"]
 
@@ -181,7 +182,7 @@ def _dataset(name: str, values: Mapping[str, Any], path: Path) -> DataSet:
         expected = ", ".join(SURVEY_DATASETS)
         raise InputError("the survey has no such data set", where=f"{path}, {name}", expected=expected, found=survey)
     folder = values.get("dataset_dir", "")
-    if folder and not Path(folder).expanduser().exists():
+    if folder and not Path(home_path(folder)).exists():
         raise InputError("the data folder does not exist", where=f"{path}, {name}", found=folder)
     own = {key: value for key, value in values.items() if key not in ("survey", "bundles", "about")}
     return DataSet(name, own, survey, values.get("about", ""), values.get("bundles") or {})

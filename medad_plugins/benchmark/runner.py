@@ -12,7 +12,7 @@ from medad_plugins.benchmark.data_check import check_data
 from medad_plugins.benchmark.page import write_benchmark_page
 from medad_plugins.benchmark.plan import Cell, Plan
 from medad_plugins.benchmark.table import markdown_table, write_csv
-from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.files import output_folder, write_text
 
 __all__ = ["run_benchmark"]
 
@@ -95,6 +95,5 @@ def _tell(row: Row) -> None:
 
 def _write(plan: Plan, rows: Sequence[Row], remarks: Mapping[str, Sequence[str]], output_dir: Path) -> None:
     write_csv(output_dir / "results.csv", rows)
-    with atomic_path(output_dir / "results.md") as temporary:
-        temporary.write_text(markdown_table(plan, rows, remarks), encoding="utf-8")
+    write_text(output_dir / "results.md", markdown_table(plan, rows, remarks))
     write_benchmark_page(output_dir / "benchmark.html", plan, rows, remarks)

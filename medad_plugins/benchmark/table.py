@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medad_plugins import files
 from medad_plugins.benchmark.plan import DataSet, Plan
 from medad_plugins.benchmark.survey import survey_figures
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path
 
 __all__ = ["card_table", "columns", "describe_test_set", "insert_table", "markdown_table", "summary_rows", "write_csv"]
 
@@ -45,10 +44,8 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """All rows, each with every column that any has."""
     seen = dict.fromkeys(key for row in rows for key in row)
     middle = [key for key in seen if key not in _FIRST and key not in _LAST]
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*_FIRST, *middle, *_LAST])
-        writer.writeheader()
-        writer.writerows(rows)
+    columns = [*_FIRST, *middle, *_LAST]
+    files.write_csv(path, [columns, *([row.get(column, "") for column in columns] for row in rows)])
 
 
 def summary_rows(rows: Sequence[Row], data: DataSet) -> list[list[str]]:
@@ -140,10 +137,7 @@ def insert_table(path: Path, name: str, table: str) -> None:
         raise InputError(
             "the document has no place for the table", where=path, expected=f"{begin} and {end}", todo=todo
         )
-    with atomic_path(path) as temporary:
-        temporary.write_text(
-            pattern.sub(lambda match: f"{match[1]}\n{table.strip()}\n\n{match[2]}", text), encoding="utf-8"
-        )
+    files.write_text(path, pattern.sub(lambda match: f"{match[1]}\n{table.strip()}\n\n{match[2]}", text))
 
 
 def _line(name: str, group: Sequence[Row], data: DataSet) -> list[str]:

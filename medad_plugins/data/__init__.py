@@ -15,6 +15,7 @@ from medad_plugins.data.sample_cohort import generate_case, sample_cohort
 from medad_plugins.data.scan import Scan
 from medad_plugins.data.scan_files import find_scans, read_scan
 from medad_plugins.data.scan_format import ScanFormat
+from medad_plugins.data.upright import upright_turn
 from medad_plugins.data.varied_dataset import varied_dataset
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "read_scan",
     "read_series",
     "sample_cohort",
+    "upright_turn",
     "varied_dataset",
 ]

@@ -16,7 +16,15 @@ from torch.utils.data import get_worker_info
 from medad_plugins.data.datalists import Case
 from medad_plugins.errors import InputError, find_input_error
 
-__all__ = ["Failure", "GuardedCases", "SeededItems", "as_it_is", "collate_unless_failed", "refuse_failure"]
+__all__ = [
+    "Failure",
+    "GuardedCases",
+    "SeededItems",
+    "as_it_is",
+    "collate_unless_failed",
+    "failure_sentence",
+    "refuse_failure",
+]
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,10 @@ class GuardedCases(TorchDataset):
         try:
             return _sendable(self.dataset[index])
         except Exception as error:  # whatever a damaged file provokes, the other cases go on
-            return Failure(index, _sentence(error, self.dataset.data[index]))
+            return Failure(index, failure_sentence(error, self.dataset.data[index]))
 
 
-def _sentence(error: BaseException, case: Case) -> str:
+def failure_sentence(error: BaseException, case: Case, what: str = "the scan cannot be prepared") -> str:
     """What to report to the user; the text of an unforeseen exception may hold header values and is not repeated."""
     found = find_input_error(error)
     if found is not None:
@@ -97,7 +105,7 @@ def _sentence(error: BaseException, case: Case) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     todo = "look at the file with another program"
-    return str(InputError("the scan cannot be prepared", where=case["image"], found=type(error).__name__, todo=todo))
+    return str(InputError(what, where=case["image"], found=type(error).__name__, todo=todo))
 
 
 def refuse_failure(batch: Any) -> None:

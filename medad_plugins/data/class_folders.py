@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from medad_plugins.data.scan_files import NIFTI_SUFFIXES, PICTURE_SUFFIXES, find_scans
+from medad_plugins.data.scan_files import SCAN_SUFFIXES, find_scans
 from medad_plugins.errors import InputError
 
 __all__ = ["SPLIT_NAMES", "class_folder_rows", "has_class_folders", "scan_stem"]
@@ -24,13 +24,13 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 NORMAL_NAMES = ("normal", "good")
+_LONGEST_FIRST = sorted(SCAN_SUFFIXES, key=len, reverse=True)
 MASK_FOLDERS = ("masks", "ground_truth", "annotation")
-EXTENSIONS = (*PICTURE_SUFFIXES, *NIFTI_SUFFIXES, ".dcm")
 
 
 def scan_stem(name: str) -> str:
     """File name without its image extension; other names, such as a DICOM series' folder, stay whole."""
-    for extension in EXTENSIONS:
+    for extension in _LONGEST_FIRST:
         if name.lower().endswith(extension) and len(name) > len(extension):
             return name[: -len(extension)]
     return name

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from medad_plugins.data.class_folders import SPLIT_NAMES, class_folder_rows, has_class_folders, scan_stem
-from medad_plugins.errors import InputError
+from medad_plugins.errors import InputError, printable
+from medad_plugins.files import home_path
 
 __all__ = ["Case", "find_datalist", "make_case_ids", "read_datalist", "read_rows", "same_keys"]
 
@@ -27,10 +28,14 @@ Case = dict[str, Any]
 LIST_NAMES = ("datalist.csv", "datalist.json", "data.json")
 COLUMNS = ("image", "label", "mask", "split", "class", "patient", "cluster")
 # Keys that the bundles write; a column of this name (a results.csv used as a datalist) must not shadow them.
-RESULT_COLUMNS = {"case_id", "pred", "anomaly_score", "p_value", "is_anomalous", "anomaly_map", "anomaly_mask"}
+RESULT_COLUMNS = {
+    *("case_id", "pred", "anomaly_score", "p_value", "is_anomalous", "anomaly_map", "anomaly_mask"),
+    *("alpha", "calibrated_on", "can_flag", "error"),
+}
 EXPECTED_COLUMNS = "columns image, label and, where known, mask, split, class, patient or cluster"
 LABELS = {"": None, "0": 0, "1": 1, "0.0": 0, "1.0": 1}
 MAX_ID_LENGTH = 120
+MAX_ID_BYTES = 180  # file systems allow 255, which a suffix and a digest come to
 
 _Row = tuple[str, Mapping[str, Any]]
 
@@ -48,11 +53,11 @@ def find_datalist(dataset_dir: str | Path | None, datalist: str | Path | None = 
     Raises:
         InputError: the folder or the named list does not exist.
     """
-    folder = Path(dataset_dir).expanduser() if dataset_dir else None
+    folder = Path(home_path(dataset_dir)) if dataset_dir else None
     if folder is not None and not folder.exists():
         raise InputError("the data folder does not exist", where=folder, todo="give an existing one as --dataset_dir")
     if datalist:
-        candidates = [*([folder / datalist] if folder else []), Path(datalist).expanduser()]
+        candidates = [*([folder / datalist] if folder else []), Path(home_path(datalist))]
         for path in candidates:
             if path.is_file():
                 return path
@@ -167,13 +172,15 @@ def _is_within(path: str, folder: str) -> bool:
 
 def _safe_name(names: Sequence[str]) -> str:
     name = re.sub(r"[^\w.+-]", "_", "__".join(names)).lstrip(".-") or "scan"
-    if len(name) > MAX_ID_LENGTH:
-        name = f"{_digest(name)}_{name[-MAX_ID_LENGTH:]}"
+    if len(name) > MAX_ID_LENGTH or len(name.encode("utf-8")) > MAX_ID_BYTES:
+        # the end of it, from where a letter begins
+        end = name[-MAX_ID_LENGTH:].encode("utf-8")[-MAX_ID_BYTES:].decode("utf-8", "ignore")
+        name = f"{_digest(name)}_{end}"
     return name
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return hashlib.sha256(printable(text).encode("utf-8")).hexdigest()[:8]
 
 
 def _read_text(path: Path) -> str:

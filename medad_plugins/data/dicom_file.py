@@ -7,29 +7,26 @@ from typing import NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder, pixel_array
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileDataset
 
 from medad_plugins.data.scan import PICTURE_AFFINE
 from medad_plugins.errors import InputError
 
 __all__ = [
-    "Pixels",
+    "OVERLAY_GROUPS",
     "Plane",
     "damaged",
-    "fill_padding",
+    "frame_groups",
     "image_affine",
     "is_dicom",
-    "pixel_values",
     "plane_of",
     "read_dicom",
-    "stored_pixels",
 ]
 
+OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 _PALETTE = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
 # Only these elements are ever parsed, so no name, date or identifier can reach a message, a warning or an output.
-_TAGS: list[str] = [
+_TAGS: list[str | int] = [
     *("Modality", "SeriesInstanceUID", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
@@ -38,26 +35,36 @@ _TAGS: list[str] = [
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData"),
     *(name + suffix for name in _PALETTE for suffix in ("Descriptor", "Data")),
     *(f"Segmented{name}Data" for name in _PALETTE),
+    *("NominalScannedPixelSpacing", "FloatPixelData", "DoubleFloatPixelData"),
+    *(group << 16 | 0x0100 for group in OVERLAY_GROUPS),  # OverlayBitsAllocated
 ]
 _NUMBERS = [
     *("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated", "BitsStored", "PixelRepresentation"),
     *("RescaleSlope", "RescaleIntercept", "SliceThickness", "PixelSpacing", "ImagerPixelSpacing"),
 ]
+_FIRST_ELEMENTS = {0x0000, 0x0001, 0x0005, 0x0008, 0x0012, 0x0014, 0x0016, 0x0018}
+_DIRECTORY = "1.2.840.10008.1.3.10"
 # Objects that carry numbers on a grid but are no image of the patient.
 _NO_IMAGE = {"SEG": "a segmentation", "RTDOSE": "a radiotherapy dose"}
-_DECODERS = (
-    "install decoders with `pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg`, "
-    "or decompress the files with `gdcmconv --raw`"
-)
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file bears DICOM's mark: ``DICM`` after 128 bytes."""
+    """Whether the file bears DICOM's mark, ``DICM`` after 128 bytes, or begins as files did before there was one."""
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            first = file.read(132)
     except OSError:
         return False
+    return first[128:] == b"DICM" or _begins_without_header(first)
+
+
+def _begins_without_header(first: bytes) -> bool:
+    """Whether bytes are the first element of a little-endian data set: of group 8, short, with a usual tag."""
+    if len(first) < 132 or first[:2] != b"\x08\0" or int.from_bytes(first[2:4], "little") not in _FIRST_ELEMENTS:
+        return False
+    explicit = first[4:6] in (b"UL", b"CS", b"UI", b"SH", b"DA", b"LO")
+    length = int.from_bytes(first[6:8] if explicit else first[4:8], "little")
+    return length <= 64 and length % 2 == 0
 
 
 def read_dicom(path: Path, pixels: bool = True) -> FileDataset:
@@ -75,8 +82,13 @@ def read_dicom(path: Path, pixels: bool = True) -> FileDataset:
             np.array(dataset.get(keyword) or 0, dtype=np.float64)  # elements are decoded, and may fail to be, on access
     except Exception as error:  # pydicom raises InvalidDicomError, EOFError, ValueError, struct.error and others
         raise damaged(path) from error
-    if modality in _NO_IMAGE:
-        found = f"{_NO_IMAGE[modality]} ({modality})"
+    kind = _NO_IMAGE.get(modality)
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        kind = "a parametric map"
+    if getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID") == _DIRECTORY:
+        kind = "a DICOMDIR, an index of files"
+    if kind is not None:
+        found = f"{kind} ({modality})" if modality.isalpha() else kind
         todo = "give the images it was made from"
         raise InputError("the DICOM file is not an image", where=path, expected="an image", found=found, todo=todo)
     if not is_image:
@@ -92,111 +104,6 @@ def read_dicom(path: Path, pixels: bool = True) -> FileDataset:
 def damaged(path: Path) -> InputError:
     """What to raise for a file whose elements or pixels cannot be made sense of."""
     return InputError("the DICOM file is truncated or damaged", where=path, todo="copy it again from its source")
-
-
-def stored_pixels(dataset: FileDataset, path: Path) -> np.ndarray:
-    """Decode the pixel data: ``([frames,] rows, columns[, 3])``, colour as RGB.
-
-    Raises:
-        InputError: a compression no installed decoder reads, or damaged pixel data.
-    """
-    syntax = _transfer_syntax(dataset)
-    try:
-        return pixel_array(dataset)
-    except Exception as error:  # RuntimeError, ValueError, AttributeError and whatever else the decoders raise
-        if not _decodable(syntax) or "does not support" in str(error):
-            name = "an unknown compression" if syntax.name == str(syntax) else syntax.name
-            precision = f", {dataset.get('BitsStored', '?')} bits"
-            raise InputError(
-                "no installed decoder reads the compression of the DICOM file",
-                where=path,
-                found=name + precision,
-                todo=_DECODERS,
-            ) from error
-        raise damaged(path) from error
-
-
-def _transfer_syntax(dataset: FileDataset) -> pydicom.uid.UID:
-    if not hasattr(dataset, "file_meta"):
-        dataset.file_meta = FileMetaDataset()
-    if "TransferSyntaxUID" not in dataset.file_meta:  # a file without DICOM's file header is uncompressed
-        implicit, little = dataset.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    return dataset.file_meta.TransferSyntaxUID
-
-
-def _decodable(syntax: pydicom.uid.UID) -> bool:
-    try:
-        return get_decoder(syntax).is_available
-    except NotImplementedError:
-        return False
-
-
-class Pixels(NamedTuple):
-    """Intensities in the scanner's unit (HU for CT), which of them are padding, and their stored width (see `Scan`)."""
-
-    values: np.ndarray
-    padding: np.ndarray | None
-    stored_bits: int
-
-
-def pixel_values(stored: np.ndarray, dataset: Dataset, path: Path, rescale: Dataset | None = None) -> Pixels:
-    """Turn one frame's stored pixels into intensities: palette, MONOCHROME1 inversion, rescale slope and intercept.
-
-    Args:
-        stored: ``(rows, columns[, 3])``.
-        dataset: the file the frame is from.
-        path: the file's path, for messages.
-        rescale: what holds RescaleSlope and RescaleIntercept, where that is not ``dataset`` (enhanced multi-frame).
-
-    Raises:
-        InputError: an unknown photometric interpretation.
-    """
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
-    if photometric == "PALETTE COLOR":
-        coloured = apply_color_lut(stored, dataset)[..., :3]
-        return Pixels((coloured >> 8).astype(np.uint8) if coloured.dtype == np.uint16 else coloured, None, 8)
-    if stored.ndim == 3 and photometric.startswith(("RGB", "YBR")):
-        return Pixels(stored, None, 8 if stored.dtype == np.uint8 else 16)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or stored.ndim != 2:
-        known = "MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB or YBR"
-        raise InputError("unknown photometric interpretation in the DICOM file", where=path, expected=known)
-    padding = _padding(stored, dataset)
-    bits = int(dataset.get("BitsStored", 16))
-    if photometric == "MONOCHROME1":
-        # mirrored about the middle of the stored range: 0 and the highest number change places (-1 and 0 where signed)
-        stored = (-1 if dataset.get("PixelRepresentation", 0) else 2**bits - 1) - stored.astype(np.int32)
-    if "ModalityLUTSequence" in dataset:
-        return Pixels(apply_modality_lut(stored, dataset).astype(np.float32), padding, 16)
-    source = dataset if rescale is None else rescale
-    slope, intercept = (
-        float(value) if (value := source.get(name)) is not None else default
-        for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
-    if (slope, intercept) == (1.0, 0.0):
-        in_bytes = bits == 8 and not dataset.get("PixelRepresentation", 0)
-        return Pixels(stored, padding, 8 if in_bytes else max(16, int(dataset.get("BitsAllocated", 16))))
-    return Pixels(stored.astype(np.float32) * np.float32(slope) + np.float32(intercept), padding, 32)
-
-
-def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    first = dataset.get("PixelPaddingValue")
-    if not isinstance(first, int):
-        return None
-    last = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((first, last if isinstance(last, int) else first))
-    padding = (stored >= low) & (stored <= high)
-    return padding if padding.any() and not padding.all() else None
-
-
-def fill_padding(values: np.ndarray, padding: np.ndarray | None) -> np.ndarray:
-    """Give the pixels that the scanner never measured (outside a CT's circle) the lowest measured value."""
-    if padding is None or padding.all():
-        return values
-    filled = values.copy()
-    filled[padding] = values[~padding].min()
-    return filled
 
 
 class Plane(NamedTuple):
@@ -237,15 +144,64 @@ def plane_of(position: Dataset, orientation: Dataset, spacing: Dataset) -> Plane
     return Plane(origin, axes[0], axes[1], between_rows, between_columns)
 
 
+def frame_groups(dataset: Dataset, frame: int = 0) -> FrameGroups:
+    """What is said of a frame: by its own functional groups, those that all frames share, or the file."""
+    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    own = frames[frame] if frame < len(frames) else Dataset()
+
+    def group(keyword: str) -> Dataset:
+        return next((one[keyword][0] for one in (own, shared) if one.get(keyword)), dataset)
+
+    return FrameGroups(*(group(keyword) for keyword in _GROUPS))
+
+
+def _first(dataset: Dataset, keyword: str) -> Dataset:
+    sequence = dataset.get(keyword)
+    return sequence[0] if sequence else Dataset()
+
+
+_GROUPS = (
+    *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
+    "PixelValueTransformationSequence",
+)
+
+
+class FrameGroups(NamedTuple):
+    """The data sets that hold a frame's place and rescaling; the file itself where it has no such group."""
+
+    position: Dataset
+    orientation: Dataset
+    measures: Dataset
+    rescale: Dataset
+
+    @property
+    def plane(self) -> Plane | None:
+        """Where the frame lies, None where that is not said."""
+        return plane_of(self.position, self.orientation, self.measures)
+
+
 def image_affine(dataset: Dataset) -> np.ndarray:
     """``(4, 4)`` affine of a single 2D image; where the file has no geometry, a picture's with its pixel spacing."""
-    thickness = dataset.get("SliceThickness")
-    depth = float(thickness) if thickness else 1.0
-    plane = plane_of(dataset, dataset, dataset)
+    groups = frame_groups(dataset)
+    thickness = _positive(groups.measures.get("SliceThickness"))
+    plane = groups.plane
     if plane is not None:
-        return plane.affine(plane.normal * depth)
+        return plane.affine(plane.normal * (1.0 if thickness is None else thickness))
     affine = PICTURE_AFFINE.copy()
-    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
-    if spacing is not None and len(spacing) == 2 and min(spacing) > 0:
-        affine[:2, :2] *= np.diag([float(spacing[1]), float(spacing[0])])
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        values = groups.measures.get(name) or []
+        spacing = [_positive(value) for value in values] if not isinstance(values, (str, float)) else []
+        if len(spacing) == 2 and spacing[0] is not None and spacing[1] is not None:
+            affine[:2, :2] *= np.diag([spacing[1], spacing[0]])
+            break
     return affine
+
+
+def _positive(value: object) -> float | None:
+    """A length, None where it is missing or impossible."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) and number > 0 else None

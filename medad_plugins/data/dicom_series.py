@@ -6,20 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import FileDataset
 
-from medad_plugins.data.dicom_file import (
-    Pixels,
-    Plane,
-    damaged,
-    fill_padding,
-    image_affine,
-    is_dicom,
-    pixel_values,
-    plane_of,
-    read_dicom,
-    stored_pixels,
-)
+from medad_plugins.data.dicom_file import Plane, damaged, frame_groups, image_affine, read_dicom
+from medad_plugins.data.dicom_folder import dicom_files, refuse_damaged_files
+from medad_plugins.data.dicom_pixels import Pixels, fill_padding, pixel_values, stored_pixels
 from medad_plugins.data.scan import Scan
 from medad_plugins.errors import InputError
 
@@ -32,12 +23,6 @@ _TILT_TOLERANCE = 0.5  # degrees
 _GRID_TODO = "resample it onto an even, straight grid, e.g. with dcm2niix, and give the NIfTI file"
 
 
-def dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files directly in a folder, sorted by name; hidden files, DICOMDIR and other files are left out."""
-    names = (path for path in folder.iterdir() if not path.name.startswith(".") and path.name.upper() != "DICOMDIR")
-    return sorted(path for path in names if path.is_file() and (path.suffix.lower() == ".dcm" or is_dicom(path)))
-
-
 def holds_volume(files: Sequence[Path]) -> bool:
     """Whether some of these files are slices of one series at different positions; reads headers only."""
     positions: dict[object, tuple[float, ...]] = {}
@@ -46,7 +31,7 @@ def holds_volume(files: Sequence[Path]) -> bool:
             dataset = read_dicom(path, pixels=False)
         except InputError:
             continue
-        plane = plane_of(dataset, dataset, dataset)
+        plane = frame_groups(dataset).plane
         if plane is None:
             continue
         position = tuple(plane.position)
@@ -95,6 +80,7 @@ def _read_folder(path: Path) -> Scan:
         raise InputError(
             "the folder holds no DICOM file", where=path, todo="give the folder that directly holds a series"
         )
+    refuse_damaged_files(path, files)
     return _read_file(files[0]) if len(files) == 1 else _read_slices(path, files)
 
 
@@ -103,49 +89,32 @@ def _read_file(path: Path) -> Scan:
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         return _read_frames(dataset, path)
     stored = stored_pixels(dataset, path)
-    samples = int(dataset.get("SamplesPerPixel", 1))
-    pixels = pixel_values(stored.reshape(stored.shape[-3:] if samples > 1 else stored.shape[-2:]), dataset, path)
+    pixels = pixel_values(_only_frame(stored, dataset), dataset, path, frame_groups(dataset).rescale)
     values = fill_padding(pixels.values, pixels.padding)
     return Scan(values.swapaxes(0, 1), image_affine(dataset), pixels.stored_bits, values.ndim == 3)
 
 
+def _only_frame(stored: np.ndarray, dataset: FileDataset) -> np.ndarray:
+    return stored.reshape(stored.shape[-3:] if int(dataset.SamplesPerPixel) > 1 else stored.shape[-2:])
+
+
 def _read_frames(dataset: FileDataset, path: Path) -> Scan:
     """A volume from the frames of one file, where functional groups give every frame its place."""
-    shared = _first(dataset, "SharedFunctionalGroupsSequence")
-    frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
-    planes = [
-        plane_of(
-            _group("PlanePositionSequence", frame, shared),
-            _group("PlaneOrientationSequence", frame, shared),
-            _group("PixelMeasuresSequence", frame, shared),
-        )
-        for frame in frames
-    ]
-    if len(frames) != int(dataset.NumberOfFrames) or int(dataset.get("SamplesPerPixel", 1)) != 1 or None in planes:
+    count = int(dataset.NumberOfFrames)
+    described = len(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    groups = [frame_groups(dataset, frame) for frame in range(count)]
+    planes = [one.plane for one in groups]
+    if described != count or int(dataset.get("SamplesPerPixel") or 1) != 1 or None in planes:
         raise InputError(
             "the multi-frame DICOM file is no volume",
             where=path,
-            expected="a position, an orientation and a pixel spacing for every frame",
-            found=f"{int(dataset.NumberOfFrames)} frames without them",
+            expected="a position, an orientation and a pixel spacing for every frame, in grey",
+            found=f"{count} frames without them",
             todo="give its frames as single images, or convert it to NIfTI",
         )
     order, affine = _even_grid([plane for plane in planes if plane is not None], path)
     stored = stored_pixels(dataset, path)
-    rescale = "PixelValueTransformationSequence"
-    pixels = [pixel_values(stored[i], dataset, path, _group(rescale, frames[i], shared, dataset)) for i in order]
-    return _stack(pixels, affine)
-
-
-def _first(dataset: Dataset, keyword: str) -> Dataset:
-    sequence = dataset.get(keyword)
-    return sequence[0] if sequence else Dataset()
-
-
-def _group(keyword: str, frame: Dataset, shared: Dataset, otherwise: Dataset | None = None) -> Dataset:
-    for groups in (frame, shared):
-        if groups.get(keyword):
-            return groups[keyword][0]
-    return Dataset() if otherwise is None else otherwise
+    return _stack([pixel_values(stored[i], dataset, path, groups[i].rescale) for i in order], affine)
 
 
 def _read_slices(folder: Path, files: Sequence[Path]) -> Scan:
@@ -160,8 +129,8 @@ def _read_slices(folder: Path, files: Sequence[Path]) -> Scan:
         raise InputError("the folder mixes DICOM series", where=folder, expected="one series", found=found, todo=todo)
     planes: list[Plane] = []
     for path, header in zip(files, headers, strict=True):
-        plane = plane_of(header, header, header)
-        if plane is None or int(header.get("NumberOfFrames") or 1) > 1 or int(header.get("SamplesPerPixel", 1)) != 1:
+        plane = frame_groups(header).plane
+        if plane is None or int(header.get("NumberOfFrames") or 1) > 1 or int(header.get("SamplesPerPixel") or 1) != 1:
             raise InputError(
                 "a DICOM file in the folder is no slice of a volume",
                 where=path,
@@ -177,7 +146,8 @@ def _read_slices(folder: Path, files: Sequence[Path]) -> Scan:
     pixels = []
     for i in order:
         dataset = read_dicom(files[i])
-        pixels.append(pixel_values(stored_pixels(dataset, files[i]), dataset, files[i]))
+        frame = _only_frame(stored_pixels(dataset, files[i]), dataset)
+        pixels.append(pixel_values(frame, dataset, files[i], frame_groups(dataset).rescale))
     return _stack(pixels, affine)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from medad_plugins.data.datalists import LIST_NAMES, Case, find_datalist, make_case_ids, read_datalist, same_keys
 from medad_plugins.data.scan_files import find_scans
 from medad_plugins.errors import InputError
+from medad_plugins.files import home_path
 
 __all__ = ["LAYOUTS", "CaseSource", "case_source", "cases_where", "find_cases", "require_files"]
 
@@ -83,7 +84,7 @@ def case_source(dataset_dir: str | Path | None, datalist: str | Path | None, spa
         root = sample_cohort(spatial_dims)
         return CaseSource(find_datalist(root), root, f"sample cohort ({spatial_dims}D)")
     path = find_datalist(dataset_dir, datalist)
-    root = Path(dataset_dir).expanduser() if dataset_dir else Path()
+    root = Path(home_path(dataset_dir)) if dataset_dir else Path()
     if path is not None and path.is_file() and not (dataset_dir and root.is_dir()):
         root = path.parent
     if root.is_dir() and not any(root.iterdir()):

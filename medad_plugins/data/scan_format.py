@@ -10,20 +10,28 @@ from medad_plugins.errors import InputError
 __all__ = ["ScanFormat"]
 
 
+_ORIENTATIONS = ("upright", "stored")
+
+
 @dataclass(frozen=True)
 class ScanFormat:
     """The grid, channels and intensities in which every scan reaches the network.
 
     Args:
         spatial_dims: 2 for images, 3 for volumes.
-        image_size: pixels or voxels along every axis, one number or one per axis.
+        image_size: pixels or voxels along every axis, one number or one per axis: rows and columns of an image; of a
+            volume right, anterior and superior, or the axes of `medad_plugins.data.upright` where it is cut to slices.
         in_channels: channels of the scan.
         slice_axis: 0, 1 or 2 (axial after orientation to RAS) shows a 2D network the slices of volumes along that axis;
             None shows scans whole.
         crop: before resizing, cut to the bounding box of the foreground (``"foreground"``: above a tenth of the highest
             intensity) or to this part of every axis about the centre (e.g. 0.875); a restored map is 0 outside.
-        intensity: see `medad_plugins.transforms.ScaleScanIntensityd`.
+        intensity: ``"auto"``, ``"percentile"``, ``"standard"`` or a window, see
+            `medad_plugins.transforms.ScaleScanIntensityd`.
         equalize: give the foreground an even histogram, see `medad_plugins.transforms.EqualizeScand`.
+        orientation: which way up a 2D network sees images and slices: ``"upright"``, as a radiologist does, by the
+            scan's affine (see `medad_plugins.data.upright_turn`), or ``"stored"``, columns first and as the file has
+            them (slices by their RAS axes), as models were trained that do not say.
 
     Raises:
         InputError: a number of axes, a size or a slice axis that scans do not have.
@@ -41,6 +49,7 @@ class ScanFormat:
     crop: str | float | None = None
     intensity: str | Sequence[float] = "auto"
     equalize: bool = False
+    orientation: str = "upright"
 
     def __post_init__(self) -> None:
         dims = self.spatial_dims
@@ -56,6 +65,10 @@ class ScanFormat:
                 expected="0, 1 or 2, with --spatial_dims 3",
                 found=f"{self.slice_axis} with --spatial_dims {dims}",
             )
+
+        if self.orientation not in _ORIENTATIONS:
+            expected = " or ".join(_ORIENTATIONS)
+            raise InputError("unknown orientation", where="orientation", expected=expected, found=self.orientation)
 
     @property
     def edges(self) -> list[int]:

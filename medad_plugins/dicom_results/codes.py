@@ -8,7 +8,10 @@ from pydicom.sr.coding import Code
 
 from medad_plugins.dicom_results.highdicom_package import highdicom
 
-__all__ = ["ALPHA", "ANOMALY_SCORE", "DECISION", "FLAGGED", "NOT_FLAGGED", "P_VALUE", "code_item", "coding_scheme_item"]
+__all__ = [
+    *("ALPHA", "ANOMALY_SCORE", "CALIBRATED_ON", "CANNOT_FLAG", "DECISION", "FLAGGED", "NOT_FLAGGED", "P_VALUE"),
+    *("REGION", "code_item", "coding_scheme_item"),
+]
 
 _SCHEME = "99MEDAD"  # 99 marks a private scheme
 
@@ -18,6 +21,10 @@ ALPHA = Code("alpha", _SCHEME, "Share of normal scans that may be flagged")
 DECISION = Code("decision", _SCHEME, "Decision")
 FLAGGED = Code("flagged", _SCHEME, "Flagged as anomalous")
 NOT_FLAGGED = Code("not_flagged", _SCHEME, "Not flagged")
+CANNOT_FLAG = Code("cannot_flag", _SCHEME, "Too few normal scans for alpha: none can be flagged")
+CALIBRATED_ON = Code("calibrated_on", _SCHEME, "Normal scans that the decision is calibrated on")
+# not a lesion: pixels above a threshold, which a share of normal scans has too
+REGION = Code("region", _SCHEME, "Region above the calibrated threshold")
 
 
 def code_item(code: Code) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from medad_plugins.dicom_results.algorithm import MANUFACTURER, Algorithm
-from medad_plugins.dicom_results.codes import ANOMALY_SCORE, code_item, coding_scheme_item
+from medad_plugins.dicom_results.codes import ANOMALY_SCORE, REGION, code_item, coding_scheme_item
 from medad_plugins.dicom_results.highdicom_package import highdicom
 from medad_plugins.dicom_results.source_series import SourceSeries
+from medad_plugins.reports.figures import decision_words
 
 __all__ = ["map_image", "picture_image", "region_image"]
 
+_LONGEST_LABEL = 64
 # High, so that a PACS lists them after what the scanner made.
 _SERIES_NUMBERS = {"region": 9901, "map": 9902, "picture": 9903}
 
@@ -32,34 +35,37 @@ def _new_object(kind: str) -> dict[str, Any]:
     }
 
 
-def region_image(source: SourceSeries, mask: NDArray, algorithm: Algorithm, alpha: float) -> Any:
+def region_image(source: SourceSeries, case: Mapping[Any, Any], algorithm: Algorithm) -> Any:
     """The mask as a DICOM segmentation of one segment; slices without a marked pixel are left out.
 
     Args:
         source: the series.
-        mask: ``(1, columns, rows[, slices])``, 0 and 1, with at least one pixel marked.
+        case: with a mask ``(1, columns, rows[, slices])`` of at least one marked pixel, and its decision, which the
+            segment's label says.
         algorithm: what made it.
-        alpha: what it was thresholded at.
     """
     package = highdicom()
     segment = package.seg.SegmentDescription(
         segment_number=1,
-        segment_label="Anomalous region",
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.Lesion,
+        segment_label=decision_words(case)[:_LONGEST_LABEL],
+        segmented_property_category=codes.SCT.SpatialAndRelationalConcept,
+        segmented_property_type=code_item(REGION),
         algorithm_type=package.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm.identification({"alpha": f"{alpha:g}"}),
+        algorithm_identification=algorithm.identification(
+            {"alpha": f"{case['alpha']:g}", "calibrated on": f"{case['calibrated_on']} normal scans"}
+        ),
         tracking_uid=generate_uid(prefix=None),
         tracking_id="MedAD anomalous region",
     )
     image = package.seg.Segmentation(
         source_images=source.images,
-        pixel_array=source.frames(mask).astype(np.uint8),
+        pixel_array=source.frames(np.asarray(case["anomaly_mask"])).astype(np.uint8),
         segmentation_type=package.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[segment],
         content_label="ANOMALY",
         content_description="Pixels above the calibrated threshold",
-        series_description=f"{MANUFACTURER} anomalous region",
+        series_description=f"{MANUFACTURER} region, {'flagged' if case['is_anomalous'] else 'not flagged'}",
+        coding_schemes=[coding_scheme_item()],
         **_new_object("region"),
         **algorithm.equipment(),
     )

@@ -15,10 +15,13 @@ from medad_plugins.dicom_results.algorithm import MANUFACTURER, Algorithm
 from medad_plugins.dicom_results.codes import (
     ALPHA,
     ANOMALY_SCORE,
+    CALIBRATED_ON,
+    CANNOT_FLAG,
     DECISION,
     FLAGGED,
     NOT_FLAGGED,
     P_VALUE,
+    REGION,
     coding_scheme_item,
 )
 from medad_plugins.dicom_results.highdicom_package import highdicom
@@ -31,7 +34,9 @@ _IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 
 
 def report(source: SourceSeries, case: Mapping[Any, Any], algorithm: Algorithm, region: Any = None) -> Any:
-    """A measurement report (TID 1500): score, p-value, alpha, decision, and the size of the marked region.
+    """A measurement report (TID 1500): score, p-value, alpha, decision, and what it is calibrated on.
+
+    A flagged scan also has a finding, the marked region with its size; one that is not flagged has none.
 
     Args:
         source: the series.
@@ -46,7 +51,7 @@ def report(source: SourceSeries, case: Mapping[Any, Any], algorithm: Algorithm, 
         parameters=[f"alpha {case['alpha']:g}", *algorithm.software[1:]],
         manufacturer=MANUFACTURER,
     )
-    decision = FLAGGED if case["is_anomalous"] else NOT_FLAGGED
+    decision = FLAGGED if case["is_anomalous"] else NOT_FLAGGED if case["can_flag"] else CANNOT_FLAG
     groups = [
         sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=_tracking("MedAD decision"),
@@ -55,6 +60,7 @@ def report(source: SourceSeries, case: Mapping[Any, Any], algorithm: Algorithm, 
                 _measurement(ANOMALY_SCORE, case["anomaly_score"], codes.UCUM.NoUnits),
                 _measurement(P_VALUE, case["p_value"], codes.UCUM.NoUnits),
                 _measurement(ALPHA, case["alpha"], codes.UCUM.NoUnits),
+                _measurement(CALIBRATED_ON, case["calibrated_on"], codes.UCUM.NoUnits),
             ],
             qualitative_evaluations=[sr.QualitativeEvaluation(name=DECISION, value=decision)],
             source_images=[
@@ -63,18 +69,19 @@ def report(source: SourceSeries, case: Mapping[Any, Any], algorithm: Algorithm, 
             ],
         )
     ]
-    if region is not None:
+    found = region if case["is_anomalous"] else None
+    if found is not None:
         name, unit = _size_terms(case)
         groups.append(
             sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
                 tracking_identifier=_tracking("MedAD anomalous region"),
                 referenced_segment=sr.ReferencedSegment(
-                    sop_class_uid=region.SOPClassUID,
-                    sop_instance_uid=region.SOPInstanceUID,
+                    sop_class_uid=found.SOPClassUID,
+                    sop_instance_uid=found.SOPInstanceUID,
                     segment_number=1,
                     source_series=sr.SourceSeriesForSegmentation(source.images[0].SeriesInstanceUID),
                 ),
-                finding_type=codes.SCT.Lesion,
+                finding_type=REGION,
                 algorithm_id=identification,
                 measurements=[_measurement(name, marked_size(case), unit)],
             )
@@ -85,7 +92,7 @@ def report(source: SourceSeries, case: Mapping[Any, Any], algorithm: Algorithm, 
         imaging_measurements=groups,
     )
     return sr.ComprehensiveSR(
-        evidence=[*source.images, *([] if region is None else [region])],
+        evidence=[*source.images, *([] if found is None else [found])],
         content=content,
         series_instance_uid=generate_uid(prefix=None),
         series_number=_SERIES_NUMBER,

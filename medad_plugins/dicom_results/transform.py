@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
-from monai.transforms import Compose, MapTransform, SaveImaged
+from monai.transforms import Compose
 from PIL import Image
 
 from medad_plugins.data.dicom_file import is_dicom
@@ -20,6 +20,7 @@ from medad_plugins.dicom_results.writing import write_dicom_results
 from medad_plugins.protocols import Calibrated
 from medad_plugins.reports.figures import case_caption, colour_range, overlay_picture, scan_planes
 from medad_plugins.transforms.postprocessing import RestoreScanGridd
+from medad_plugins.transforms.writers import CaseWriter
 
 __all__ = ["CasePicture", "SaveImageDicomResultsd"]
 
@@ -55,7 +56,7 @@ class CasePicture:
         )
 
 
-class SaveImageDicomResultsd(SaveImaged):
+class SaveImageDicomResultsd(CaseWriter):
     """Writes ``dicom/<case_id>/*.dcm`` for a case that came from DICOM; other cases pass.
 
     Comes after `medad_plugins.transforms.AnomalyPostprocessing`; see `write_dicom_results` for the objects. A MONAI
@@ -79,20 +80,17 @@ class SaveImageDicomResultsd(SaveImaged):
         bundle_root: str | os.PathLike[str],
         output_dir: str | os.PathLike[str],
     ) -> None:
-        MapTransform.__init__(self, "image")  # not SaveImaged's own: its file names and formats are not ours
+        super().__init__("dicom", output_dir)
         self.algorithm = Algorithm.of_bundle(Path(bundle_root))
         self.picture = CasePicture(preprocessing, network, self.algorithm)
-        self.output_dir = Path(output_dir)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        case = dict(data)
+    def write(self, case: dict[Hashable, Any], key: str) -> None:
         path = Path(str(case["image"].meta.get("filename_or_obj") or os.devnull))
         if not (dicom_files(path) if path.is_dir() else is_dicom(path)):
-            return case
+            return
         anomaly_map: MetaTensor = case["anomaly_map"]
         source = SourceSeries.read(path, np.asarray(anomaly_map.affine), anomaly_map.shape[1:])
         folder = self.output_dir / "dicom" / str(case["case_id"])
         limits = self.picture.colour_range
         write_dicom_results(case, source, self.algorithm, self.picture(case), limits, folder)
         case["dicom_folder"] = str(folder)
-        return case

@@ -59,7 +59,7 @@ def write_dicom_results(
     mask, anomaly_map = (np.asarray(case[key]) for key in ("anomaly_mask", "anomaly_map"))
     try:
         with silent_about_headers():
-            region = region_image(source, mask, algorithm, case["alpha"]) if mask.any() else None
+            region = region_image(source, case, algorithm) if mask.any() else None
             objects = {
                 "region": region,
                 # a parametric map is of places in the patient; without them the picture shows it
@@ -76,12 +76,18 @@ def write_dicom_results(
         ) from error
     target = output_folder(folder)
     written = {}
-    for kind, content in objects.items():
-        path = target / FILE_NAMES[kind]
-        if content is None:
-            path.unlink(missing_ok=True)
-            continue
-        with atomic_path(path) as temporary, silent_about_headers():
-            content.save_as(temporary, enforce_file_format=True)
-        written[kind] = path
+    try:
+        for kind, content in objects.items():
+            path = target / FILE_NAMES[kind]
+            if content is None:
+                path.unlink(missing_ok=True)
+                continue
+            with atomic_path(path) as temporary, silent_about_headers():
+                content.save_as(temporary, enforce_file_format=True)
+            written[kind] = path
+    except BaseException:
+        # some of a case's objects beside those of an earlier run would pass for one result
+        for name in FILE_NAMES.values():
+            (target / name).unlink(missing_ok=True)
+        raise
     return written

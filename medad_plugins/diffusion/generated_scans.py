@@ -130,8 +130,7 @@ class GeneratedScans:
     def _save(self, scan: Tensor, path: Path) -> None:
         values: NDArray[np.uint8] = np.rint(scan.float().cpu().numpy() * 255).astype(np.uint8)
         if values.ndim == 3:
-            # pictures are kept by rows, scans by columns
-            pixels = values.transpose(2, 1, 0)
+            pixels = values.transpose(1, 2, 0)
             with atomic_path(path.with_suffix(".png")) as temporary:
                 Image.fromarray(pixels[..., 0] if len(values) == 1 else pixels).save(temporary)
         else:

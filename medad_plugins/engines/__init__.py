@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medad_plugins.engines.case_evaluator import CaseEvaluator
 from medad_plugins.engines.distributed import gather_list, join_ranks, shared_network
 from medad_plugins.engines.fitting import FittingTrainer
 from medad_plugins.engines.gradient import GradientTrainer
@@ -11,9 +12,11 @@ from medad_plugins.engines.phased import PhasedTrainer
 from medad_plugins.engines.phases import Phase
 from medad_plugins.engines.scan_batch import ScanBatch
 from medad_plugins.engines.scoring import ScoredCase, score_cases
+from medad_plugins.engines.stable_adamw import StableAdamW
 from medad_plugins.engines.training_setup import TrainingSetup
 
 __all__ = [
+    "CaseEvaluator",
     "FittingTrainer",
     "GradientTrainer",
     "ModelFile",
@@ -22,6 +25,7 @@ __all__ = [
     "PhasedTrainer",
     "ScanBatch",
     "ScoredCase",
+    "StableAdamW",
     "TrainingSetup",
     "gather_list",
     "join_ranks",

@@ -11,19 +11,20 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import medad_plugins
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, read_torch
+from medad_plugins.files import read_torch, write_torch
 from medad_plugins.manifest import Manifest
 from medad_plugins.versions import require_bundle_fits, require_fits
 
 __all__ = ["ModelFile", "save_model", "save_state_dict"]
 
 _REQUIRED = object()
+# how scans came to models that do not say it
+_BEFORE = {"orientation": "stored"}
 # under this name the rest of a model file's entries hang on its state dict, where that is all that the file may be
 _ATTRIBUTE = "medad"
 
@@ -49,16 +50,13 @@ def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapp
         >>> ModelFile("model.pt", "mine").setting("in_features")
         2
     """
-    with atomic_path(path) as temporary:
-        torch.save(
-            {
-                "model": network.state_dict(),
-                "bundle": bundle,
-                "settings": dict(settings),
-                "medad_version": medad_plugins.__version__,
-            },
-            temporary,
-        )
+    content = {
+        "model": network.state_dict(),
+        "bundle": bundle,
+        "settings": dict(settings),
+        "medad_version": medad_plugins.__version__,
+    }
+    write_torch(path, content)
     manifest = Manifest.of_bundle(_bundle_root(Path(path)))
     if manifest is not None:
         manifest.record(Path(os.path.abspath(path)))
@@ -75,9 +73,7 @@ def save_state_dict(path: str | Path, content: Mapping[str, Any]) -> None:
     """
     state = OrderedDict(content["model"])
     setattr(state, _ATTRIBUTE, {name: value for name, value in content.items() if name != "model"})
-    # into an open file: PyTorch would write a path's name into it, and this one is a random one
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
+    write_torch(path, state, "--output_dir")
 
 
 class ModelFile:
@@ -108,6 +104,11 @@ class ModelFile:
     @cached_property
     def content(self) -> dict[str, Any]:
         """The checked content."""
+        if self.path.is_dir():
+            todo = "give the file in it as --ckpt_path"
+            raise InputError(
+                "this is a folder and no model", where=self.path, expected="a file, e.g. model.pt", todo=todo
+            )
         if not self.path.is_file():
             train = f"python -m monai.bundle run --config_file bundles/{self.bundle}/configs/train.yaml"
             raise InputError(
@@ -162,7 +163,7 @@ class ModelFile:
             changes: of that, by name.
         """
         names = [field.name for field in fields(ScanFormat)]
-        settings = {**self.content["settings"]["network"], **self.content["settings"]}
+        settings = {**_BEFORE, **self.content["settings"]["network"], **self.content["settings"]}
         return ScanFormat(**{**{name: settings[name] for name in names if name in settings}, **changes})
 
     def rebuild(self, network: Callable[..., nn.Module], scan: ScanFormat | None = None, **changes: Any) -> Any:
@@ -175,11 +176,14 @@ class ModelFile:
             changes: settings to replace.
 
         Raises:
-            InputError: if the file does not fit the class.
+            InputError: if the file does not fit the class, or its 2D network was trained on scans that stand otherwise.
         """
+        if scan is not None and scan.network_dims == 2:
+            self._require_orientation(scan.orientation)
         renamed: Mapping[str, str] = getattr(network, "renamed_settings", {})
         saved = {renamed.get(name, name): value for name, value in self.content["settings"]["network"].items()}
-        settings = {**saved, **_fitting(network, scan), **changes}
+        stored = self.setting("orientation", _BEFORE["orientation"]) == "stored"
+        settings = {**saved, **_fitting(network, scan, stored), **changes}
         try:
             rebuilt = network(**settings)
             rebuilt.load_state_dict(self.content["model"], strict=True)
@@ -193,10 +197,22 @@ class ModelFile:
             ) from error
         return rebuilt.eval()
 
+    def _require_orientation(self, orientation: str) -> None:
+        """A configuration without the key, of an older bundle, would show an older model turned scans."""
+        trained = self.setting("orientation", _BEFORE["orientation"])
+        if orientation != trained:
+            raise InputError(
+                "the model was trained on scans that stand otherwise",
+                where=self.path,
+                expected=f"orientation {trained}",
+                found=orientation,
+                todo="leave --orientation out, or take the bundle's newest configs/inference.yaml",
+            )
 
-def _fitting(network: Callable[..., nn.Module], scan: ScanFormat | None) -> dict[str, Any]:
+
+def _fitting(network: Callable[..., nn.Module], scan: ScanFormat | None, stored: bool) -> dict[str, Any]:
     """Those of a network's arguments that follow from the scans, and no pretrained weights."""
-    known: dict[str, Any] = {"weights": "none"}
+    known: dict[str, Any] = {"weights": "none", "columns_first": stored}
     if scan is not None:
         known |= {"spatial_dims": scan.network_dims, "in_channels": scan.in_channels, "image_size": scan.network_edges}
     taken = signature(network).parameters

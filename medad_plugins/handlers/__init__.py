@@ -7,7 +7,8 @@ from medad_plugins.handlers.clip_gradients import ClipGradients
 from medad_plugins.handlers.evaluation import EvaluationReport
 from medad_plugins.handlers.fit_after_training import FitAfterTraining, FitBeforeEpochs
 from medad_plugins.handlers.initial_centre import InitialCentre
-from medad_plugins.handlers.learning_rate import LearningRate, cosine_decay, step_decay
+from medad_plugins.handlers.learning_rate import LearningRate, cosine_decay, step_decay, warm_cosine_decay
+from medad_plugins.handlers.look_at_scans import LookAtScans
 from medad_plugins.handlers.loss_terms import LossTerms
 from medad_plugins.handlers.metrics import Detection, Localization
 from medad_plugins.handlers.moving_average import MovingAverage
@@ -33,6 +34,7 @@ __all__ = [
     "KeepBest",
     "LearningRate",
     "Localization",
+    "LookAtScans",
     "LossTerms",
     "MovingAverage",
     "ResultsTable",
@@ -45,4 +47,5 @@ __all__ = [
     "TrainingProgress",
     "cosine_decay",
     "step_decay",
+    "warm_cosine_decay",
 ]

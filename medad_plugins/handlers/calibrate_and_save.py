@@ -68,8 +68,11 @@ class CalibrateAndSave:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        engine.add_event_handler(Events.STARTED, lambda _: output_folder(self.path.parent))
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        output_folder(self.path.parent, "--ckpt_path")
 
     def __call__(self, engine: Engine) -> None:
         self.calibrate()
@@ -100,6 +103,6 @@ class CalibrateAndSave:
             needed = math.ceil(1 / self.alpha - 1e-9) - 1
             logger.warning("to flag anything at alpha %g, at least %d are needed.", self.alpha, needed)
         if idist.get_rank() == 0:
-            output_folder(self.path.parent)
+            output_folder(self.path.parent, "--ckpt_path")
             save_model(self.path, self.network, self.bundle, self.settings)
             logger.info("saved %s", self.path)

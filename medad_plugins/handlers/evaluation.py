@@ -16,10 +16,11 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
+from medad_plugins.claims import claim_folder, release_folder
 from medad_plugins.data import Case, FaultTolerantLoader, case_group
 from medad_plugins.engines import gather_list, score_cases
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder, write_json
+from medad_plugins.files import output_folder, remove_file, write_json
 from medad_plugins.handlers.results import case_label, in_list_order, merged_cases
 from medad_plugins.handlers.run_facts import run_facts
 from medad_plugins.metrics import LocalizationMetric, describe_detection, detection_summary
@@ -33,12 +34,19 @@ from medad_plugins.reports import (
     write_evaluation_page,
 )
 from medad_plugins.reports.page import decision_score
-from medad_plugins.transforms import AnomalyPostprocessing, RestoreScanGridd, fitted_calibration, read_mask
+from medad_plugins.transforms import (
+    AnomalyPostprocessing,
+    RestoreScanGridd,
+    fitted_calibration,
+    read_mask,
+    remove_case_files,
+)
 
 __all__ = ["EvaluatedCase", "EvaluationReport"]
 
 logger = logging.getLogger(__name__)
 
+FILES = ("evaluation.json", "report.html", "roc.png", "scores.png", "examples.png")
 _EXAMPLES = 3  # per column of the contact sheet
 # Shares of the normal pixels whose thresholds make up the FROC curve.
 _FROC_ALPHAS = np.logspace(-1, -4, 13).tolist()
@@ -65,8 +73,10 @@ class EvaluationReport:
     ``scores.png`` and, where overlays were written, ``examples.png``; logs one line; puts the figures into
     ``engine.state.metrics``. The figures are those of `detection_summary`, those of `LocalizationMetric` where
     abnormal cases have masks, and under ``run`` those of `run_facts`. Cases without a label are left out of all of
-    them, abnormal cases without a mask of those on pixels and lesions. Memory does not grow with the size of the scans.
-    With several ranks, each adds its own cases; the figures are of all cases, and the first rank writes.
+    them, abnormal cases without a mask of those on pixels and lesions; so are those whose mask cannot be read or is not
+    of the scan's size, with a warning, and ``masks_left_out`` counts them. What an earlier run has left of the report
+    and of the cases is removed at the start. Memory does not grow with the size of the scans. With several ranks, each
+    adds its own cases; the figures are of all cases, and the first rank writes.
 
     Args:
         output_dir: folder to write to.
@@ -75,8 +85,7 @@ class EvaluationReport:
         validation: normal and abnormal cases to choose an F1 threshold on, as the survey does; none is fine.
 
     Raises:
-        InputError: the folder cannot be written; a mask cannot be read or is not of its scan's size; no case has a
-            label.
+        InputError: the folder cannot be written, or another run writes there; no case has a label.
     """
 
     def __init__(
@@ -104,11 +113,17 @@ class EvaluationReport:
 
     def start(self, engine: Engine) -> None:
         """Forget earlier runs, read the calibrated thresholds."""
-        output_folder(self.output_dir)
+        folder = output_folder(self.output_dir)
+        if idist.get_rank() == 0:
+            claim_folder(folder)
+            for name in FILES:  # an earlier run's must not pass for this one's
+                remove_file(folder / name)
+        own = getattr(getattr(engine.state, "dataloader", None), "data", ())
+        remove_case_files(folder, [case["case_id"] for case in own if isinstance(case, dict) and "case_id" in case])
         calibration = fitted_calibration(self.postprocessing.network)
         threshold = calibration.pixel_threshold(self.postprocessing.alpha)
         curve = sorted({calibration.pixel_threshold(alpha) for alpha in _FROC_ALPHAS})
-        self.cases = []
+        self.cases, self.masks_left_out = [], 0
         self.localization = LocalizationMetric(threshold, froc_thresholds=curve)
         self.gallery = Gallery(colour_range(calibration), threshold)
 
@@ -129,11 +144,20 @@ class EvaluationReport:
                 case.get("overlay_file", ""),
             )
             self.cases.append(evaluated)
-            truth = self._truth(case) if label else None
+            truth = self._known_truth(case) if label else None
             # an abnormal case with nothing outlined says nothing about where its lesion is
             if label == 0 or truth is not None:
                 self.localization.update(case["anomaly_map"][0].numpy(), truth, evaluated.group)
             self._offer(evaluated, case, truth)
+
+    def _known_truth(self, case: dict[str, Any]) -> NDArray[np.bool_] | None:
+        try:
+            return self._truth(case)
+        except InputError as error:
+            # one mask must not cost the figures of all others
+            logger.warning("the mask of %s is left out: %s", case["case_id"], error)
+            self.masks_left_out += 1
+            return None
 
     def _truth(self, case: dict[str, Any]) -> NDArray[np.bool_] | None:
         if not case.get("mask"):
@@ -185,13 +209,32 @@ class EvaluationReport:
             raise InputError("there is nothing to evaluate", expected="cases with a label", found="none", todo=todo)
         figures = self.summary(self._validation_scores(engine))
         engine.state.metrics.update({key: value for key, value in figures.items() if isinstance(value, (int, float))})
+        gathered = gather_list([self.masks_left_out])
         if idist.get_rank() > 0:
             return
+        calibration = fitted_calibration(self.postprocessing.network)
+        figures["calibrated_on"] = calibration.reference_scores.numel()
+        figures["can_flag"] = calibration.can_flag(self.postprocessing.alpha)
         figures["run"] = run_facts(self.postprocessing.network)
-        write_json(self.output_dir / "evaluation.json", figures)
+        figures["masks_left_out"] = sum(gathered)
         logger.info("%s", self._line(figures))
-        self._draw(figures)
-        self._write_page(figures)
+        self._write(figures)
+        release_folder(self.output_dir)
+
+    def _write(self, figures: dict[str, Any]) -> None:
+        """All files that can be written, and the reason of the first that cannot."""
+        errors: list[InputError] = []
+        for write in (
+            lambda: write_json(self.output_dir / "evaluation.json", figures),
+            lambda: self._draw(figures),
+            lambda: self._write_page(figures),
+        ):
+            try:
+                write()
+            except InputError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _gather(self, engine: Any) -> None:
         """Take in the cases and pictures of the other ranks; the pixels are added up by their metric."""
@@ -215,13 +258,12 @@ class EvaluationReport:
         if figures["pixel_ap"] is not None:
             parts.append(f"pixel AP {figures['pixel_ap']:.2f}, Dice {figures['dice_case_mean']:.2f}")
         counts = f"n = {figures['n_normal']} normal, {figures['n_abnormal']} abnormal"
-        return f"{self.name}: {', '.join(parts)} ({counts})"
+        masks = f", {figures['masks_left_out']} masks left out" if figures["masks_left_out"] else ""
+        return f"{self.name}: {', '.join(parts)} ({counts}{masks})"
 
     def _draw(self, figures: dict[str, Any]) -> None:
         scores, labels = [case.score for case in self.cases], [case.label for case in self.cases]
         alpha = self.postprocessing.alpha
-        for name in ("roc.png", "examples.png"):  # an earlier run's must not pass for this one's
-            (self.output_dir / name).unlink(missing_ok=True)
         if figures["auroc"] is not None:
             decision = (figures["false_positive_rate"], figures["sensitivity"], alpha)
             roc_chart(self.output_dir / "roc.png", scores, labels, decision)
@@ -230,7 +272,6 @@ class EvaluationReport:
 
     def _write_page(self, figures: dict[str, Any]) -> None:
         facts = figures["run"]
-        calibration = fitted_calibration(self.postprocessing.network)
         write_evaluation_page(
             self.output_dir / "report.html",
             title=f"{facts['network']} on {self.name}",
@@ -240,7 +281,7 @@ class EvaluationReport:
             examples=self.gallery.examples(),
             details={
                 "network": f"{facts['network']}, {facts['parameters']:,} parameters",
-                "calibrated on": f"{calibration.reference_scores.numel()} held-out normal cases",
+                "calibrated on": f"{figures['calibrated_on']} held-out normal cases",
                 "versions": ", ".join(f"{name} {facts[name]}" for name in ("medad", "monai", "torch", "python")),
                 "computed on": f"{facts['device']}, {facts['threads']} threads, {facts['peak_memory_mib']} MiB at most",
                 **_command(),

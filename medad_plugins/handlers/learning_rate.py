@@ -8,12 +8,30 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-__all__ = ["LearningRate", "cosine_decay", "step_decay"]
+__all__ = ["LearningRate", "cosine_decay", "step_decay", "warm_cosine_decay"]
 
 
 def cosine_decay(iterations: int) -> Callable[[int], float]:
     """Factor that falls along half a cosine from 1 to nearly 0 at the last of so many iterations."""
     return lambda done: 0.5 * (1 + math.cos(math.pi * min(1.0, done / iterations)))
+
+
+def warm_cosine_decay(iterations: int, warmup: int = 0, last: float = 0.0) -> Callable[[int], float]:
+    """Factor that rises in a line from 0 to 1 over the first iterations, then falls along half a cosine.
+
+    Args:
+        iterations: of the whole training.
+        warmup: iterations of the rise; the first of them has the factor 0, the last 1.
+        last: what it falls to.
+    """
+    falling = max(1, iterations - warmup)
+
+    def factor(done: int) -> float:
+        if done < warmup:
+            return done / max(1, warmup - 1)
+        return last + (1 - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / falling)))
+
+    return factor
 
 
 def step_decay(factor: float, after: Sequence[float], iterations: int) -> Callable[[int], float]:
@@ -27,7 +45,7 @@ class LearningRate:
     Args:
         optimizer: as it begins; of `medad_plugins.engines.NamedOptimizers` one by its name, or all of them.
         factor: of the rates that the optimiser was made with, by the number of iterations done, from 0; e.g.
-            `cosine_decay` or `step_decay`.
+            `cosine_decay`, `warm_cosine_decay` or `step_decay`.
     """
 
     def __init__(self, optimizer: Any, factor: Callable[[int], float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -13,15 +12,20 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
+from medad_plugins.claims import claim_folder, release_folder
 from medad_plugins.engines import gather_list
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder, write_json
+from medad_plugins.files import append_text, csv_text, output_folder, remove_file, write_csv, write_json
+from medad_plugins.transforms import remove_case_files
 
 __all__ = ["ResultsTable", "case_label", "case_row", "in_list_order", "merged_cases", "write_results"]
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "label", "error")
+COLUMNS = (
+    *("case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "calibrated_on", "can_flag"),
+    *("label", "error"),
+)
 
 
 def merged_cases(engine: Engine) -> list[dict[str, Any]]:
@@ -56,21 +60,26 @@ def in_list_order(rows: Sequence[Any], case_ids: Sequence[str], loader: Any) -> 
 class ResultsTable:
     """Writes ``results.csv``, a row per case as soon as it is computed, and ``results.json`` with the same at the end.
 
-    Columns: case_id, image (path), anomaly_score, p_value, is_anomalous, alpha, label (empty where unknown), error (the
-    reason where a case could not be read; its figures are empty then). With several ranks, the first writes all cases
-    in the end; until then rank 1 keeps its own in ``results.rank1.csv``, and so on.
+    Columns: case_id, image (path), anomaly_score, p_value, is_anomalous, alpha, calibrated_on (held-out normal scans
+    behind the p-value), can_flag (whether these are enough for alpha), label (empty where unknown), error (why a case
+    could not be read or finished, its figures are empty then; or why a file of it could not be written). With several
+    ranks, the first writes all cases in the end; until then rank 1 keeps its own in ``results.rank1.csv``, and so on.
+    What an earlier run has left of the same cases (maps, masks, overlays, DICOM results) is removed at the start.
 
     Args:
         output_dir: folder to write to.
-        loader: where ``failures``, pairs of a case and a sentence, are found at the end; a plain loader has none.
+        loader: where ``failures``, pairs of a case and a sentence, are found at the end; a plain loader has none. Cases
+            that an application handed over in memory are its own: no table is written of them.
 
     Raises:
-        InputError: the folder cannot be written (at the start of the run); every case failed (at its end).
+        InputError: the folder cannot be written, or another run writes there (at the start of the run); every case
+            failed (at its end).
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], loader: Iterable[Any]) -> None:
         self.output_dir, self.loader = Path(output_dir), loader
         self.rows: list[dict[str, Any]] = []
+        self.writes = True
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator whose postprocessing is an `AnomalyPostprocessing`."""
@@ -86,18 +95,34 @@ class ResultsTable:
 
     def start(self, engine: Engine) -> None:
         """Begin a new table."""
-        output_folder(self.output_dir)
         self.rows = []
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writeheader()
+        self.writes = not _in_memory(getattr(self.loader, "cases", ()))
+        if not self.writes:
+            return
+        folder = output_folder(self.output_dir)
+        if idist.get_rank() == 0:
+            claim_folder(folder)
+            # of an earlier run, whose rows are no longer true of the files beside them
+            for old in [folder / "results.json", *folder.glob("results.rank*.csv")]:
+                if old != self.path and not _is_of_a_rank(old):
+                    remove_file(old)
+        others = remove_case_files(folder, [case["case_id"] for case in getattr(self.loader, "data", ())])
+        if others and idist.get_world_size() == 1:
+            logger.warning("%s also holds %d files of cases that are not in this run.", folder, others)
+        write_csv(self.path, [COLUMNS])
+        self._kept = 0
 
     def append(self, engine: Engine) -> None:
         """Add the cases of an iteration."""
-        rows = [case_row(case) for case in merged_cases(engine)]
-        # opened anew each time: what is computed is on the disk even when the process is killed
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writerows(rows)
-        self.rows += rows
+        self.rows += [case_row(case, case.get("error") or None) for case in merged_cases(engine)]
+        if not self.writes:
+            return
+        try:
+            # at once: what is computed is on the disk even when the process is killed
+            append_text(self.path, csv_text(map(_values, self.rows[self._kept :])))
+            self._kept = len(self.rows)
+        except InputError as error:
+            logger.warning("%s Until then the rows are kept in memory only.", error)
 
     def finish(self, engine: Engine) -> None:
         """Put the cases of all ranks and those that could not be read into one table, say what was found."""
@@ -108,10 +133,12 @@ class ResultsTable:
         )
         self.rows = good + failed
         path = self.output_dir / "results.csv"
-        if idist.get_rank() == 0:
+        unwritten = [row["error"] for row in good if row["error"]]
+        if self.writes and idist.get_rank() == 0:
             write_results(self.output_dir, self.rows)
             for part in self.output_dir.glob("results.rank*.csv"):
-                part.unlink()
+                remove_file(part)
+            release_folder(self.output_dir)
         if failed and not good:
             todo = "see its column error"
             what = f"none of the {len(failed)} cases could be read, the first because: {failed[0]['error'].rstrip('.')}"
@@ -119,19 +146,32 @@ class ResultsTable:
         flagged = sum(1 for row in good if row["is_anomalous"])
         alpha = f" at alpha {good[0]['alpha']:g}" if good else ""
         unread = f", {len(failed)} could not be read" if failed else ""
-        logger.info("%d cases: %d anomalous%s%s; results in %s", len(good), flagged, alpha, unread, path)
+        place = f"; results in {path}" if self.writes else ""
+        lost = f", files of {len(unwritten)} could not be written" if unwritten else ""
+        logger.info("%d cases: %d anomalous%s%s%s%s", len(good), flagged, alpha, unread, lost, place)
+        if unwritten and len(unwritten) == len(good):
+            what = f"of none of the {len(good)} cases all files could be written, the first because: "
+            raise InputError(what + unwritten[0].rstrip("."), where=path, todo="see its column error")
+
+
+def _in_memory(cases: Iterable[Any]) -> bool:
+    return any(not isinstance(case["image"], (str, os.PathLike)) for case in cases)
 
 
 def write_results(output_dir: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write ``results.csv`` and ``results.json``, each complete or not at all."""
-    with (
-        atomic_path(output_dir / "results.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(output_dir / "results.csv", [COLUMNS, *map(_values, rows)])
     write_json(output_dir / "results.json", list(rows))
+
+
+def _values(row: dict[str, Any]) -> list[Any]:
+    return [row[column] for column in COLUMNS]
+
+
+def _is_of_a_rank(path: Path) -> bool:
+    """Whether it is another process's own table of this very run."""
+    number = path.stem.removeprefix("results.rank")
+    return number.isdigit() and 0 < int(number) < idist.get_world_size()
 
 
 def case_row(case: dict[str, Any], error: str | None = None) -> dict[str, Any]:

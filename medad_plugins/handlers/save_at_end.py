@@ -36,7 +36,7 @@ class SaveAtEnd:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        engine.add_event_handler(Events.STARTED, lambda _: output_folder(self.path.parent))
+        engine.add_event_handler(Events.STARTED, lambda _: output_folder(self.path.parent, "--ckpt_path"))
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor
 
 from medad_plugins.data import Case
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder, read_torch
+from medad_plugins.files import output_folder, read_torch, write_torch
 from medad_plugins.handlers.selection_criteria import Criterion, selection_criterion
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.synthesis import Recipe
@@ -34,6 +33,7 @@ class KeepBest:
     The cases must be neither trained on nor those that the decisions are calibrated on, whose scores would come out
     too low. With several ranks, each evaluates its share and all choose the same weights. Place it before
     `ResumableCheckpoint` and before handlers that use the network at the end: handlers run in order.
+    The file is removed by `forget`, at the latest when all that happens at the end has happened.
 
     Args:
         path: file that keeps the best weights so far until the end, for a training that is stopped and resumed.
@@ -80,11 +80,15 @@ class KeepBest:
         engine.add_event_handler(Events.COMPLETED, self._give_back, self.criterion)
 
     def _start(self, engine: Engine) -> None:
-        output_folder(self.path.parent)
+        output_folder(self.path.parent, "--ckpt_path")
         self._forget()
+        # after all that has been registered by now
+        if not engine.has_event_handler(self.forget, Events.COMPLETED):
+            engine.add_event_handler(Events.COMPLETED, self.forget)
         if self.criterion is not None:
             self.criterion.prepare()
-        if not (self.resume and self.path.is_file()):
+        # without a state to go on from, the file is of a training that is not continued
+        if not (self.resume and engine.state.epoch and self.path.is_file()):
             return
         saved = read_torch(self.path, "file of the best weights so far", "leave out --resume")
         if not isinstance(saved, dict) or not saved.keys() >= _ENTRIES:
@@ -99,13 +103,21 @@ class KeepBest:
         self.value, self.iteration = value, engine.state.iteration
         self.weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         if idist.get_rank() == 0:
-            with atomic_path(self.path) as temporary:
-                torch.save({"model": self.weights, "value": value, "iteration": self.iteration}, temporary)
+            self._keep()
+
+    def _keep(self) -> None:
+        try:
+            write_torch(self.path, {"model": self.weights, "value": self.value, "iteration": self.iteration})
+        except InputError as error:
+            logger.warning("%s Until then the best weights are kept in memory only.", error)
 
     def _give_back(self, engine: Engine, criterion: Criterion) -> None:
         if self.weights:
             self.network.load_state_dict(self.weights, strict=True)
             logger.info("kept the weights of iteration %d, %s (%.3g).", self.iteration, criterion.wish, self.value)
-        if idist.get_rank() == 0:
-            self.path.unlink(missing_ok=True)
         self.weights = {}
+
+    def forget(self) -> None:
+        """Remove the file, once the model that it was kept for is saved."""
+        if self.criterion is not None and idist.get_rank() == 0:
+            self.path.unlink(missing_ok=True)

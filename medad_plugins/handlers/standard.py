@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import ignite.distributed as idist
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
 
+from medad_plugins.claims import claim_folder, release_folder
 from medad_plugins.engines import NamedOptimizers, TrainingSetup
+from medad_plugins.engines.training_keys import known_data, plain_keys
+from medad_plugins.files import output_folder
 from medad_plugins.handlers.calibrate_and_save import CalibrateAndSave
+from medad_plugins.handlers.look_at_scans import LookAtScans
 from medad_plugins.handlers.progress import TrainingProgress
 from medad_plugins.handlers.resumable_checkpoint import ResumableCheckpoint, Stateful
 from medad_plugins.handlers.selection import KeepBest
 from medad_plugins.handlers.tensorboard import TensorBoardLog
 from medad_plugins.handlers.testing import TestAtEnd
 from medad_plugins.handlers.training_pictures import TrainingPictures
+from medad_plugins.running_config import running_config
 from medad_plugins.synthesis import Recipe
 
 __all__ = ["StandardHandlers"]
 
 
 class StandardHandlers:
-    """Keeps the best weights, resumes, shows progress and pictures; at the end calibrates, saves and tests.
+    """Looks at the scans, keeps the best weights, resumes, shows progress; at the end calibrates, saves and tests.
 
     It stands last among a trainer's handlers, so that what a method adds (a schedule, a moving average, a fit at the
-    end) has had its turn. In order: `KeepBest`, `ResumableCheckpoint`, `TrainingProgress`, `TrainingPictures`,
-    `TensorBoardLog`, `CalibrateAndSave`, `TestAtEnd`. It only puts them together: a new concern is a handler of its
-    own.
+    end) has had its turn. In order: `LookAtScans`, `KeepBest`, `ResumableCheckpoint`, `TrainingProgress`,
+    `TrainingPictures`, `TensorBoardLog`, `CalibrateAndSave`, `TestAtEnd`. The files to go on from are removed once the
+    model is saved, and the output folder is this training's alone until its end (`claim_folder`). It only puts them
+    together: a new concern is a handler of its own.
 
     Args:
         setup: what is trained on what.
@@ -55,24 +64,46 @@ class StandardHandlers:
         self.setup, self.optimizer, self.training_recipes = setup, optimizer, training_recipes
         self.pictures, self.stateful, self.seconds = pictures, stateful, seconds
         self.test_pictures, self.ends = test_pictures, ends
+        # of which a stopped training keeps the keys; None where handlers are put together without a configuration
+        self.parser = running_config(ConfigParser)
 
     def attach(self, engine: Engine) -> None:
         """Register all of them with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._claim)
         for handler in self.handlers():
             handler.attach(engine)
+        engine.add_event_handler(Events.COMPLETED, self._release)
+
+    def _claim(self, engine: Engine) -> None:
+        if idist.get_rank() == 0:
+            claim_folder(output_folder(self.setup.output_dir))
+
+    def _release(self, engine: Engine) -> None:
+        if idist.get_rank() == 0:
+            release_folder(self.setup.output_dir)
 
     def handlers(self) -> list[Any]:
         """In their order."""
         setup = self.setup
-        found: list[Any] = [] if self.optimizer is None else [self._keep_best()]
-        found += [self._checkpoint(), TrainingProgress()]
+        kept: list[KeepBest | ResumableCheckpoint] = [] if self.optimizer is None else [self._keep_best()]
+        kept.append(self._checkpoint())
+        found: list[Any] = [self._look()] if self.ends else []
+        found += [*kept, TrainingProgress()]
         if self.optimizer is not None and self.pictures:
-            found.append(TrainingPictures(setup.network, setup.held_out(), setup.output_dir, setup.inferer))
+            cut = setup.scan.slice_axis
+            parts = setup.network, setup.held_out(), setup.output_dir, setup.inferer
+            found.append(TrainingPictures(*parts, slice_axis=cut))
         if setup.tensorboard:
             found.append(TensorBoardLog(setup.output_dir))
         if self.ends:
-            found += [self.calibrator(), self.tester()]
+            found += [self.calibrator(), ForgetState(kept), self.tester()]
         return found
+
+    def _look(self) -> LookAtScans:
+        setup = self.setup
+        others = [*setup.cohort.selection, *setup.cohort.test]
+        parts = setup.cohort.validation, others, setup.preprocessing, setup.batch_size, setup.num_workers
+        return LookAtScans(*parts)
 
     def _keep_best(self) -> KeepBest:
         setup = self.setup
@@ -96,6 +127,8 @@ class StandardHandlers:
             resume=setup.resume,
             seconds=self.seconds,
             others=self.stateful,
+            keys=partial(plain_keys, self.parser),
+            data=known_data(setup.cohort),
         )
 
     def calibrator(self) -> CalibrateAndSave:
@@ -126,3 +159,17 @@ class StandardHandlers:
             validation=setup.cohort.labelled_validation,
             pictures=self.test_pictures,
         )
+
+
+class ForgetState:
+    """Removes what a training could be resumed from, once its model is saved."""
+
+    def __init__(self, kept: Sequence[KeepBest | ResumableCheckpoint]) -> None:
+        self.kept = kept
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        for handler in self.kept:
+            handler.forget()

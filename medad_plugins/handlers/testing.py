@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.engines.evaluator import SupervisedEvaluator
 from monai.inferers import Inferer
 from monai.transforms import Compose
 
 from medad_plugins.data import Case, FaultTolerantLoader
+from medad_plugins.engines import CaseEvaluator
 from medad_plugins.handlers.evaluation import EvaluationReport
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.transforms.postprocessing import AnomalyPostprocessing
@@ -76,7 +76,7 @@ class TestAtEnd:
             return
         save = ("overlay",) if len(self.cases) <= self.pictures else ()
         postprocessing = AnomalyPostprocessing(self.preprocessing, self.network, self.alpha, self.output_dir, save)
-        evaluator = SupervisedEvaluator(
+        evaluator = CaseEvaluator(
             device=torch.device(self.device),
             val_data_loader=FaultTolerantLoader(self.cases, self.preprocessing, self.batch_size, self.num_workers),
             network=self.network,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder
 from medad_plugins.protocols import Reconstructs
 from medad_plugins.reports.figures import colour_table
@@ -30,8 +31,8 @@ _SIDE, _GAP = 160, 4
 class TrainingPictures:
     """Every so often draws held-out scans, their reconstructions and their maps into one picture.
 
-    ``<output_dir>/training/iteration_<n>.png``, a column for each scan; of a volume the middle slice. What is drawn
-    changes nothing of the training: the network's mode and all random numbers are put back. The first rank draws.
+    ``<output_dir>/training/iteration_<n>.png``, a column for each scan, upright; of a volume the middle slice. What is
+    drawn changes nothing of the training: the network's mode and all random numbers are put back. The first rank draws.
 
     Args:
         network: trained; where it has a method ``reconstruct(image)`` that is drawn too.
@@ -40,6 +41,7 @@ class TrainingPictures:
         inferer: how the network is called.
         pictures: how many over the whole training, at least one at its end.
         cases: columns.
+        slice_axis: axis along which volumes are cut, whose slices are rows and columns; None for whole ones, in RAS.
     """
 
     def __init__(
@@ -50,10 +52,11 @@ class TrainingPictures:
         inferer: Inferer | None = None,
         pictures: int = 8,
         cases: int = 6,
+        slice_axis: int | None = None,
     ) -> None:
         self.network, self.loader, self.folder = network, loader, Path(output_dir) / "training"
         self.inferer = SimpleInferer() if inferer is None else inferer
-        self.pictures, self.cases = max(1, pictures), cases
+        self.pictures, self.cases, self.slice_axis = max(1, pictures), cases, slice_axis
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -68,9 +71,12 @@ class TrainingPictures:
         picture = self.draw()
         if picture is None:
             return
-        path = output_folder(self.folder) / f"iteration_{state.iteration:06d}.png"
-        with atomic_path(path) as temporary:
-            picture.save(temporary, format="PNG")
+        try:
+            path = output_folder(self.folder) / f"iteration_{state.iteration:06d}.png"
+            with atomic_path(path) as temporary:
+                picture.save(temporary, format="PNG")
+        except InputError as error:
+            logger.warning("%s The training goes on without this picture.", error)
 
     @torch.no_grad()
     def draw(self) -> Image.Image | None:
@@ -88,7 +94,7 @@ class TrainingPictures:
             rows.append(self.inferer(images, self.network))
             for module, mode in modes.items():
                 module.training = mode
-        return training_picture([row.float().cpu() for row in rows])
+        return training_picture([row.float().cpu() for row in rows], self.slice_axis)
 
     def _images(self) -> Tensor | None:
         found: list[Tensor] = []
@@ -115,13 +121,14 @@ class _Calls:
         return output
 
 
-def training_picture(rows: list[Tensor]) -> Image.Image:
+def training_picture(rows: list[Tensor], slice_axis: int | None = None) -> Image.Image:
     """Scans and what else has their form in grey, and in the last row maps from their lowest to highest value.
 
     Args:
         rows: of ``(B, C, *spatial)`` each, the last of ``(B, 1, *spatial)``.
+        slice_axis: see `TrainingPictures`.
     """
-    cells = [[_plane(values) for values in row] for row in rows]
+    cells = [[_plane(values, slice_axis) for values in row] for row in rows]
     low, high = min(float(c.min()) for c in cells[-1]), max(float(c.max()) for c in cells[-1])
     scale = max(high - low, 1e-12)
     colours = [[_grey(cell) for cell in row] for row in cells[:-1]]
@@ -139,12 +146,15 @@ def training_picture(rows: list[Tensor]) -> Image.Image:
     return whole
 
 
-def _plane(values: Tensor) -> NDArray[np.float32]:
-    """The middle slice of ``(C, *spatial)``, channels averaged, rows first."""
+def _plane(values: Tensor, slice_axis: int | None) -> NDArray[np.float32]:
+    """The middle slice of ``(C, *spatial)``, channels averaged, upright."""
     mean = values.mean(0)
-    if mean.dim() == 3:
-        mean = mean[..., mean.shape[-1] // 2]
-    plane: NDArray[np.float32] = np.ascontiguousarray(mean.numpy().T)
+    if mean.dim() == 3 and slice_axis is None:
+        # of right, anterior, superior: rows to the back, columns to the left
+        mean = mean[..., mean.shape[-1] // 2].T.flip([0, 1])
+    elif mean.dim() == 3:
+        mean = mean.select(slice_axis, mean.shape[slice_axis] // 2)
+    plane: NDArray[np.float32] = np.ascontiguousarray(mean.numpy())
     return np.nan_to_num(plane)
 
 

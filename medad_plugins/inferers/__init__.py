@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medad_plugins.inferers.precision import PrecisionInferer
+from medad_plugins.inferers.precision import PrecisionInferer, fast_bfloat16, said_precision
 from medad_plugins.inferers.slices import SlicewiseInferer, scan_inferer
 
-__all__ = ["PrecisionInferer", "SlicewiseInferer", "scan_inferer"]
+__all__ = ["PrecisionInferer", "SlicewiseInferer", "fast_bfloat16", "said_precision", "scan_inferer"]

@@ -10,15 +10,19 @@ from medad_plugins.losses.gradient_penalty import gradient_penalty
 from medad_plugins.losses.latent import feature_matching, gaussian_divergence, latent_distance
 from medad_plugins.losses.local_cosine import LocalCosineLoss
 from medad_plugins.losses.margin import TwoSidedMarginLoss
+from medad_plugins.losses.mined_cosine import DistanceMinedCosineLoss, MinedCosineLoss, ShareMinedCosineLoss
 from medad_plugins.losses.residual import ResidualLoss
 from medad_plugins.losses.sinkhorn import sinkhorn_divergence
 from medad_plugins.losses.softmax_focal import softmax_focal
 
 __all__ = [
     "ADVERSARIAL_LOSSES",
+    "DistanceMinedCosineLoss",
     "GlobalCosineLoss",
     "LocalCosineLoss",
+    "MinedCosineLoss",
     "ResidualLoss",
+    "ShareMinedCosineLoss",
     "TwoSidedMarginLoss",
     "discriminator_loss",
     "feature_matching",

@@ -29,6 +29,7 @@ class BackboneTokens(nn.Module):
         backbone, spatial_dims, in_channels, layers, weights: see `medad_plugins.networks.make_taps`.
         bank: of its tokens.
         pooled: whether the pooled features are judged too.
+        columns_first: whether 2D scans come with columns first, and are turned for the backbone.
 
     Shape:
         ``(B, C, *spatial)`` to a map ``(B, 1, *grid)`` and a score ``(B,)``, zero where it is not judged.
@@ -43,6 +44,7 @@ class BackboneTokens(nn.Module):
         weights: str,
         bank: PlaceBank,
         pooled: bool,
+        columns_first: bool,
     ) -> None:
         super().__init__()
         is_transformer = backbone in TRANSFORMERS
@@ -56,15 +58,14 @@ class BackboneTokens(nn.Module):
         self.stride = max(self.features.strides)
         self.bank = bank
         self.judges_pooled = pooled
+        self.turns = columns_first and spatial_dims == 2
         self.pooled = PooledGaussian()
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[int], Tensor]:
         """Tokens ``(B, P, D)`` in row-major order of a grid, that grid, and the pooled features ``(B, D')``."""
-        # scans have columns first, and backbones have learnt from pictures that stand upright
-        upright = image.transpose(2, 3) if image.dim() == 4 else image
-        taps = self.features(upright)
+        taps = self.features(image.transpose(2, 3) if self.turns else image)
         tokens = self.tokens(taps)
-        tokens = tokens.transpose(2, 3) if image.dim() == 4 else tokens
+        tokens = tokens.transpose(2, 3) if self.turns else tokens
         pooled: list[Tensor] = []
         for tap in taps:
             pooled.append(tap.float().flatten(2).mean(2))
@@ -104,7 +105,8 @@ class AnomalyDINO(AnomalyNetwork):
         window: edge of the window of places in which the nearest token is looked for; 1 for the same place only, 0 for
             anywhere.
         references: most normal scans kept, see `PlaceBank`; 0 for all.
-        mirrored: axis of the scan, 0 the first, along which every normal scan is shown mirrored too, for paired organs.
+        mirrored: axis along which every normal scan is shown mirrored too, for paired organs: of an upright 2D scan
+            1 is left and right, of a volume in RAS 0.
         rotations: how many turns of every normal scan are shown, evenly over the circle, in the plane of the first two
             axes; 1 for none.
         foreground: places whose mean intensity is not above this count as normal; None leaves none out.
@@ -113,6 +115,8 @@ class AnomalyDINO(AnomalyNetwork):
         storage: of the tokens kept, see `PlaceBank`.
         sigma: Gaussian smoothing of the map, in pixels of the image; it does not change the score.
         reduction: image score, see `medad_plugins.scorers.MapPool`, on the token grid.
+        columns_first: whether 2D scans come with columns first (``ScanFormat(orientation="stored")``), to be turned for
+            the backbones, which have learnt from pictures that stand upright. `ModelFile` knows it.
 
     Reference:
         Damm et al., "AnomalyDINO: boosting patch-based few-shot anomaly detection with DINOv2", WACV 2025.
@@ -134,6 +138,7 @@ class AnomalyDINO(AnomalyNetwork):
         storage: str = "float16",
         sigma: float = 4.0,
         reduction: str | float = 0.02,
+        columns_first: bool = False,
     ) -> None:
         super().__init__(reduction)
         if score not in SCORES:
@@ -154,7 +159,14 @@ class AnomalyDINO(AnomalyNetwork):
         self.foreground = -1.0 if foreground is None else float(foreground)
         self.parts = nn.ModuleList(
             BackboneTokens(
-                name, spatial_dims, in_channels, chosen, file, PlaceBank(window, references, storage), score != "local"
+                name,
+                spatial_dims,
+                in_channels,
+                chosen,
+                file,
+                PlaceBank(window, references, storage),
+                score != "local",
+                columns_first,
             )
             for name, file, chosen in zip(names, files, taps, strict=True)
         )

@@ -22,6 +22,7 @@ from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscrimin
 from medad_plugins.networks.blocks.flow import CouplingFlow
 from medad_plugins.networks.blocks.fourier_positions import FourierPositions, PositionedConvolution
 from medad_plugins.networks.blocks.frozen_tokens import FrozenTokens
+from medad_plugins.networks.blocks.linear_attention import LinearAttention
 from medad_plugins.networks.blocks.location_means import LocationMeans
 from medad_plugins.networks.blocks.memory_addressing import hard_shrink, look_up
 from medad_plugins.networks.blocks.memory_module import MemoryModule
@@ -50,6 +51,7 @@ from medad_plugins.networks.families.pixel_predictor import PixelPredictor
 from medad_plugins.networks.families.pretext_classifier import PretextClassifier
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 from medad_plugins.networks.families.token_network import TokenNetwork
+from medad_plugins.networks.families.token_reconstruction import TokenReconstruction
 from medad_plugins.networks.fitted.gaussians import PatchGaussians
 from medad_plugins.networks.fitted.isolation_forest import IsolationTrees
 from medad_plugins.networks.fitted.kernel_density import KernelDensityHead
@@ -68,6 +70,7 @@ from medad_plugins.networks.fitted.token_mixture import TokenMixture
 from medad_plugins.networks.fitted.token_subspace import TokenSubspace
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
+from medad_plugins.networks.scored_network import ScoredNetwork
 
 __all__ = [
     "BACKBONES",
@@ -93,6 +96,7 @@ __all__ = [
     "IsolationTrees",
     "KernelDensityHead",
     "KernelSupport",
+    "LinearAttention",
     "LocalOutliers",
     "LocationMeans",
     "LowRankGaussian",
@@ -119,6 +123,7 @@ __all__ = [
     "ScanBank",
     "ScanToBackbone",
     "ScanViews",
+    "ScoredNetwork",
     "ShrunkGaussian",
     "SpectralNorm",
     "TapDecoder",
@@ -127,6 +132,7 @@ __all__ = [
     "TokenHead",
     "TokenMixture",
     "TokenNetwork",
+    "TokenReconstruction",
     "TokenSubspace",
     "UnitTokens",
     "UpsamplingDecoder",

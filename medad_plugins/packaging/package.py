@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from medad_plugins.bundle import method_of
 from medad_plugins.engines.model_file import ModelFile, save_state_dict
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder, write_json
@@ -45,6 +46,8 @@ def package_bundle(
 ) -> Path:
     """Write ``<name>_v<version>.zip``, which holds the folder ``<name>``; equal bundles and models give equal bytes.
 
+    The name is that of the bundle's folder, which may have been renamed.
+
     In it: the bundle's own files; a JSON twin of each YAML configuration; ``models/model.pt``, a plain state dict to
     readers that need no more; metadata with this model's grid; and ``manifest.json`` with the SHA-256 of every file.
 
@@ -68,7 +71,7 @@ def package_bundle(
         raise InputError("the bundle's folder is not complete", where=root, expected=", ".join(missing))
     require_bundle_fits(root)
     metadata = _metadata(root)
-    model = ModelFile(ckpt_path or root / MODEL, root.name)
+    model = ModelFile(ckpt_path or root / MODEL, method_of(root))
     folder, title = output_folder(output_dir), f"{root.name}_v{metadata['version']}"
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
         stage = Path(temporary) / root.name
@@ -102,7 +105,7 @@ def _stage(root: Path, stage: Path, metadata: dict[str, Any], model: ModelFile) 
         shutil.copytree(root / part, stage / part, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     shutil.copyfile(root / "LICENSE", stage / "LICENSE")
     readme = stage / "docs" / "README.md"
-    readme.write_text(_standalone(readme.read_text("utf-8"), root.name), encoding="utf-8")
+    readme.write_text(_standalone(readme.read_text("utf-8"), method_of(root)), encoding="utf-8")
     write_json(stage / "configs" / "metadata.json", describe_model(metadata, model))
     write_json_twins(stage / "configs")
     output_folder(stage / "models")

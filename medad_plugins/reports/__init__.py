@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from medad_plugins.reports.charts import contact_sheet, roc_chart, score_chart
-from medad_plugins.reports.figures import Plane, case_caption, colour_range, overlay_picture, scan_planes
+from medad_plugins.reports.figures import (
+    Plane,
+    case_caption,
+    colour_range,
+    decision_words,
+    overlay_picture,
+    scan_planes,
+)
 from medad_plugins.reports.gallery import Example, Gallery, RenderedCase
 from medad_plugins.reports.page import write_evaluation_page
 from medad_plugins.reports.page_skeleton import html_page, table_html
@@ -16,6 +23,7 @@ __all__ = [
     "case_caption",
     "colour_range",
     "contact_sheet",
+    "decision_words",
     "html_page",
     "overlay_picture",
     "roc_chart",

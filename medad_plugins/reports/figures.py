@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_dilation
 
+from medad_plugins.data.upright import upright_turn
 from medad_plugins.scorers import Calibration
 
 __all__ = [
@@ -104,16 +105,19 @@ def _turned(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray,
     return _Turned(volumes[0], volumes[1], volumes[2], outlined, spacing)
 
 
-def _picture_plane(scan: NDArray, anomaly_map: NDArray, mask: NDArray, truth: NDArray | None) -> Plane:
-    """A 2D scan ``(C, columns, rows)`` as it is; three channels are its colours, others are averaged."""
-    shown = scan.transpose(2, 1, 0) if scan.shape[0] == 3 else scan.mean(axis=0).T
-    return Plane(shown, anomaly_map.T, mask.T, truth=None if truth is None else truth.T)
+def _picture_plane(
+    scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray, truth: NDArray | None = None
+) -> Plane:
+    """A 2D scan ``(C, *spatial)`` upright; three channels are its colours, others are averaged."""
+    turn = upright_turn(affine)
+    shown = np.moveaxis(turn(scan), 0, -1) if scan.shape[0] == 3 else turn(scan.mean(axis=0))
+    return Plane(shown, turn(anomaly_map), turn(mask), truth=None if truth is None else turn(truth))
 
 
 def scan_planes(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray) -> list[Plane]:
-    """Slices to show of a case: a 2D scan as it is, a volume in three planes through the map's highest value.
+    """Slices to show of a case: a 2D scan, or three planes of a volume through the map's highest value.
 
-    A volume is turned the way radiologists look at it: patient's right on the left, front or head up.
+    All are turned the way radiologists look at them: patient's right on the left, front or head up.
 
     Args:
         scan: ``(C, *spatial)``, 0..1.
@@ -121,7 +125,7 @@ def scan_planes(scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDAr
         affine: voxel to world (RAS, mm).
     """
     if anomaly_map.ndim == 2:
-        return [_picture_plane(scan, anomaly_map, mask, None)]
+        return [_picture_plane(scan, anomaly_map, mask, affine)]
     turned = _turned(scan, anomaly_map, mask, affine, None)
     peak = np.unravel_index(int(np.argmax(turned.anomaly_map)), turned.anomaly_map.shape)
     return [turned.plane(axis, int(peak[axis]), name) for name, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0))]
@@ -141,7 +145,7 @@ def axial_planes(
         most: how many slices at most.
     """
     if anomaly_map.ndim == 2:
-        return [_picture_plane(scan, anomaly_map, mask, truth)], 0
+        return [_picture_plane(scan, anomaly_map, mask, affine, truth)], 0
     turned = _turned(scan, anomaly_map, mask, affine, truth)
     count = turned.anomaly_map.shape[2]
     peak = int(np.argmax(turned.anomaly_map.max(axis=(0, 1))))
@@ -156,10 +160,19 @@ def axial_planes(
     return planes, int(np.flatnonzero(chosen == peak)[0])
 
 
+def decision_words(case: Mapping[Any, Any]) -> str:
+    """Decision and p-value in a few words, for a name that is shown beside a case's mask."""
+    if case["is_anomalous"]:
+        return f"anomaly, p {case['p_value']:.2g}"
+    words = f"not flagged, p {case['p_value']:.2g}"
+    return words if case["can_flag"] else f"{words}, {case['calibrated_on']} normal scans are too few to flag any"
+
+
 def case_caption(case: Mapping[Any, Any]) -> str:
     """Case, score and p-value in one line."""
     figures = f"score {case['anomaly_score']:.4g}    p {case['p_value']:.3g}    alpha {case['alpha']:g}"
-    return f"{case['case_id']}    {figures}"
+    too_few = "" if case["can_flag"] else f"    calibrated on {case['calibrated_on']}: nothing can be flagged"
+    return f"{case['case_id']}    {figures}{too_few}"
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from sklearn.metrics import roc_auc_score
 
-from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.files import output_folder, write_text
 from medad_plugins.metrics import binomial_interval
 from medad_plugins.reports.charts import (
     chart_svg,
@@ -100,8 +100,7 @@ def write_evaluation_page(
     )
     footer = "<footer>Written by MedAD. For research; not a medical device, not for diagnosis.</footer>"
     output_folder(Path(path).parent)
-    with atomic_path(path) as temporary:
-        temporary.write_text(html_page(title, body + footer), encoding="utf-8")
+    write_text(path, html_page(title, body + footer))
 
 
 def _of(cases: Sequence[ScoredCase], label: int) -> list[ScoredCase]:
@@ -126,6 +125,11 @@ def _verdict(cases: Sequence[ScoredCase], alpha: float) -> str:
 def _notes(figures: Mapping[str, Any], cases: Sequence[ScoredCase], alpha: float) -> str:
     """What a reader must know before believing the figures."""
     notes = []
+    if not figures.get("can_flag", True):
+        notes.append(
+            f"Nothing can be flagged at alpha {alpha:g}: the detector is calibrated on {figures['calibrated_on']}"
+            " normal cases, which is too few. Hold out more, or take a higher alpha."
+        )
     observed = figures.get("false_positive_rate_95ci")
     if observed and observed[0] > alpha:
         notes.append(

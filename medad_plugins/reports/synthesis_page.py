@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medad_plugins.files import atomic_path
+from medad_plugins.files import write_text
 from medad_plugins.reports.figures import plane_pictures, scan_planes
 from medad_plugins.reports.page_skeleton import html_page, table_html
 from medad_plugins.synthesis import Recipe, SourcePool, SynthesizeAnomalyd
@@ -41,7 +41,9 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 
 def _affine(image: Any, dims: int) -> NDArray:
-    return np.asarray(image.affine) if hasattr(image, "affine") else np.eye(dims + 1)
+    if hasattr(image, "affine"):
+        return np.asarray(image.affine)
+    return np.array([[0, -1.0, 0], [-1, 0, 0], [0, 0, 1]]) if dims == 2 else np.eye(4)  # rows and columns as they are
 
 
 def _shown(case: Mapping[Any, Any]) -> _Shown:
@@ -117,5 +119,4 @@ def write_synthesis_page(
     columns = ("recipe", "share of scans changed", "share of the scan changed", "ms a scan")
     table = table_html(columns, rows, caption="Times are of this machine, with whatever else it did.", sortable=True)
     body = f"<h1>Synthetic anomalies</h1>{table}{''.join(sections)}"
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_text(html_page("Synthetic anomalies", body), encoding="utf-8")
+    write_text(path, html_page("Synthetic anomalies", body))

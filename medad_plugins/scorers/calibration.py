@@ -86,6 +86,10 @@ class Calibration(FittedModule):
         """The lowest alpha at which anything can be flagged, ``1 / (n + 1)``."""
         return 1.0 / (self.reference_scores.numel() + 1)
 
+    def can_flag(self, alpha: float) -> bool:
+        """Whether enough cases were held out for any scan to be flagged at this alpha."""
+        return self.is_fitted and alpha >= self.smallest_alpha
+
     def p_value(self, score: float) -> float:
         """Conformal p-value of an anomaly score, in (0, 1]."""
         self._require_fit()

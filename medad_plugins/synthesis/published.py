@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from medad_plugins.errors import InputError
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
 from medad_plugins.synthesis.contents import (
     Blur,
@@ -17,7 +19,7 @@ from medad_plugins.synthesis.contents import (
     SomeChanges,
 )
 from medad_plugins.synthesis.found_region import FoundRegion
-from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Logistic
+from medad_plugins.synthesis.labellers import Binary, Factor, FlippedGaussian, Labeller, Logistic
 from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.regions import CombinedRegion, NoiseRegion, PlacedRegion
 from medad_plugins.synthesis.shapes import AreaCuboid, Ball, Cuboid, EllipsoidUnion, Scar, Sheared
@@ -37,26 +39,34 @@ __all__ = [
     "noise_blend",
     "nsa",
     "pii",
+    "smooth",
+    "with_smooth",
 ]
 
 # what photographs of textures go through in DRAEM and GLASS, as far as it is not about colour
 _LOOKS: list[ContentTransform] = [Gamma(), IntensityJitter(0.5), Sharpen(), Solarise(), Posterise(), Invert()]
 
 
-def fpi(core: float = 0.8) -> Recipe:
+def fpi(core: float = 0.8, among: int = 1) -> Recipe:
     """Foreign patch interpolation: a cube of another scan, mixed in by a random factor (Tan et al., MELBA 2022).
 
     Args:
         core: share of each side in which the centre lies; the paper's 0.5 for brain MR, 0.8 for abdominal CT.
+        among: see `ForeignHere`.
     """
     region = PlacedRegion(Cuboid(Uniform(0.1, 0.4)), core=core, overlap=0)
-    return Recipe("fpi", region, Mix(), ForeignHere(), labeller=Factor())
+    return Recipe("fpi", region, Mix(), ForeignHere(among), labeller=Factor())
 
 
-def pii(core: float = 0.8) -> Recipe:
-    """Poisson image interpolation: the same without a seam (Tan et al., MICCAI 2021)."""
+def pii(core: float = 0.8, among: int = 1) -> Recipe:
+    """Poisson image interpolation: the same without a seam (Tan et al., MICCAI 2021).
+
+    Args:
+        core: share of each side in which the centre lies.
+        among: see `ForeignHere`.
+    """
     region = PlacedRegion(Cuboid(Uniform(0.1, 0.4)), core=core, overlap=0)
-    return Recipe("pii", region, PoissonBlend("weighted"), ForeignHere(), labeller=Factor())
+    return Recipe("pii", region, PoissonBlend("weighted"), ForeignHere(among), labeller=Factor())
 
 
 def cutpaste(kind: str = "box") -> Recipe:
@@ -124,8 +134,47 @@ def many_tasks(sd: float = 1.0) -> list[Recipe]:
     ]
 
 
+def smooth(labeller: Labeller | None = None, offset: tuple[float, float] = (0.05, 0.4)) -> Recipe:
+    """A whole region made brighter or darker without a seam, of this project: more like a lesion than a pasted piece.
+
+    Many lesions are one piece of another brightness. What is trained on pieces with edges alone learns the edges.
+
+    Args:
+        labeller: makes the target; None is `Binary`.
+        offset: smallest and largest change, on the image's scale.
+    """
+    region = PlacedRegion(Sheared(), centre="body", overlap=0.5)
+    return Recipe("smooth", region, SmoothIntensity(Uniform(*offset)), labeller=labeller or Binary())
+
+
+def with_smooth(recipes: Sequence[Recipe], share: float = 0.5) -> list[Recipe]:
+    """Recipes with `smooth` mixed in, labelled as the first of them is.
+
+    Where the label is the share of what is foreign, which `smooth` has not, it is how visible the change is.
+
+    Args:
+        recipes: ways to make an anomaly.
+        share: of the anomalies that are smooth; 0 leaves the recipes alone, 1 makes nothing else.
+
+    Raises:
+        InputError: the share does not lie in 0..1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError("no such share of the anomalies can be smooth", where="smooth", expected="0 to 1", found=share)
+    if share == 0:
+        return list(recipes)
+    labeller = recipes[0].labeller
+    added = smooth(Logistic() if isinstance(labeller, Factor) else labeller)
+    total = sum(recipe.weight for recipe in recipes)
+    others = [replace(recipe, weight=(1 - share) * recipe.weight / total) for recipe in recipes if share < 1]
+    return [*others, replace(added, weight=share)]
+
+
 def noise_blend(
-    opacity: tuple[float, float] = (0.2, 1.0), changes: int = 0, largest_octave: int = 5, here: bool = False
+    opacity: tuple[float, float] = (0.2, 1.0),
+    changes: int = 0,
+    largest_octave: int | None = None,
+    here: bool = False,
 ) -> Recipe:
     """Another scan seen through Perlin noise, after DRAEM (Zavrtanik et al., ICCV 2021), without texture photographs.
 
@@ -133,7 +182,8 @@ def noise_blend(
         opacity: lowest and highest share of what is foreign.
         changes: how many of six changes the foreign scan goes through before (gamma, brightness and contrast, sharper,
             solarised, posterised, inverted), the paper's 3; it is then also turned by up to 45 degrees. 0 leaves it.
-        largest_octave: of the noise, see `NoiseRegion`: the paper's 5 makes islands of 8 pixels and more of 256.
+        largest_octave: of the noise, see `NoiseRegion`: the paper's 5 makes islands of 8 pixels and more of 256, None
+            islands of about so many pixels in any image.
         here: the foreign scan is taken at the same place, unscaled, as RealNet takes generated scans (Zhang et al.,
             CVPR 2024).
     """
@@ -163,8 +213,11 @@ def glass(texture: str = "foreign") -> Recipe:
 def held_out_recipes(training_recipes: Sequence[Recipe] = ()) -> list[Recipe]:
     """The recipes of this module but for those of the same names as the ones that are trained with.
 
-    Where all are trained with, none is left.
+    `smooth` is none of them; who is trained with it is not tried on the like of it in `many_tasks` either. Where all
+    are trained with, none is left.
     """
     recipes = [nsa(), *many_tasks(), noise_blend(), circle(), cutpaste("scar"), anatpaste(), pii(), cutpaste(), fpi()]
     names = {recipe.name for recipe in training_recipes}
+    if "smooth" in names:
+        names.add("intensity")
     return [recipe for recipe in recipes if recipe.name not in names]

@@ -60,6 +60,7 @@ class Recipe:
         count: draws how many regions; None makes one.
         tolerance: mean absolute change, on the image's scale, above which a voxel counts as changed; what stays below
             is put back, so that image and mask agree exactly.
+        weight: how often it is chosen among others, beside their weights.
 
     Example:
         >>> from medad_plugins.synthesis import Ball, Host, Paste, PlacedRegion, SameElsewhere
@@ -79,6 +80,7 @@ class Recipe:
     labeller: Labeller = field(default_factory=Binary)
     count: Sampler | None = None
     tolerance: float = 1e-3
+    weight: float = 1.0
 
     @property
     def takes_foreign(self) -> bool:

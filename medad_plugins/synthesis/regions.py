@@ -114,8 +114,9 @@ class NoiseRegion:
     """Where Perlin noise is high: many ragged islands over the whole scan.
 
     Args:
-        largest_octave: the lattice has 2 to the power of 1 up to this many cells along an axis; one power is drawn for
-            all axes and each then differs by at most one, or the islands would be stripes along an axis.
+        largest_octave: the lattice has 2 to the power of 0 up to this many cells along an axis; one power is drawn for
+            all axes and each then differs by at most one, or the islands would be stripes along an axis. None takes
+            the one whose cells have about 8 voxels of the shortest side: finer islands are lost on a network's grid.
         threshold: of noise of amplitude one; None takes a quantile instead, as volumes need (a fixed threshold leaves
             almost nothing of 3D noise).
         quantile: draws the share of voxels that stay out.
@@ -126,15 +127,18 @@ class NoiseRegion:
 
     def __init__(
         self,
-        largest_octave: int = 5,
+        largest_octave: int | None = None,
         threshold: float | None = None,
         quantile: Sampler = Uniform(0.9, 0.995),
     ) -> None:
         self.largest_octave, self.threshold, self.quantile = largest_octave, threshold, quantile
 
     def __call__(self, rng: RandomState, host: Host) -> Region | None:
-        octave = rng.randint(1, self.largest_octave + 1)
-        finest = [max(0, int(np.log2(edge)) - 1) for edge in host.shape]
+        largest = self.largest_octave
+        if largest is None:
+            largest = max(1, round(np.log2(min(host.shape) / 8)))
+        octave = rng.randint(1, largest + 1)
+        finest = [min(largest, max(0, int(np.log2(edge)) - 1)) for edge in host.shape]
         cells = tuple(2 ** int(np.clip(octave + rng.randint(-1, 2), 0, limit)) for limit in finest)
         noise = perlin_noise(rng, host.shape, cells)
         threshold = self.threshold

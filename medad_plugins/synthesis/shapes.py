@@ -16,6 +16,10 @@ from medad_plugins.synthesis.sizes import FoldedNormal, LogUniform, Sampler, Shi
 __all__ = ["AreaCuboid", "Ball", "Cuboid", "EllipsoidUnion", "Scar", "Shape", "Sheared"]
 
 
+# pixels of an image whose scars are two thirds of those that the paper has at 256
+_SEEN = 256 * 2 / 3
+
+
 class Shape(Protocol):
     """Draws ``alpha`` ``(*box)``, 0..1, of a shape that fits the host."""
 
@@ -27,6 +31,15 @@ def _voxels(host: Host, sizes: list[float], unit: str) -> list[float]:
     if unit == "mm":
         return [size / spacing for size, spacing in zip(sizes, host.spacing)]
     return [size * edge for size, edge in zip(sizes, host.shape)]
+
+
+def _side(size: float, dims: int) -> float:
+    """A fraction of an image's side as a fraction of a volume's, so that a shape keeps its share of the whole.
+
+    Papers give sides for images. The same sides of a volume are a share smaller by a power: too little of it to learn
+    from.
+    """
+    return size ** (2 / dims)
 
 
 def _check_unit(unit: str) -> str:
@@ -77,7 +90,7 @@ class Cuboid:
     """Box with sides of the host's proportions (one draw) or of its own (one draw an axis).
 
     Args:
-        side: length of a side.
+        side: length of a side; in volumes a fraction is taken to the power 2 / 3, so that the share of the whole stays.
         unit: ``"fraction"`` of the image's sides, or ``"mm"``.
         equal: one draw for all axes, as foreign patch interpolation has it.
     """
@@ -87,7 +100,10 @@ class Cuboid:
 
     def __call__(self, rng: RandomState, host: Host) -> NDArray[np.float32]:
         first = self.side(rng)
-        sizes = [first if self.equal or axis == 0 else self.side(rng) for axis in range(host.spatial_dims)]
+        dims = host.spatial_dims
+        sizes = [first if self.equal or axis == 0 else self.side(rng) for axis in range(dims)]
+        if self.unit == "fraction":
+            sizes = [_side(size, dims) for size in sizes]
         return _box(_whole(_voxels(host, sizes, self.unit), host.shape))
 
 
@@ -117,10 +133,17 @@ class AreaCuboid:
 class Scar:
     """Long thin box at a random angle, as CutPaste's scars.
 
+    The paper's scars are of images of 256 pixels. Smaller images get them larger than by proportion, at least two
+    thirds of the paper's pixels as far as the length fits into a third of the image, and never thinner than 2 pixels:
+    a network does not see less. In volumes, where such a scar would be a few voxels of a hundred thousand, it is 2 to
+    5 voxels thick and as long as ``long`` says.
+
     Args:
         width: of the short sides, a fraction of the shortest side of the image.
         length: of the long side, likewise.
         degrees: largest rotation in each plane.
+        thick: of the short sides in volumes, in voxels.
+        long: of the long side in volumes, a fraction of the shortest side; at least 5 voxels.
     """
 
     def __init__(
@@ -128,13 +151,24 @@ class Scar:
         width: Sampler = Uniform(2 / 256, 16 / 256),
         length: Sampler = Uniform(10 / 256, 25 / 256),
         degrees: float = 45.0,
+        thick: Sampler = Uniform(2, 5),
+        long: Sampler = Uniform(0.15, 0.6),
     ) -> None:
         self.width, self.length, self.degrees = width, length, degrees
+        self.thick, self.long = thick, long
 
     def __call__(self, rng: RandomState, host: Host) -> NDArray[np.float32]:
         dims = host.spatial_dims
         shortest = min(edge * step for edge, step in zip(host.shape, host.spacing))
-        halves = np.array([self.width(rng) for _ in range(dims - 1)] + [self.length(rng)]) * shortest / 2
+        voxel, step = min(host.spacing), max(host.spacing)
+        if dims == 3:
+            sides = [max(self.thick(rng) * voxel, 1.5 * step) for _ in range(2)]
+            sides.append(max(self.long(rng) * shortest, 5 * voxel))
+        else:
+            width, length = self.width(rng), self.length(rng)
+            enlarged = max(shortest, min(_SEEN * voxel, shortest / 3 / length))
+            sides = [max(width * enlarged, 2 * voxel), length * enlarged]
+        halves = np.array(sides) / 2
         matrix = random_rotation(rng, dims, self.degrees) @ np.diag(halves[rng.permutation(dims)])
         return _drawn(_in_cuboid, matrix, host.spacing, host.shape)
 
@@ -167,7 +201,8 @@ class Sheared:
     """Cuboid or ellipsoid of random sides, sheared and turned.
 
     Args:
-        side: full length along each axis, a fraction of the image's side.
+        side: full length along each axis, a fraction of the image's side; in volumes to the power 2 / 3, so that the
+            share of the whole stays.
         shear: standard deviation of each axis' shear into another one.
         degrees: largest rotation in each plane.
         largest: a turned shape that is longer than this fraction of a side is made smaller as a whole.
@@ -189,7 +224,7 @@ class Sheared:
         dims = host.spatial_dims
         inclusion = _KINDS[("cuboid", "ellipsoid")[rng.randint(2)]]
         lengths = np.multiply(host.shape, host.spacing)
-        halves = np.array([self.side(rng) for _ in range(dims)]) * lengths / 2
+        halves = np.array([_side(self.side(rng), dims) for _ in range(dims)]) * lengths / 2
         shear = np.eye(dims)
         for axis in range(dims):
             other = (axis + 1 + rng.randint(dims - 1)) % dims
@@ -204,7 +239,8 @@ class EllipsoidUnion:
     """Union of turned ellipsoids inside a box, as natural synthetic anomalies have it.
 
     Args:
-        half_width: of the box along each axis, a fraction of the image's side.
+        half_width: of the box along each axis, a fraction of the image's side; in volumes the full width to the power
+            2 / 3, so that the share of the whole stays.
         count: ellipsoids.
 
     Reference:
@@ -220,7 +256,7 @@ class EllipsoidUnion:
 
     def __call__(self, rng: RandomState, host: Host) -> NDArray[np.float32]:
         dims = host.spatial_dims
-        sides = [2 * self.half_width(rng) for _ in range(dims)]
+        sides = [_side(2 * self.half_width(rng), dims) for _ in range(dims)]
         box = np.zeros(_whole(_voxels(host, sides, "fraction"), host.shape), dtype=np.float32)
         lengths = np.multiply(box.shape, host.spacing)
         axes = [(np.arange(edge) - (edge - 1) / 2) * step for edge, step in zip(box.shape, host.spacing)]

@@ -75,10 +75,27 @@ class Source(Protocol):
 
 
 class ForeignHere:
-    """Another scan at the same place, as foreign patch interpolation has it."""
+    """Another scan at the same place, as foreign patch interpolation has it.
+
+    Args:
+        among: so many scans are drawn, and the one that looks most like the host is taken. The paper's volumes are
+            registered, and its slices those of the same height: there 1 is right. Elsewhere the same place of any
+            other scan is another organ.
+    """
+
+    def __init__(self, among: int = 1) -> None:
+        if among < 1:
+            raise InputError("a foreign scan is drawn among at least one", where="among", found=among)
+        self.among = among
 
     def __call__(self, rng: RandomState, host: Host, region: Region, foreign: Foreign) -> NDArray[np.float32] | None:
-        return foreign()[(slice(None), *region.box)].copy()
+        drawn = [foreign() for _ in range(self.among)]
+        if self.among == 1:
+            return drawn[0][(slice(None), *region.box)].copy()
+        # about 32 places along the longest side are enough to tell how alike two scans are
+        sparse = (slice(None), *(slice(None, None, max(1, max(host.shape) // 32)),) * host.spatial_dims)
+        unlike = [float(np.abs(one[sparse] - host.image[sparse]).mean()) for one in drawn]
+        return drawn[int(np.argmin(unlike))][(slice(None), *region.box)].copy()
 
 
 def _cut(

@@ -27,8 +27,9 @@ def _spacing(image: Any, dims: int) -> tuple[float, ...]:
     """Millimetres a voxel where the image knows them, ones where it does not."""
     if not isinstance(image, MetaTensor):
         return (1.0,) * dims
-    spacing = affine_to_spacing(image.affine, r=dims)
-    values = tuple(float(step) for step in np.asarray(spacing))
+    # a 2D scan lies anywhere in space
+    spacing = affine_to_spacing(image.affine, r=len(image.affine) - 1)
+    values = tuple(float(step) for step in np.asarray(spacing)[:dims])
     return values if all(np.isfinite(values)) and min(values) > 0 else (1.0,) * dims
 
 
@@ -41,7 +42,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
     Args:
         recipes: ways to make an anomaly.
         keys: the image; of several, each is changed in the same places.
-        weights: how often each recipe is chosen; None chooses them equally often.
+        weights: how often each recipe is chosen; None takes the recipes' own weights, which are equal by default.
         prob: share of the cases that get an anomaly.
         source_pool: other normal scans, for recipes that need them.
         body_key: key of a mask ``(1, *spatial)`` outside of which nothing is changed; None allows everywhere.
@@ -88,7 +89,7 @@ class SynthesizeAnomalyd(RandomizableTransform, MapTransform):
                 expected=f"{len(recipes)} numbers, none negative",
                 found=list(weights),
             )
-        chances = np.ones(len(recipes)) if weights is None else np.asarray(weights, dtype=float)
+        chances = np.array([recipe.weight for recipe in recipes] if weights is None else weights, dtype=float)
         self.recipes, self.chances = list(recipes), chances / chances.sum()
         self.source_pool, self.body_key, self.spatial_dims = source_pool, body_key, spatial_dims
         self.seed = 0

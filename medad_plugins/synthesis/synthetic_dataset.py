@@ -42,7 +42,7 @@ def synthetic_dataset(
         prob: share of the visits with an anomaly.
         in_body: only in the body; otherwise everywhere.
         spatial_dims: 2 or 3.
-        weights: how often each recipe is chosen; None chooses them equally often.
+        weights: how often each recipe is chosen; None takes the recipes' own weights.
         body: transform that adds the mask ``body``; None is `FindBodyd`.
         augment: random transform of a case with ``image`` and ``body`` before the synthesis; its output is what
             ``clean`` then holds. Sources are not augmented.

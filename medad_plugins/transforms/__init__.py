@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medad_plugins.transforms.check_contrast import CheckContrastd
 from medad_plugins.transforms.check_scan import CheckScand
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
@@ -13,14 +14,16 @@ from medad_plugins.transforms.postprocessing import (
     ThresholdAnomalyMapd,
     fitted_calibration,
 )
-from medad_plugins.transforms.preprocessing import AntiAliasd, RepeatGreyd, ScanPreprocessing
+from medad_plugins.transforms.preprocessing import RepeatGreyd, ScanPreprocessing
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
+from medad_plugins.transforms.shrink import SmoothResized
 from medad_plugins.transforms.two_views import TwoViews
-from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
+from medad_plugins.transforms.writers import CaseWriter, SaveImageAnomalyd, SaveImageOverlayd, remove_case_files
 
 __all__ = [
     "AnomalyPostprocessing",
-    "AntiAliasd",
+    "CaseWriter",
+    "CheckContrastd",
     "CheckScand",
     "EqualizeScand",
     "LoadImageScan",
@@ -32,8 +35,10 @@ __all__ = [
     "ScaleScanIntensityd",
     "ScanPreprocessing",
     "ScoreAnomalyMapd",
+    "SmoothResized",
     "ThresholdAnomalyMapd",
     "TwoViews",
     "fitted_calibration",
     "read_mask",
+    "remove_case_files",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
-from medad_plugins.data.scan import Scan, stored_bits_of
-from medad_plugins.data.scan_files import read_scan
+from medad_plugins.data.scan import PICTURE_AFFINE, Scan, stored_bits_of
+from medad_plugins.data.scan_files import PICTURE_SUFFIXES, read_scan
 from medad_plugins.errors import InputError
 
 __all__ = ["LoadImageScan", "LoadImageScand"]
@@ -30,7 +30,8 @@ class LoadImageScan(Transform):
     MONAI's ``space``, for every format, and nothing else of a file's header.
 
     Args:
-        spatial_dims: 2 or 3; tells whether a tensor without meta data has a (first) channel axis.
+        spatial_dims: 2 or 3; tells whether a tensor without meta data has a (first) channel axis. One in 2D without
+            geometry is taken for a picture, columns first.
 
     Raises:
         InputError: the scan does not exist or cannot be read.
@@ -60,8 +61,16 @@ class LoadImageScan(Transform):
             given = np.asarray(meta["affine"], dtype=np.float64)
             size = len(given) - 1
             affine[:size, :size], affine[:size, 3] = given[:-1, :-1], given[:-1, -1]
+        name = str(meta.get("filename_or_obj", ""))
+        if self.spatial_dims == 2 and np.array_equal(affine, np.eye(4)) and _says_no_geometry(name):
+            affine = PICTURE_AFFINE.copy()
         bits = int(meta.get("stored_bits", stored_bits_of(array.dtype)))
-        return _meta_tensor(Scan(array, affine, bits, has_channels), channel_dim, meta.get("filename_or_obj", ""))
+        return _meta_tensor(Scan(array, affine, bits, has_channels), channel_dim, name)
+
+
+def _says_no_geometry(name: str) -> bool:
+    """Whether an array that a host read has the identity as affine for want of another: a picture, or of no file."""
+    return not name or name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _meta_tensor(scan: Scan, channel_dim: float, name: object) -> MetaTensor:
@@ -76,8 +85,10 @@ def _meta_tensor(scan: Scan, channel_dim: float, name: object) -> MetaTensor:
         "filename_or_obj": str(name),
         "stored_bits": scan.stored_bits,
     }
-    # always a copy, so that nothing downstream can change a host's array
-    return MetaTensor(torch.from_numpy(np.array(scan.array, dtype=np.float32, order="C")), meta=meta)
+    # always a copy, so that nothing downstream can change a host's array; that of an image stays row by row as it is
+    # read, which is how it will stand
+    order: Literal["K", "C"] = "K" if len(shape) == 2 else "C"
+    return MetaTensor(torch.from_numpy(np.array(scan.array, dtype=np.float32, order=order)), meta=meta)
 
 
 class LoadImageScand(MapTransform):

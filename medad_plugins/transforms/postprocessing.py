@@ -51,6 +51,9 @@ def fitted_calibration(network: Calibrated) -> Calibration:
 class ScoreAnomalyMapd(MapTransform):
     """Adds ``anomaly_score`` (float), ``p_value`` (0..1), ``alpha`` and ``is_anomalous`` (``p_value <= alpha``).
 
+    Also how far the decision can be trusted: ``calibrated_on``, the number of held-out normal scans behind the p-value,
+    and ``can_flag``, whether they are enough for any scan to be flagged at this alpha.
+
     Args:
         network: has ``pool`` (map ``(B, 1, *spatial)`` to scores ``(B,)``) and ``calibration``.
         alpha: share of normal scans that may be flagged, between 0 and 1; may be set anew at any time.
@@ -92,10 +95,11 @@ class ScoreAnomalyMapd(MapTransform):
             raise InputError("the anomaly map is not finite", where=case.get("case_id"), todo=todo)
         p_value = calibration.p_value(score)
         case.update(anomaly_score=score, p_value=p_value, alpha=self.alpha, is_anomalous=p_value <= self.alpha)
+        case.update(calibrated_on=calibration.reference_scores.numel(), can_flag=calibration.can_flag(self.alpha))
         return case
 
     def _warn_if_unreachable(self, calibration: Calibration) -> None:
-        if self.alpha >= calibration.smallest_alpha or self._warned_alpha == self.alpha:
+        if calibration.can_flag(self.alpha) or self._warned_alpha == self.alpha:
             return
         self._warned_alpha = self.alpha
         logger.warning(
@@ -177,8 +181,9 @@ class AnomalyPostprocessing(Compose):
     """Score, p-value and decision of a case, its map and mask on the scan's grid, and the files of it.
 
     A case comes with ``image`` (preprocessed) and ``pred`` (the map ``(1, *spatial)`` on the network's grid) and leaves
-    with ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``anomaly_map`` (MetaTensor ``(1, *scan grid)``),
-    ``pixel_threshold``, ``anomaly_mask`` (uint8, same grid; also under ``pred``), and the names of the files written.
+    with ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``calibrated_on``, ``can_flag``, ``anomaly_map``
+    (MetaTensor ``(1, *scan grid)``), ``pixel_threshold``, ``anomaly_mask`` (uint8, same grid; also under ``pred``),
+    and the names of the files written.
 
     Args:
         preprocessing: the transform that made ``image``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -15,51 +15,27 @@ from monai.transforms import (
     EnsureChannelFirstd,
     MapTransform,
     Orientationd,
-    Resized,
 )
 from monai.utils import ensure_tuple
-from scipy.ndimage import gaussian_filter1d
 
 from medad_plugins.data.scan_format import ScanFormat
+from medad_plugins.data.upright import UPRIGHT_SLICES
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.transforms.check_contrast import CheckContrastd
 from medad_plugins.transforms.check_scan import CheckScand
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScand
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.scan_values import with_values
+from medad_plugins.transforms.shrink import SmoothResized
+from medad_plugins.transforms.upright import UprightScand
 
-__all__ = ["AntiAliasd", "RepeatGreyd", "ScanPreprocessing"]
+__all__ = ["RepeatGreyd", "ScanPreprocessing"]
 
 
 _RAS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 _FOREGROUND = 0.1  # of the highest intensity
 _DEFAULT = ScanFormat()
-
-
-class AntiAliasd(MapTransform):
-    """Smooth along the axes that are about to shrink, as scikit-image's ``resize`` does: sigma (factor - 1) / 2.
-
-    MONAI's own option pads with zeros, which darkens the borders (by a fifth at factor 4), and takes many times longer.
-
-    Args:
-        keys: keys of the images, MetaTensors ``(C, *spatial)``.
-        size: the size they will be resized to.
-    """
-
-    def __init__(self, keys: KeysCollection, size: Sequence[int]) -> None:
-        super().__init__(keys)
-        self.size = tuple(size)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            image: MetaTensor = result[key]
-            values = image.as_tensor().numpy()
-            for axis, (now, then) in enumerate(zip(image.shape[1:], self.size, strict=True), start=1):
-                if now > then:
-                    values = gaussian_filter1d(values, sigma=(now / then - 1) / 2, axis=axis, mode="nearest")
-            result[key] = with_values(image, torch.from_numpy(values))
-        return result
 
 
 class RepeatGreyd(MapTransform):
@@ -86,12 +62,15 @@ def _is_foreground(image: torch.Tensor) -> torch.Tensor:
 class ScanPreprocessing(Compose):
     """Everything between a case's path and the network, the same for every format and invertible for predictions.
 
-    Gives a float32 MetaTensor ``(in_channels, *image_size)`` with intensities 0..1; volumes are oriented to RAS.
+    Gives a float32 MetaTensor ``(in_channels, *image_size)`` with intensities 0..1. Volumes are oriented to RAS; what a
+    2D network sees, an image or a slice of a volume, is ``(rows, columns)`` as a radiologist sees it, see
+    `medad_plugins.data.upright_turn`.
     ``Invertd(keys="pred", transform=preprocessing, orig_keys="image", nearest_interp=False)`` brings a map back onto
     the scan's own grid and affine.
 
     Args:
-        scan: the grid, channels and intensities in which scans reach the network.
+        scan: the grid, channels and intensities in which scans reach the network, or the first of these values.
+        more: the other values, where ``scan`` is the first: ``ScanPreprocessing(2, 64, 1)``.
         keys: key or keys of the paths.
         min_size: fewest voxels a scan may have along an axis.
 
@@ -106,19 +85,26 @@ class ScanPreprocessing(Compose):
         (1, 64, 64)
     """
 
-    def __init__(self, scan: ScanFormat = _DEFAULT, keys: KeysCollection = "image", min_size: int = 8) -> None:
+    def __init__(
+        self, scan: ScanFormat | int = _DEFAULT, *more: Any, keys: KeysCollection = "image", min_size: int = 8
+    ) -> None:
+        scan = scan if isinstance(scan, ScanFormat) else ScanFormat(scan, *more)
         spatial_dims, in_channels, size = scan.spatial_dims, scan.in_channels, tuple(scan.edges)
         transforms: list[Any] = [
             LoadImageScand(keys, spatial_dims),
             EnsureChannelFirstd(keys),
             CheckScand(keys, spatial_dims, in_channels, min_size),
         ]
+        is_upright = scan.orientation == "upright"
         if spatial_dims == 3:
-            transforms.append(Orientationd(keys, axcodes="RAS", labels=_RAS_LABELS))
+            axes = UPRIGHT_SLICES[scan.slice_axis] if is_upright and scan.slice_axis is not None else "RAS"
+            transforms.append(Orientationd(keys, axcodes=axes, labels=_RAS_LABELS))
+        elif is_upright:
+            transforms.append(UprightScand(keys))
         transforms.append(ScaleScanIntensityd(keys, scan.intensity))
         transforms += _crops(keys, scan.crop)
         mode = "bilinear" if spatial_dims == 2 else "trilinear"
-        transforms += [AntiAliasd(keys, size), Resized(keys, spatial_size=size, mode=mode)]
+        transforms += [SmoothResized(keys, size, mode), CheckContrastd(keys)]
         if scan.equalize:
             transforms.append(EqualizeScand(keys))
         if in_channels == 3:

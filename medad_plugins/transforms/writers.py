@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,57 @@ from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image
 
-from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.files import atomic_path, output_folder, unwritable
 from medad_plugins.protocols import Calibrated
 from medad_plugins.reports.figures import case_caption, colour_range, overlay_picture, scan_planes
 
-__all__ = ["SaveImageAnomalyd", "SaveImageOverlayd"]
+__all__ = ["CaseWriter", "SaveImageAnomalyd", "SaveImageOverlayd", "remove_case_files"]
+
+logger = logging.getLogger(__name__)
 
 _PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 _FOLDERS = {"anomaly_map": "maps", "anomaly_mask": "masks", "overlay": "overlays"}
+_FILES = {"maps": (".nii.gz",), "masks": (".nii.gz", ".png"), "overlays": (".png",), "dicom": ("",)}
 
 
-class _CaseWriter(SaveImaged):
-    """A MONAI writer by class, so that hosts that leave out writers (MONAI Label does by class) leave out these too."""
+class CaseWriter(SaveImaged):
+    """A MONAI writer by class, so that hosts that leave out writers (MONAI Label does by class) leave out these too.
+
+    A file that cannot be written, e.g. because the disk is full, is a warning and the case's ``error``: its score and
+    its other files are there all the same.
+
+    Args:
+        keys: of what is written.
+        output_dir: folder to write below.
+    """
 
     def __init__(self, keys: str | Sequence[str], output_dir: str | os.PathLike[str]) -> None:
         MapTransform.__init__(self, keys)  # not SaveImaged's own: its file names and formats are not ours
         self.output_dir = Path(output_dir)
 
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        case = dict(data)
+        for key in self.keys:
+            try:
+                self.write(case, str(key))
+            except Exception as error:  # whatever a scan provokes, what was computed of it stays
+                found = find_input_error(error)
+                what = f"a file of {case.get('case_id', 'the scan')} cannot be made"
+                found = found or InputError(what, where=self.output_dir, found=type(error).__name__)
+                logger.warning("%s", found)
+                case["error"] = f"{case['error']} {found}" if case.get("error") else str(found)
+        return case
+
+    def write(self, case: dict[Hashable, Any], key: str) -> None:
+        """Write the files of one key, and add their names to the case."""
+        raise NotImplementedError
+
     def _path(self, case: Mapping[Hashable, Any], key: str, suffix: str) -> Path:
         return output_folder(self.output_dir / _FOLDERS[key]) / f"{case['case_id']}{suffix}"
 
 
-class SaveImageAnomalyd(_CaseWriter):
+class SaveImageAnomalyd(CaseWriter):
     """Writes ``anomaly_map`` and ``anomaly_mask``, each ``(1, *spatial)``, in the scan's grid and affine.
 
     Files: ``maps/<case_id>.nii.gz`` (float32) and ``masks/<case_id>.nii.gz`` (uint8, 0 and 1), or
@@ -46,24 +76,18 @@ class SaveImageAnomalyd(_CaseWriter):
     Args:
         keys: ``anomaly_map``, ``anomaly_mask`` or both.
         output_dir: folder to write below.
-
-    Raises:
-        InputError: the folder cannot be written.
     """
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        case = dict(data)
-        for key in self.keys:
-            values: MetaTensor = case[key]
-            source = str(values.meta.get("filename_or_obj", ""))
-            if key == "anomaly_mask" and Path(source).suffix.lower() in _PICTURE_SUFFIXES:
-                path = self._path(case, str(key), ".png")
-                _write_png(path, values[0].numpy() * np.uint8(255))
-            else:
-                path = self._path(case, str(key), ".nii.gz")
-                _write_nifti(path, values[0].numpy(), np.asarray(values.affine))
-            case[f"{key}_file"] = str(path)
-        return case
+    def write(self, case: dict[Hashable, Any], key: str) -> None:
+        values: MetaTensor = case[key]
+        source = str(values.meta.get("filename_or_obj", ""))
+        if key == "anomaly_mask" and Path(source).suffix.lower() in _PICTURE_SUFFIXES:
+            path = self._path(case, key, ".png")
+            _write_png(path, values[0].numpy() * np.uint8(255))
+        else:
+            path = self._path(case, key, ".nii.gz")
+            _write_nifti(path, values[0].numpy(), np.asarray(values.affine))
+        case[f"{key}_file"] = str(path)
 
 
 def _write_png(path: Path, values: NDArray[np.uint8]) -> None:
@@ -80,7 +104,7 @@ def _write_nifti(path: Path, values: NDArray, affine: NDArray) -> None:
         nib.save(image, temporary)
 
 
-class SaveImageOverlayd(_CaseWriter):
+class SaveImageOverlayd(CaseWriter):
     """Writes ``overlays/<case_id>.png``: scan, heat map with colour bar, scan under the map with the mask's contour.
 
     A volume shows three planes through the highest value of its map. The colour scale comes from the calibration and is
@@ -90,9 +114,6 @@ class SaveImageOverlayd(_CaseWriter):
         restore: transform that adds ``scan``, the image as the network saw it, on the scan's grid.
         network: has ``calibration``.
         output_dir: folder to write below.
-
-    Raises:
-        InputError: the folder cannot be written.
     """
 
     def __init__(
@@ -101,11 +122,10 @@ class SaveImageOverlayd(_CaseWriter):
         network: Calibrated,
         output_dir: str | os.PathLike[str],
     ) -> None:
-        super().__init__("image", output_dir)
+        super().__init__("overlay", output_dir)
         self.restore, self.network = restore, network
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        case = dict(data)
+    def write(self, case: dict[Hashable, Any], key: str) -> None:
         scan: MetaTensor = self.restore({"image": case["image"]})["scan"]
         anomaly_map, mask = case["anomaly_map"][0].numpy(), case["anomaly_mask"][0].numpy()
         planes = scan_planes(scan.numpy(), anomaly_map, mask, np.asarray(scan.affine))
@@ -120,4 +140,38 @@ class SaveImageOverlayd(_CaseWriter):
         with atomic_path(path) as temporary:
             picture.save(temporary, format="PNG", compress_level=3)
         case["overlay_file"] = str(path)
-        return case
+
+
+def remove_case_files(output_dir: str | os.PathLike[str], case_ids: Iterable[str]) -> int:
+    """Remove what an earlier run has left of these cases, so that nothing of it stands beside what this run says.
+
+    Args:
+        output_dir: folder to write below.
+        case_ids: of the cases.
+
+    Returns:
+        how many files of other cases are left there.
+
+    Raises:
+        InputError: a file cannot be removed.
+    """
+    ids, others = set(case_ids), 0
+    for name, suffixes in _FILES.items():
+        folder = Path(output_dir) / name
+        for path in [] if not folder.is_dir() else sorted(folder.iterdir()):
+            suffix = next((suffix for suffix in suffixes if path.name.endswith(suffix)), None)
+            if suffix is None or path.name.startswith("."):
+                continue
+            if path.name.removesuffix(suffix) not in ids:
+                others += 1
+                continue
+            try:
+                if path.is_dir():
+                    for file in path.glob("*.dcm"):
+                        file.unlink()
+                    path.rmdir()
+                else:
+                    path.unlink()
+            except OSError as error:
+                raise unwritable(path, error) from error
+    return others

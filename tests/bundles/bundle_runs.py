@@ -29,6 +29,7 @@ BUNDLES_FOLDER = Path(__file__).resolve().parents[2] / "bundles"
 BUNDLES = sorted(folder.name for folder in BUNDLES_FOLDER.iterdir() if folder.is_dir() and folder.name[0] not in "._")
 IMAGE_SIZE = 32
 SMALL = {"image_size": IMAGE_SIZE, "batch_size": 2, "max_iterations": 2, "weights": "none", "device": "cpu"}
+SMALL["precision"] = "float32"  # the default would depend on the machine
 # keys of single methods; a bundle that needs other values for a small network gives them in its metadata
 SMALL_METHOD = {"backbone": "resnet10", "dimensions": 8}
 # what a bundle may declare that it cannot do, as {"medad": {"cannot": [...]}} in its metadata

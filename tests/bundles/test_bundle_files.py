@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -12,6 +11,8 @@ import pytest
 from bundle_runs import ABILITIES, BUNDLES, BUNDLES_FOLDER, declared, read_config
 from monai.bundle.scripts import _get_fake_spatial_shape
 from monai.bundle.workflows import _reject_executable_logging_config
+
+from medad_plugins.packaging import METADATA_SCHEMA
 
 REQUIRED_FILES = (
     "LICENSE",
@@ -59,7 +60,7 @@ def test_folder_is_named_by_a_slug(bundle: str) -> None:
 
 
 def test_metadata_follows_the_schema(bundle: str) -> None:
-    schema = json.loads(Path(__file__).with_name("metadata.schema.json").read_text("utf-8"))
+    schema = json.loads(METADATA_SCHEMA.read_text("utf-8"))
     jsonschema.validate(_metadata(bundle), schema)
 
 

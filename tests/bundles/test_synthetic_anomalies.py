@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from bundle_runs import BUNDLES, copy_bundle, read_config, refusal, run_config, small_values, write_cohort
+from bundle_runs import (
+    BUNDLES,
+    cannot,
+    copy_bundle,
+    open_config,
+    read_config,
+    refusal,
+    run_config,
+    small_values,
+    write_cohort,
+)
+from monai.utils import set_determinism
+
+from medad_plugins.data.upright import UPRIGHT_SLICES
 
 pytestmark = pytest.mark.usefixtures("process_settings")
 
@@ -80,3 +94,43 @@ def test_a_region_larger_than_the_image_is_cut_to_it(bundle: str, cohort: Path, 
 def test_shares_that_are_none_are_refused(cohort: Path, tmp_path: Path) -> None:
     said = refusal(copy_bundle("fpi", tmp_path), "train", **_values("fpi", cohort, core=3))
     assert "an anomaly cannot be placed so: core, overlap, tries" in said and "found 3, 0, 50" in said
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("bundle", LEARNING)
+def test_what_is_taught_lies_in_the_body_and_is_enough_to_learn_from(
+    bundle: str, spatial_dims: int, tmp_path: Path
+) -> None:
+    """Anomalies in the air teach that air is normal, and of 1 % of a volume no loss learns: AUROC 0.5 whatever else."""
+    only_if = {"slice_axis": 2} if spatial_dims == 3 and cannot(bundle, "spatial_dims_3") else {}
+    edge = 64 if spatial_dims == 2 else 32
+    values = small_values(bundle, spatial_dims=spatial_dims, anomalous=1.0, **only_if) | {"image_size": edge}
+    values = {key: value for key, value in values.items() if key in read_config(bundle, "train")}
+    workflow = open_config(copy_bundle(bundle, tmp_path), "train", **values)
+    try:
+        dataset = workflow.parser.get_parsed_content("train::dataset")
+        dataset.transform.set_random_state(0)
+        cases = [dataset[index % len(dataset)] for index in range(40)]
+    finally:
+        set_determinism(None)
+    changed = [case for case in cases if case["is_anomalous"]]
+    assert len(changed) >= 36
+    assert all(not (case["mask"] * (1 - torch.as_tensor(case["body"]))).any() for case in changed)
+    shares = sorted(float(case["mask"].mean() / case["body"].mean()) for case in changed)
+    assert sum(shares) / len(shares) > 0.04, "of the body"
+    assert shares[len(shares) // 10] > 0.002, "a tenth may be small"
+    smooth = sum(json.loads(case["synthesis"])["recipe"] in ("smooth", "intensity") for case in changed)
+    assert smooth >= 0.2 * len(changed), "whole regions without an edge are among them"
+
+
+def test_left_and_right_change_places(tmp_path: Path) -> None:
+    """Of images, volumes and volumes that are seen by slices: not up and down, which no patient does."""
+    for spatial_dims, slice_axis, expected in ((2, None, 1), (3, None, 0), (3, 0, 0), (3, 1, 2), (3, 2, 1)):
+        values = small_values("many_tasks", spatial_dims=spatial_dims, slice_axis=slice_axis)
+        workflow = open_config(copy_bundle("many_tasks", tmp_path / f"{spatial_dims}{slice_axis}"), "train", **values)
+        try:
+            assert workflow.parser.get_parsed_content("sideways") == expected
+            codes = UPRIGHT_SLICES.get(slice_axis, "RAS") if spatial_dims == 3 else "PL"
+            assert codes[expected] in "RL"
+        finally:
+            set_determinism(None)

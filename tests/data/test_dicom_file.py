@@ -147,7 +147,7 @@ def test_file_without_a_dicom_header(tmp_path: Path) -> None:
     del dataset.file_meta
     dataset.preamble = None
     dataset.save_as(path, implicit_vr=True, little_endian=True)
-    assert not is_dicom(path)
+    assert is_dicom(path)
     np.testing.assert_array_equal(read_dicom_scan(path).array, _pixels().T)
 
 

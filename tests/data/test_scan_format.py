@@ -34,6 +34,7 @@ def test_a_network_sees_scans_or_their_slices() -> None:
         ({"spatial_dims": 3, "slice_axis": -1}, "slice_axis .expected 0, 1 or 2, with --spatial_dims 3"),
         ({"image_size": (16, 16, 16)}, "image_size.*expected one positive number or 2 of them"),
         ({"image_size": 0}, "image_size"),
+        ({"orientation": "up"}, "orientation .expected upright or stored.* found up"),
         ({"spatial_dims": 4}, "spatial_dims.*found 4"),
     ],
 )

@@ -110,7 +110,8 @@ def test_the_report_says_score_p_value_decision_and_version(exam: Path, tmp_path
     document = hd.sr.srread(written["report"])
     group = document.content.get_image_measurement_groups()[0]
     figures = {item.name.value: item.value for item in group.get_measurements()}
-    assert figures == pytest.approx({"anomaly_score": 0.987654321, "C44185": 0.04, "alpha": 0.05})
+    expected = {"anomaly_score": 0.987654321, "C44185": 0.04, "alpha": 0.05, "calibrated_on": 40}
+    assert figures == pytest.approx(expected)
     assert [item.value.value for item in group.get_qualitative_evaluations()] == ["flagged"]
     region = document.content.get_volumetric_roi_measurement_groups()[0]
     volume = region.get_measurements()[0]
@@ -126,6 +127,38 @@ def test_the_picture_is_a_secondary_capture_of_the_study(exam: Path, tmp_path: P
     assert picture.SOPClassUID.name == "Secondary Capture Image Storage"
     np.testing.assert_array_equal(picture.pixel_array, np.full((30, 40, 3), (255, 0, 0)))
     assert (picture.PatientID, len(picture.SourceImageSequence)) == (SECRETS["PatientID"], 9)
+
+
+def test_a_scan_that_is_not_flagged_has_no_finding(exam: Path, tmp_path: Path) -> None:
+    """What is above the threshold stays to be looked at, under a name that says so."""
+    case = case_of(exam) | {"is_anomalous": False, "p_value": 0.4}
+    written = _write(exam, case, tmp_path)
+    document = hd.sr.srread(written["report"])
+    decision = document.content.get_image_measurement_groups()[0].get_qualitative_evaluations()
+    assert [item.value.value for item in decision] == ["not_flagged"]
+    assert document.content.get_volumetric_roi_measurement_groups() == []
+    assert "Finding" not in str(document) and "esion" not in str(document)
+    (segment,) = pydicom.dcmread(written["region"]).SegmentSequence
+    assert segment.SegmentLabel == "not flagged, p 0.4"
+    assert "map" in written
+
+
+def test_a_flagged_scan_has_a_region_that_is_no_lesion(exam: Path, tmp_path: Path) -> None:
+    written = _write(exam, case_of(exam), tmp_path)
+    (segment,) = pydicom.dcmread(written["region"]).SegmentSequence
+    assert segment.SegmentLabel == "anomaly, p 0.04"
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "region"
+    (group,) = hd.sr.srread(written["report"]).content.get_volumetric_roi_measurement_groups()
+    assert group.finding_type.value == "region"
+
+
+def test_a_report_says_where_nothing_can_be_flagged(exam: Path, tmp_path: Path) -> None:
+    case = case_of(exam) | {"is_anomalous": False, "p_value": 0.25, "calibrated_on": 3, "can_flag": False}
+    written = _write(exam, case, tmp_path)
+    group = hd.sr.srread(written["report"]).content.get_image_measurement_groups()[0]
+    assert [item.value.value for item in group.get_qualitative_evaluations()] == ["cannot_flag"]
+    (segment,) = pydicom.dcmread(written["region"]).SegmentSequence
+    assert segment.SegmentLabel == "not flagged, p 0.25, 3 normal scans are too few to flag any"
 
 
 def test_an_empty_mask_gives_no_region_and_takes_an_old_one_away(exam: Path, tmp_path: Path) -> None:

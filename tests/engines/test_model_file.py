@@ -12,8 +12,10 @@ from pytest import LogCaptureFixture
 from torch import Tensor, nn
 
 from medad_plugins import __version__
+from medad_plugins.data import ScanFormat
 from medad_plugins.engines import ModelFile, save_model
 from medad_plugins.engines.model_file import save_state_dict
+from medad_plugins.engines.training_setup import model_settings
 from medad_plugins.errors import InputError
 from medad_plugins.manifest import Manifest
 from medad_plugins.networks import AnomalyNetwork
@@ -50,6 +52,38 @@ def test_rebuilt_as_it_was_trained(tmp_path: Path) -> None:
 def test_settings_can_be_replaced(tmp_path: Path) -> None:
     network = ModelFile(_saved(tmp_path), "ae").rebuild(Scaled, gain=1.0)
     assert torch.equal(network(torch.ones(1, 1, 2, 2)), torch.full((1, 1, 2, 2), 2.0))
+
+
+def test_models_that_do_not_say_it_were_trained_on_scans_as_stored(tmp_path: Path) -> None:
+    file = ModelFile(_saved(tmp_path), "ae")
+    stored = ScanFormat(2, [64, 32], orientation="stored")
+    assert file.scan() == stored
+    file.rebuild(Scaled, stored)
+    file.rebuild(Scaled, ScanFormat(3))  # what a 3D network sees is the same
+    with pytest.raises(InputError, match=r"trained on scans that stand otherwise.*expected orientation stored"):
+        file.rebuild(Scaled, ScanFormat(2, (64, 32)))
+
+
+def test_new_models_say_how_their_scans_stand(tmp_path: Path) -> None:
+    scan = ScanFormat(2, 16)
+    save_model(tmp_path / "m.pt", Scaled(3), "ae", model_settings({"width": 3}, scan))
+    assert ModelFile(tmp_path / "m.pt", "ae").scan() == scan
+    assert ModelFile(tmp_path / "m.pt", "ae").setting("orientation") == "upright"
+
+
+class Turning(Scaled):
+    """It must know which axis comes first."""
+
+    def __init__(self, width: int = 3, gain: float = 1.0, columns_first: bool = False) -> None:
+        super().__init__(width, gain)
+        self.columns_first = columns_first
+
+
+def test_a_network_is_told_that_columns_come_first(tmp_path: Path) -> None:
+    path = _saved(tmp_path)
+    assert ModelFile(path, "ae").rebuild(Turning).columns_first
+    save_model(path, Turning(3), "ae", model_settings({"width": 3}, ScanFormat(2, 16)))
+    assert not ModelFile(path, "ae").rebuild(Turning).columns_first
 
 
 class Renamed(Scaled):

@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from medad_plugins.data import FaultTolerantLoader, ScanFormat
-from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.errors import InputError
 from medad_plugins.handlers import EvaluationReport
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing, read_mask
@@ -91,7 +91,8 @@ def test_figures_and_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     facts = figures.pop("run")
     assert (facts["network"], facts["parameters"], facts["gpu_memory_mib"]) == ("BrightnessNetwork", 0, None)
     assert 50 < facts["peak_memory_mib"] < 100_000
-    assert figures == report.summary()
+    said = {"calibrated_on": 40, "can_flag": True, "masks_left_out": 0}
+    assert figures == report.summary() | said
     assert (figures["n_normal"], figures["n_abnormal"], figures["n_masked"]) == (3, 4, 3)
     assert figures["auroc"] == pytest.approx(11 / 12)  # only the faint lesion is below the bright normal
     assert figures["false_positive_rate"] == pytest.approx(1 / 3)
@@ -181,16 +182,20 @@ def test_nothing_labelled_is_an_error(tmp_path: Path) -> None:
         _report([case], tmp_path / "out")
 
 
-def test_mask_of_another_size(tmp_path: Path) -> None:
-    case = _case(tmp_path, "lesion", 1, 250)
+def test_a_mask_of_another_size_costs_its_own_case_the_pixel_figures_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case, good = _case(tmp_path, "lesion", 1, 250), _case(tmp_path, "good", 1, 250)
     Image.fromarray(np.eye(COLUMNS + 1, ROWS, dtype=np.uint8)).save(case["mask"])
-    with pytest.raises(Exception) as raised:
-        _report([case], tmp_path / "out")
-    found = find_input_error(raised.value)
-    assert found is not None
-    assert "14 x 20" in str(found)
-    assert "20 x 15" in str(found)
-    assert "lesion" in str(found)
+    report = _report([case, good], tmp_path / "out")
+    (found,) = [message for message in caplog.messages if "left out" in message]
+    assert "14 x 20" in found
+    assert "20 x 15" in found
+    assert "lesion" in found
+    assert len(report.cases) == 2
+    figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert (figures["n_abnormal"], figures["masks_left_out"]) == (2, 1)
+    assert figures["pixel_ap"] == 1
 
 
 def test_memory_does_not_grow_with_the_cases(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from medad_plugins.engines import NamedOptimizers
-from medad_plugins.handlers import LearningRate, cosine_decay, step_decay
+from medad_plugins.handlers import LearningRate, cosine_decay, step_decay, warm_cosine_decay
 
 
 def test_every_group_of_every_optimiser_is_multiplied() -> None:
@@ -70,6 +70,19 @@ def test_the_cosine_is_pytorchs_also_where_a_training_is_resumed(done: int) -> N
     for group in optimizer.param_groups:
         group["lr"] = 123.0 if done else group["lr"]  # as a resumed state brings another rate
     assert _rates(optimizer, handler, steps, done) == [pytest.approx(rates) for rates in expected[done:]]
+
+
+def test_warm_cosine_rises_in_a_line_and_falls_to_its_last() -> None:
+    factor = warm_cosine_decay(110, warmup=11, last=0.1)
+    assert [factor(done) for done in range(11)] == [pytest.approx(done / 10) for done in range(11)]
+    falling = [factor(done) for done in range(11, 111)]
+    assert falling[0] == pytest.approx(1.0) and falling[-1] == pytest.approx(0.1)
+    assert falling == sorted(falling, reverse=True)
+    # a third of the way down, half a cosine has fallen by a quarter
+    assert factor(11 + 33) == pytest.approx(0.1 + 0.9 * 0.75)
+    plain, cosine = warm_cosine_decay(20), cosine_decay(20)
+    assert [plain(done) for done in range(21)] == [pytest.approx(cosine(done)) for done in range(21)]
+    assert warm_cosine_decay(2, warmup=1)(0) == 0.0
 
 
 def test_rates_fall_after_their_share_of_the_iterations_and_groups_keep_their_proportion() -> None:

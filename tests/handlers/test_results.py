@@ -81,7 +81,10 @@ def test_rows_of_good_and_bad_cases(tmp_path: Path, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.INFO, "medad_plugins"):
         table = _evaluate(cases, output, BrightnessNetwork())
     rows = _read(output)
-    assert list(rows[0]) == ["case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "label", "error"]
+    assert list(rows[0]) == [
+        *("case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "calibrated_on", "can_flag"),
+        *("label", "error"),
+    ]
     assert [row["case_id"] for row in rows] == ["scan0", "scan1", "scan3", "scan4", "scan2"]
     assert [row["is_anomalous"] for row in rows[:4]] == ["False", "True", "True", "False"]
     assert [row["label"] for row in rows] == ["0", "1", "1", "0", "0"]

@@ -45,12 +45,14 @@ def _optimizer() -> torch.optim.Optimizer:
 
 def test_a_training_by_gradient_keeps_resumes_shows_and_then_ends(setup: TrainingSetup) -> None:
     assert _names(StandardHandlers(setup, _optimizer())) == [
+        "LookAtScans",
         "KeepBest",
         "ResumableCheckpoint",
         "TrainingProgress",
         "TrainingPictures",
         "TensorBoardLog",
         "CalibrateAndSave",
+        "ForgetState",
         "TestAtEnd",
     ]
 
@@ -60,7 +62,7 @@ def test_a_training_by_gradient_keeps_resumes_shows_and_then_ends(setup: Trainin
     [
         ({"optimizer": None}, {"KeepBest", "TrainingPictures"}),
         ({"pictures": False}, {"TrainingPictures"}),
-        ({"ends": False}, {"CalibrateAndSave", "TestAtEnd"}),
+        ({"ends": False}, {"LookAtScans", "CalibrateAndSave", "ForgetState", "TestAtEnd"}),
     ],
 )
 def test_what_does_not_fit_a_method_is_left_out(

@@ -69,6 +69,19 @@ def test_rows_are_scan_reconstruction_and_map() -> None:
     assert sum(cells[2][0]) < 30 and sum(cells[2][1]) > 500
 
 
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_the_middle_slice_stands_upright(axis: int | None) -> None:
+    volume = torch.zeros(1, 1, 4, 4, 4)
+    # the patient's right and front of the middle axial slice, or the first row and column of a middle slice
+    place = [3, 3, 2] if axis is None else [0, 0]
+    if axis is not None:
+        place.insert(axis, 2)
+    volume[(0, 0, *place)] = 1
+    picture = np.asarray(training_picture([volume, volume], axis))
+    assert picture[24, 24].tolist() == [255, 255, 255]
+    assert picture[24, 24 + 120].max() == picture[24 + 120, 24].max() == 0
+
+
 def test_a_network_that_rebuilds_nothing_has_two_rows(tmp_path: Path) -> None:
     class Plain(AnomalyNetwork):
         def anomaly_map(self, image: Tensor) -> Tensor:

@@ -85,7 +85,13 @@ def test_nifti(
     answer = server.infer("padim", scans[3] / name, alpha=ALPHA)
     _assert_same_volume(answer.file, expected.mask)
     assert expected.agrees_with(answer.params)
-    assert {"alpha": ALPHA, "bundle": "padim", "label_names": {"anomaly": 1}}.items() <= answer.params.items()
+    held_out = int(expected.row["calibrated_on"])
+    assert held_out > 0
+    said = {"alpha": ALPHA, "bundle": "padim", "calibrated_on": held_out, "can_flag": True}
+    assert {name: answer.params[name] for name in said} == said
+    (shown,) = answer.params["label_names"]
+    decision = "anomaly" if answer.params["is_anomalous"] else "not flagged"
+    assert shown == f"{decision}, p {answer.params['p_value']:.2g}", "viewers show the names of labels, not parameters"
 
 
 def test_dicom_series(
@@ -121,6 +127,91 @@ def test_what_is_wrong_with_a_request_is_said_in_a_sentence(server: LabelServer,
         server.infer("padim", scan, model_filename="../../model.pt")
     with pytest.raises(httpx.HTTPStatusError, match="the NIfTI file is truncated, damaged or not NIfTI"):
         server.infer("padim", scans[3] / "damaged.nii.gz")
+
+
+def test_an_unknown_name_is_never_another_scan(server: LabelServer, scans: dict[int, Path]) -> None:
+    """MONAI Label makes an empty path of it, which is the server's folder."""
+    for params in ({"image": "nobody"}, {"session_id": "nobody"}, {"image": "studies"}, {"image": "."}):
+        reply = server.client.post("/infer/padim", params=params)
+        assert reply.status_code == 404, reply.text
+        assert "there is no image or session of that name" in reply.json()["detail"]
+
+
+def test_what_does_not_exist_or_is_no_json_is_answered_in_a_sentence(
+    server: LabelServer, scans: dict[int, Path]
+) -> None:
+    scan = scans[3] / "plain.nii"
+    sent = {"file": (scan.name, scan.read_bytes())}
+    reply = server.client.post("/infer/nosuch", files=sent)
+    assert (reply.status_code, "no model of that name: nosuch" in reply.text) == (404, True), reply.text
+    reply = server.client.post("/infer/padim", files=sent, data={"params": "{alpha: 0.1"})
+    assert (reply.status_code, "params is not JSON" in reply.text) == (400, True), reply.text
+
+
+def test_advice_is_for_requests(server: LabelServer, scans: dict[int, Path]) -> None:
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        server.infer("padim", scans[3] / "plain.nii", alpha=2)
+    assert "e.g. alpha 0.05" in str(refused.value) and "--" not in str(refused.value)
+
+
+def test_alpha_reads_no_model_again(
+    bundles: dict[int, ServedBundle], scans: dict[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_host()
+    from medad_label.inference_task import AnomalyInferTask
+
+    task = AnomalyInferTask(str(bundles[3].root), {})
+    read: list[Path] = []
+    original = task._read
+
+    def counted(model: Path, *others: Any) -> Any:
+        read.append(model)
+        return original(model, *others)
+
+    monkeypatch.setattr(task, "_read", counted)
+    request = {"image": str(scans[3] / "plain.nii"), "device": "cpu", "skip_writer": True}
+    found = [task({**request, "alpha": alpha})[1] for alpha in (ALPHA, OTHER_ALPHA, ALPHA)]
+    assert len(read) == 1
+    assert [case["alpha"] for case in found] == [ALPHA, OTHER_ALPHA, ALPHA]
+    assert found[0]["pixel_threshold"] == found[2]["pixel_threshold"] < found[1]["pixel_threshold"]
+
+
+def test_one_broken_scan_ends_no_batch_and_is_not_offered(
+    bundles: dict[int, ServedBundle], scans: dict[int, Path], tmp_path: Path
+) -> None:
+    import_host()
+    from medad_label.app import MedADApp
+
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    for name in ("a.nii", "c.nii"):
+        (studies / name).write_bytes((scans[3] / "plain.nii").read_bytes())
+    (studies / "b.nii").write_bytes((scans[3] / "plain.nii").read_bytes()[:5000])
+    app = MedADApp(str(tmp_path / "app"), str(studies), {"models": str(bundles[3].root)})
+    results = app.batch_infer({"model": "padim", "images": "all", "device": "cpu", "max_workers": 1})
+    assert {name: "error" in result for name, result in results.items()} == {"a": False, "b": True, "c": False}
+    assert "truncated" in results["b"]["error"]
+    assert (studies / "labels" / "original" / "c.nii").is_file()
+    offered = {app.next_sample({"strategy": name})["id"] for name in ("first", "random") for _ in range(8)}
+    assert offered <= {"a", "c"}
+    for name in ("a.nii", "c.nii"):
+        (studies / name).unlink()
+    app.datastore().refresh()
+    assert app.next_sample({"strategy": "first"}) == {}
+
+
+def test_what_is_not_offered_is_said(tmp_path: Path) -> None:
+    import_host()
+    from medad_label.studies import say_what_is_not_offered
+
+    for name in ("a.nii.gz", "b.PNG", "c.mha", "series/1.dcm", "series/2.dcm", "labels/final/a.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    sentence = say_what_is_not_offered(tmp_path, ["*.nii.gz", "*.PNG"])
+    assert "1 .mha, 2 in folders, such as DICOM series;" in sentence
+    for name in ("c.mha", "series/1.dcm", "series/2.dcm"):
+        (tmp_path / name).unlink()
+    assert say_what_is_not_offered(tmp_path, ["*.nii.gz", "*.PNG"]) == ""
 
 
 def test_options_are_never_run_as_code(server: LabelServer, scans: dict[int, Path], tmp_path: Path) -> None:

@@ -83,6 +83,42 @@ def test_training_takes_the_empty_labels_and_the_server_the_new_model(
     new = server.infer("padim", lesion, alpha=ALPHA)
     assert new.params["anomaly_score"] != old.params["anomaly_score"]
     assert bundle.run(lesion, tmp_path / "expected", ALPHA).agrees_with(new.params)
+    assert (new.params["calibrated_on"], new.params["can_flag"]) == (1, True)
+    (copy,) = (bundle.root / "models").glob("model_until_*.pt")
+    as_before = server.infer("padim", lesion, alpha=ALPHA, model_filename=copy.name)
+    assert as_before.params["anomaly_score"] == old.params["anomaly_score"]
+
+
+def test_a_model_that_can_flag_nothing_replaces_none_that_can(tmp_path: Path) -> None:
+    import_host()
+    from medad_label.train_task import replace_model
+
+    from medad_plugins.engines import ModelFile, save_model
+    from medad_plugins.errors import InputError
+    from medad_plugins.networks import AnomalyNetwork
+
+    def model(path: Path, cases: int) -> Path:
+        network = AnomalyNetwork()
+        network.calibration.fit(torch.arange(float(cases)), torch.rand(10))
+        path.parent.mkdir(exist_ok=True, parents=True)
+        save_model(path, network, "padim", {"network": {}})
+        return path
+
+    def calibrated_on(path: Path) -> int:
+        scores: torch.Tensor = ModelFile(path, "padim").content["model"]["calibration.reference_scores"]
+        return len(scores)
+
+    present = model(tmp_path / "models" / "model.pt", 24)
+    with pytest.raises(InputError, match="at least 19 held-out normal scans .* found 3; the present one has 24"):
+        replace_model(present, model(tmp_path / "new.pt", 3), "padim", 0.05)
+    assert calibrated_on(present) == 24
+    assert calibrated_on(tmp_path / "new.pt") == 3, "nothing that was computed is lost"
+    replace_model(present, tmp_path / "new.pt", "padim", 0.05, anyway=True)
+    replace_model(present, model(tmp_path / "new.pt", 30), "padim", 0.05)
+    assert calibrated_on(present) == 30
+    copies = sorted(path for path in present.parent.iterdir() if path != present)
+    assert [calibrated_on(path) for path in copies] == [24, 3]
+    assert not (tmp_path / "new.pt").exists()
 
 
 def test_training_never_runs_values_as_code(server: LabelServer, bundle: ServedBundle, tmp_path: Path) -> None:

@@ -62,9 +62,10 @@ def test_map_and_score_are_those_written_out(weights: str, size: tuple[int, ...]
 
 
 @torch.no_grad()
-def test_the_backbone_sees_scans_upright(weights: str) -> None:
-    """Columns come first in a scan, rows in what a backbone was trained on."""
-    part, image = AnomalyDINO(backbone="resnet10", weights=weights).eval().parts[0], _scans(32, 64, batch=2)
+def test_scans_with_columns_first_are_turned_for_the_backbone(weights: str) -> None:
+    """As the scans of older models, by which a backbone would see pictures that lie on their side."""
+    turning = AnomalyDINO(backbone="resnet10", weights=weights, columns_first=True).eval()
+    part, image = turning.parts[0], _scans(32, 64, batch=2)
     tokens, grid, _ = part.embed(image)  # type: ignore[operator]
     taps = part.features(image.transpose(2, 3))  # type: ignore[operator]
     expected = part.tokens(taps).transpose(2, 3)  # type: ignore[operator]
@@ -125,7 +126,7 @@ def test_scores_of_pooled_features(weights: str) -> None:
     scans, image = _scans(32, 32, batch=6), _scans(32, 32, batch=2, seed=1)
     local, pooled, both = (_fitted(weights, scans, score=score) for score in ("local", "pooled", "both"))
     part = pooled.parts[0]
-    vectors = torch.cat([tap.flatten(2).mean(2) for tap in part.features(image.transpose(2, 3))], 1)  # type: ignore[operator]
+    vectors = torch.cat([tap.flatten(2).mean(2) for tap in part.features(image)], 1)  # type: ignore[operator]
     torch.testing.assert_close(pooled.pool(pooled(image)), part.pooled(vectors))  # type: ignore[operator]
     scores = [network.pool(network(image)) for network in (local, pooled, both)]
     torch.testing.assert_close(scores[2], (scores[0] + scores[1]) / 2)

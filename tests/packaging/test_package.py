@@ -30,10 +30,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, load, ve
 from monai.bundle.scripts import ckpt_export, download_large_files
 
 from medad_plugins.errors import InputError
-from medad_plugins.packaging import package_bundle
+from medad_plugins.packaging import METADATA_SCHEMA, package_bundle
 
 PROJECT = Path(__file__).resolve().parents[2]
-SCHEMA = PROJECT / "tests" / "bundles" / "metadata.schema.json"
 pytestmark = [
     pytest.mark.usefixtures("process_settings"),
     pytest.mark.slow_in_3d,
@@ -117,7 +116,7 @@ def test_passes_the_checks_of_the_model_zoo(packaged: Packaged, tmp_path: Path) 
     metadata = json.loads(Path(meta).read_text("utf-8"))
     assert metadata["version"] in metadata["changelog"]
     (root / "eval").mkdir()
-    shutil.copyfile(SCHEMA, root / "eval" / "schema.json")
+    shutil.copyfile(METADATA_SCHEMA, root / "eval" / "schema.json")
     verify_metadata(meta_file=meta, filepath=str(root / "eval" / "schema.json"))
     logging_file = str(root / "configs" / "logging.conf")
     workflow: Any = create_workflow(
@@ -229,6 +228,16 @@ def test_an_incomplete_bundle_is_refused(source: Path, name: str, tmp_path: Path
     (source / name).unlink()
     with pytest.raises(InputError, match=f"the bundle's folder is not complete: .*expected {name}"):
         package_bundle(source, tmp_path / "dist")
+
+
+def test_a_renamed_folder_keeps_its_model(source: Path, tmp_path: Path) -> None:
+    """As for the zoo, named for task and data."""
+    renamed = source.rename(source.with_name("brain_mri_anomaly"))
+    with zipfile.ZipFile(package_bundle(renamed, tmp_path / "dist")) as archive:
+        archive.extractall(tmp_path)
+    text = (tmp_path / "brain_mri_anomaly" / "docs" / "README.md").read_text("utf-8")
+    assert "bundles/" not in text
+    assert (tmp_path / "brain_mri_anomaly" / "models" / "model.pt").is_file()
 
 
 def test_a_bundle_without_a_model_is_refused(source: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from medad_plugins.reports import Plane, case_caption, colour_range, overlay_picture, scan_planes
+from medad_plugins.data.scan import PICTURE_AFFINE
+from medad_plugins.reports import Plane, case_caption, colour_range, decision_words, overlay_picture, scan_planes
 from medad_plugins.reports.figures import PANEL
 from medad_plugins.scorers import Calibration
 
@@ -62,11 +63,19 @@ def test_a_volume_is_turned_the_way_radiologists_look_at_it(codes: str, voxel_si
 
 def test_a_picture_is_turned_into_rows_and_keeps_its_colour() -> None:
     scan = np.random.RandomState(0).rand(3, 9, 5)
-    (plane,) = scan_planes(scan, scan[0], scan[1] > 0.5, np.eye(3))
+    (plane,) = scan_planes(scan, scan[0], scan[1] > 0.5, PICTURE_AFFINE)
     assert plane.scan.shape == (5, 9, 3)
     assert np.array_equal(plane.anomaly_map, scan[0].T)
-    (grey,) = scan_planes(scan[:1], scan[0], scan[1] > 0.5, np.eye(3))
+    (grey,) = scan_planes(scan[:1], scan[0], scan[1] > 0.5, PICTURE_AFFINE)
     assert np.array_equal(grey.scan, scan[0].T)
+
+
+def test_a_slice_is_shown_upright() -> None:
+    scan = np.random.RandomState(0).rand(1, 9, 5)  # a coronal one: first axis to the right, second one up
+    affine = np.array([[2.0, 0, 0, 0], [0, 0, 2, 0], [0, 2, 0, 0], [0, 0, 0, 1]])
+    (plane,) = scan_planes(scan, scan[0], scan[0] > 0.5, affine)
+    for shown, stored in ((plane.scan, scan[0]), (plane.anomaly_map, scan[0]), (plane.mask, scan[0] > 0.5)):
+        assert np.array_equal(shown, stored[::-1, ::-1].T)
 
 
 def test_thick_slices_are_shown_in_their_true_proportion() -> None:
@@ -124,12 +133,22 @@ def test_decision_and_threshold_show() -> None:
 
 def test_a_long_caption_keeps_its_end_in_the_picture() -> None:
     case = {"case_id": "folder__" * 40 + "No12", "anomaly_score": 1.23456, "p_value": 0.0123, "alpha": 0.05}
+    case |= {"calibrated_on": 80, "can_flag": True}
     caption = case_caption(case)
     assert caption.endswith("No12    score 1.235    p 0.0123    alpha 0.05")
     picture = _drawn(_plane(32, 32), caption=caption)
     assert picture.shape == _drawn(_plane(32, 32)).shape
     margin = picture[-40:, -10:]
     assert (margin == margin[0, 0]).all()
+
+
+def test_names_and_captions_say_the_decision_and_where_there_can_be_none() -> None:
+    case = {"case_id": "a", "anomaly_score": 1.0, "p_value": 0.03, "alpha": 0.05, "calibrated_on": 80, "can_flag": True}
+    assert decision_words(case | {"is_anomalous": True}) == "anomaly, p 0.03"
+    assert decision_words(case | {"is_anomalous": False, "p_value": 0.4}) == "not flagged, p 0.4"
+    few = case | {"is_anomalous": False, "p_value": 0.25, "calibrated_on": 3, "can_flag": False}
+    assert decision_words(few).endswith("3 normal scans are too few to flag any")
+    assert case_caption(few).endswith("calibrated on 3: nothing can be flagged")
 
 
 def test_a_picture_takes_a_few_tens_of_milliseconds() -> None:

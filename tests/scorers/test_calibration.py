@@ -127,3 +127,11 @@ def test_the_size_comes_with_the_checkpoint() -> None:
     other.load_state_dict(fitted.state_dict(), strict=True)
     assert other.is_fitted and other.p_value(0.2) == fitted.p_value(0.2) == 0.75
     assert other.pixel_threshold(0.5) == fitted.pixel_threshold(0.5) == pytest.approx(0.5)
+
+
+def test_says_at_which_alpha_anything_can_be_flagged() -> None:
+    calibration = Calibration()
+    assert not calibration.can_flag(0.5), "not calibrated"
+    calibration.fit(scores=torch.arange(19.0), pixels=torch.rand(10))
+    assert calibration.can_flag(0.05)
+    assert not calibration.can_flag(0.049)

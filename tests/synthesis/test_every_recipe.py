@@ -29,7 +29,7 @@ def test_the_scan_then_one_of_every_kind(spatial_dims: int) -> None:
     np.testing.assert_allclose(np.asarray(clean["image"]), before, atol=1e-6)
     assert [version["recipe_index"] for version in (clean, box, scar)] == [0, 1, 2]
     changed = [float((np.asarray(one["image"]) != np.asarray(clean["image"])).any(0).mean()) for one in (box, scar)]
-    assert 0.01 < changed[0] < 0.2 and 0 < changed[1] < 0.02
+    assert 0.01 < changed[0] < 0.2 and 0 < changed[1] < 0.08
 
 
 def test_every_visit_moves_and_lights_the_scan_anew_and_all_versions_alike() -> None:

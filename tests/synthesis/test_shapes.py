@@ -76,6 +76,29 @@ def test_turned_shapes_are_one_piece(spatial_dims: int) -> None:
             assert ndimage.label(alpha, structure)[1] == 1
 
 
+@pytest.mark.parametrize(
+    "shape", [Cuboid(), Cuboid(equal=False), Sheared(), EllipsoidUnion()], ids=["cube", "cuboid", "sheared", "union"]
+)
+def test_a_volume_changes_by_the_share_that_an_image_does(shape: Shape) -> None:
+    """With the sides of an image, a volume's share would be smaller by a power: 1 %, of which nothing is learnt."""
+    shares = {}
+    for dims, edge in ((2, 96), (3, 48)):
+        host = Host(np.zeros((1, *(edge,) * dims), dtype=np.float32), (1.0,) * dims)
+        shares[dims] = np.mean([shape(RandomState(seed), host).sum() / edge**dims for seed in range(150)])
+    assert shares[3] > 0.015, "and never below what can be learnt from"
+    assert 0.5 < shares[3] / shares[2] < 1.5
+
+
+@pytest.mark.parametrize(("spatial_dims", "edge"), [(2, 48), (2, 64), (2, 128), (2, 256), (3, 32), (3, 48)])
+def test_scars_are_large_enough_to_be_seen(spatial_dims: int, edge: int) -> None:
+    """The paper's fractions leave 15 pixels and less in a tenth of the scars of 128, in volumes 3 to 12 voxels."""
+    host = Host(np.zeros((1, *(edge,) * spatial_dims), dtype=np.float32), (1.0,) * spatial_dims)
+    scars = [Scar()(RandomState(seed), host) for seed in range(100)]
+    assert np.quantile([scar.sum() for scar in scars], 0.1) >= 20
+    assert min(scar.sum() for scar in scars) >= 8
+    assert max(max(scar.shape) for scar in scars) <= 0.8 * edge
+
+
 def test_unknown_units_are_refused() -> None:
     with pytest.raises(ValueError, match="'mm', got 'cm'"):
         Ball(unit="cm")

@@ -16,7 +16,8 @@ def _host(*shape: int) -> Host:
 
 
 def _drawn(shape: tuple[int, ...], **arguments: object) -> list[NDArray[np.float32]]:
-    patch = SoftPatch(Cuboid(Uniform(0.5, 0.5)), **arguments)  # type: ignore[arg-type]
+    side = 0.5 ** (len(shape) / 2)  # of half the axis, in images and volumes
+    patch = SoftPatch(Cuboid(Uniform(side, side)), **arguments)  # type: ignore[arg-type]
     rng = RandomState(0)
     return [patch(rng, _host(*shape)) for _ in range(12)]
 

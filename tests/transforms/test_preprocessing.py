@@ -47,9 +47,9 @@ def _bytes(*shape: int) -> np.ndarray:
 
 def test_bytes_are_divided_by_255(tmp_path: Path) -> None:
     path = _png(tmp_path / "a.png", _bytes(20, 24))
-    image = ScanPreprocessing(ScanFormat(2, (24, 20)))({"image": str(path)})["image"]
-    assert isinstance(image, MetaTensor) and image.dtype == torch.float32 and image.shape == (1, 24, 20)
-    assert torch.equal(image.as_tensor()[0], torch.from_numpy(_bytes(20, 24).T / np.float32(255)))
+    image = ScanPreprocessing(ScanFormat(2, (20, 24)))({"image": str(path)})["image"]
+    assert isinstance(image, MetaTensor) and image.dtype == torch.float32 and image.shape == (1, 20, 24)
+    assert torch.equal(image.as_tensor()[0], torch.from_numpy(_bytes(20, 24) / np.float32(255)))
     assert image.meta["filename_or_obj"] == str(path)
 
 
@@ -57,11 +57,11 @@ def test_bytes_are_divided_by_255(tmp_path: Path) -> None:
 def test_percentiles_become_0_and_1(tmp_path: Path, dtype: type, intensity: str) -> None:
     array: np.ndarray = (_smooth((20, 24)) * 200).astype(dtype)
     array[0, 0] = np.iinfo(dtype).max  # one hot pixel may not darken the rest
-    image = ScanPreprocessing(ScanFormat(2, (24, 20), intensity=intensity))({"image": _png(tmp_path / "a.png", array)})[
+    image = ScanPreprocessing(ScanFormat(2, (20, 24), intensity=intensity))({"image": _png(tmp_path / "a.png", array)})[
         "image"
     ]
     low, high = np.percentile(array, (0.5, 99.5))
-    np.testing.assert_allclose(image.numpy()[0], np.clip((array.T - low) / (high - low), 0, 1), atol=1e-6)
+    np.testing.assert_allclose(image.numpy()[0], np.clip((array - low) / (high - low), 0, 1), atol=1e-6)
     assert (image.min(), image.max()) == (0, 1)
 
 
@@ -72,11 +72,29 @@ def test_percentiles_of_an_image_that_is_nearly_all_background(tmp_path: Path) -
     assert (image.min(), image.max(), image.sum()) == (0, 1, 1)
 
 
+def test_standard_takes_brightness_and_contrast_out_of_the_foreground(tmp_path: Path) -> None:
+    """A scan of less contrast, as diffuse disease makes it, is no longer nearer to any mean."""
+    foreground = np.random.RandomState(0).uniform(0.3, 0.9, (20, 24))
+    foreground[:, :6] = 0.0
+    scan = ScanPreprocessing(ScanFormat(2, (24, 20), intensity="standard"))
+    images = []
+    for number, (gain, offset) in enumerate(((200, 0), (90, 40), (250, 0))):
+        array = np.where(foreground > 0, foreground * gain + offset, 0).astype(np.uint8)
+        images.append(scan({"image": _png(tmp_path / f"{number}.png", array)})["image"].numpy()[0].T)
+        inside = images[-1][foreground > 0]
+        assert (inside.mean(), inside.std()) == (pytest.approx(0.5, abs=1e-3), pytest.approx(0.15, abs=1e-3))
+        assert not images[-1][foreground == 0].any(), "where the body is looked for the background is black"
+    np.testing.assert_allclose(images[1], images[0], atol=0.02)
+    np.testing.assert_allclose(images[2], images[0], atol=0.02)
+    flat = np.where(foreground > 0, 200, 0).astype(np.uint8)
+    assert set(np.unique(scan({"image": _png(tmp_path / "flat.png", flat)})["image"].numpy())) == {0, 1}
+
+
 def test_window_is_fixed_and_clips(tmp_path: Path) -> None:
     pixels = np.linspace(-1000, 1000, 400).reshape(20, 20).astype(np.int16)
     dicom_image(pixels).save_as(tmp_path / "a.dcm", enforce_file_format=True)
     image = ScanPreprocessing(ScanFormat(2, 20, intensity=[-100, 300]))({"image": str(tmp_path / "a.dcm")})["image"]
-    np.testing.assert_allclose(image.numpy()[0], np.clip((pixels.T + 100) / 400, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(image.numpy()[0], np.clip((pixels + 100) / 400, 0, 1), atol=1e-6)
 
 
 def test_volumes_are_brought_to_ras(tmp_path: Path) -> None:
@@ -184,7 +202,7 @@ def test_shrinking_smooths_and_keeps_borders(tmp_path: Path) -> None:
     stripes = np.zeros((64, 64), np.uint8)
     stripes[:, ::4] = 200  # finer than the target grid
     image = ScanPreprocessing(ScanFormat(2, 16))({"image": _png(tmp_path / "a.png", stripes)})["image"].numpy()
-    assert abs(image - 50 / 255)[0, 2:-2].max() < 0.02
+    assert abs(image - 50 / 255)[0, :, 2:-2].max() < 0.02
     bright = np.full((64, 64), 200, np.uint8)
     bright[30:34, 30:34] = 190
     image = ScanPreprocessing(ScanFormat(2, 16))({"image": _png(tmp_path / "b.png", bright)})["image"].numpy()

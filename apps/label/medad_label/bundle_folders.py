@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medad_plugins.errors import InputError
+from medad_plugins.files import home_path
 
 __all__ = ["find_bundles"]
 
@@ -38,7 +39,7 @@ def find_bundles(models: str, model_dir: Path) -> dict[str, Path]:
 
 
 def _bundle(text: str, model_dir: Path) -> Path:
-    for path in (Path(text).expanduser(), model_dir / text):
+    for path in (Path(home_path(text)), model_dir / text):
         if _is_bundle(path):
             return path.resolve()
     expected = "the path of a folder with configs/metadata.json, or its name in the app's folder model"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import tempfile
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import torch
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 from monailabel.interfaces.tasks.infer_v2 import InferType
@@ -19,24 +22,28 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from torch import nn
 
 from medad_label.request_values import plain_value, refusals
+from medad_plugins.bundle import method_of
 from medad_plugins.data.scan_files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from medad_plugins.errors import InputError
+from medad_plugins.reports import decision_words
 
 __all__ = ["AnomalyInferTask"]
 
 _LABEL_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd")
-_ANSWERS = ("anomaly_score", "p_value", "alpha", "is_anomalous", "pixel_threshold")
+_ANSWERS = ("anomaly_score", "p_value", "alpha", "is_anomalous", "calibrated_on", "can_flag", "pixel_threshold")
+_KEPT = 3  # models in memory
 
 
 class AnomalyInferTask(BundleInferTask):
     """Mask of a scan in the scan's geometry, and what the bundle decides about it.
 
-    ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``pixel_threshold``, ``bundle`` and ``bundle_version``
-    stand among the response's parameters. Otherwise this is MONAI Label's task with these differences: network and
-    calibration come from one file, that of the request's ``model_filename``; they are read again only when this file,
-    the device or an option changed; a request's options cannot carry code; user errors are reported in one sentence
-    (status 422); a DICOM series needs no ``result_extension``; any affine is kept; the mask of a 2D scan is a picture
-    or a volume of one slice.
+    ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``calibrated_on``, ``can_flag``, ``pixel_threshold``,
+    ``bundle`` (the method's name) and ``bundle_version`` stand among the response's parameters; the label's name says
+    the decision, for viewers show names only. Otherwise this is MONAI Label's task with these differences: network and
+    calibration come from one file, that of the request's ``model_filename``; the last three that were asked for stay
+    in memory, and alpha changes nothing of them; a request's options cannot carry code; user errors are reported in
+    one sentence (status 422); a DICOM series needs no ``result_extension``; any affine is kept; the mask of a 2D scan
+    is a picture or a volume of one slice.
 
     Args:
         path: the bundle's folder.
@@ -45,17 +52,23 @@ class AnomalyInferTask(BundleInferTask):
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         self.displayable_configs: dict[str, Any] = {}
-        self._settings: tuple[Any, ...] | None = None
+        self._configurations: OrderedDict[tuple[Any, ...], ConfigParser] = OrderedDict()
         self._one_at_a_time = threading.Lock()  # batches run on several threads, the configuration is one
         super().__init__(path, conf, type=InferType.SEGMENTATION)
         if self.is_valid():
             self.dimension = int(self.bundle_config.get_parsed_content("spatial_dims"))
             self.network = None  # the configuration holds it
+            self.method = method_of(path)
 
     def __call__(self, request: dict[str, Any], callbacks: Any = None) -> Any:
         request = {"result_extension": _label_suffix(request.get("image"), self.dimension), **request}
         with self._one_at_a_time, refusals():
-            return super().__call__(request, callbacks)
+            if request.get("image") in ("", None):
+                raise InputError("there is no image or session of that name")
+            file, answers = super().__call__(request, callbacks)
+            if "label_names" in answers:
+                answers["label_names"] = {decision_words(answers): 1}
+            return file, answers
 
     def pre_transforms(self, data: dict[str, Any] | None = None) -> Sequence[Callable]:
         self._configure(data or {})
@@ -64,7 +77,7 @@ class AnomalyInferTask(BundleInferTask):
     def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[Any, Any]:
         mask, suffix = data["anomaly_mask"][0], data["result_extension"]
         answers: dict[str, Any] = {name: _for_json(data[name]) for name in _ANSWERS}
-        answers |= {"bundle": Path(self.bundle_path).name, "bundle_version": self.version}
+        answers |= {"bundle": self.method, "bundle_version": self.version}
         if suffix in NIFTI_SUFFIXES:
             return _write_nifti(mask, suffix), answers
         data[self.output_label_key], data[self.output_json_key] = mask, answers
@@ -75,19 +88,27 @@ class AnomalyInferTask(BundleInferTask):
         return network.to(torch.device(device))
 
     def _configure(self, data: dict[str, Any]) -> None:
-        """Read the configuration again if the settings differ from last time."""
+        """Take the configuration of the request's model and device, read before or read now, and set its options."""
         model = self._model_file(data.get("model_filename"))
         options = {name: plain_value(name, data[name]) for name in self.displayable_configs if name in data}
-        settings = (model, model.stat().st_mtime_ns, data.get("device"), options)
-        if settings == self._settings:
-            return
-        self._settings = None  # until all of them are in place
-        self.bundle_config["ckpt_path"] = str(model)
-        self.bundle_config["displayable_configs"] = {**self.displayable_configs, **options}
-        if data.get("device"):
-            self.bundle_config["device"] = plain_value("device", data["device"])
-        self.bundle_config.parse()
-        self._settings = settings
+        alpha = options.pop("alpha", self.displayable_configs.get("alpha"))
+        device = plain_value("device", data["device"]) if data.get("device") else None
+        key = (model, model.stat().st_mtime_ns, device, json.dumps(options, sort_keys=True))
+        found = self._configurations.pop(key, None)
+        self.bundle_config = self._read(model, device, options) if found is None else found
+        self.bundle_config.get_parsed_content("postprocessing").alpha = alpha
+        self._configurations[key] = self.bundle_config
+        while len(self._configurations) > _KEPT:
+            self._configurations.popitem(last=False)
+
+    def _read(self, model: Path, device: Any, options: dict[str, Any]) -> ConfigParser:
+        config: ConfigParser = self._load_bundle_config(self.bundle_path, self.bundle_config_path)
+        config["ckpt_path"] = str(model)
+        config["displayable_configs"] = {**self.displayable_configs, **options}
+        if device:
+            config["device"] = device
+        config.parse()
+        return config
 
     def _model_file(self, name: str | Sequence[str] | None) -> Path:
         """The model file of this name, by default model.pt, in the bundle's folder ``models`` and nowhere else."""

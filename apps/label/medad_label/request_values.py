@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,11 +42,23 @@ def plain_value(name: str, value: Any) -> Any:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Answer what the user can mend with status 422 and its sentence, in place of "Internal Server Error"."""
+    """Answer what the user can mend with status 422 and its sentence, in place of "Internal Server Error".
+
+    The sentence's advice is for this host: without flags of the command line.
+    """
     try:
         yield
     except Exception as error:
         found = find_input_error(error)
         if found is None:
             raise
-        raise HTTPException(status_code=422, detail=str(found)) from error
+        raise HTTPException(status_code=422, detail=_for_requests(found)) from error
+
+
+def _for_requests(error: InputError) -> str:
+    """The error's sentence, with parameters of a request in place of the command line's flags."""
+    named = {key: getattr(error, key) for key in ("where", "expected", "found", "todo")}
+    words = {key: re.sub(r"--(\w+)", r"\1", str(text)) for key, text in named.items() if text is not None}
+    if re.search(r"monai\.bundle|--(?!alpha|device|model_filename)\w", str(named["todo"])):
+        words["todo"] = "ask whoever runs this server"
+    return str(InputError(re.sub(r"--(\w+)", r"\1", error.what), **words))

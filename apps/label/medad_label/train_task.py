@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
+import shutil
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.bundle import ConfigParser
 from monai.transforms import LoadImage
 from monailabel.interfaces.datastore import Datastore
@@ -16,10 +20,13 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from medad_label.request_values import plain_value, refusals
+from medad_plugins.bundle import method_of
+from medad_plugins.engines import ModelFile
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.manifest import Manifest
 
-__all__ = ["NormalTrainTask"]
+__all__ = ["NormalTrainTask", "replace_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +36,10 @@ _SET_HERE = {"bundle_root", "dataset_dir", "datalist", "where", "output_dir", "c
 
 
 class NormalTrainTask(BundleTrainTask):
-    """Trains the bundle as ``train.yaml`` does and replaces its ``models/model.pt``.
+    """Trains the bundle as ``train.yaml`` does and replaces its ``models/model.pt``, of which a dated copy stays.
+
+    A model that is calibrated on too few scans to flag any at ``alpha`` replaces none that can: it stays in the
+    bundle's ``output/monai_label``, and the request fails with a sentence, unless it says ``replace_anyway``.
 
     Normal cases are the scans whose final label has no voxel marked; a part of them is held out to calibrate on, as
     always. Scans with something marked are left out, scans without a final label too. A request may set every plain
@@ -43,22 +53,38 @@ class NormalTrainTask(BundleTrainTask):
 
     def config(self) -> dict[str, Any]:
         """What a viewer offers: empty means as the bundle has it, or as the present model was trained."""
-        return {"device": device_list(), **dict.fromkeys(("max_iterations", "weights", *_AS_BEFORE[:3]), "")}
+        empty = dict.fromkeys(("alpha", "max_iterations", "weights", *_AS_BEFORE[:3]), "")
+        return {"device": device_list(), "replace_anyway": False, **empty}
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         with refusals():
             folder = output_folder(Path(self.bundle_path) / "output" / "monai_label")
+            alpha, anyway = self._alpha(request), str(request.get("replace_anyway", "")).lower() in ("true", "1")
             _write_list(folder / "datalist.csv", datastore.datalist())
+            trained, model = folder / "model.pt", Path(self.bundle_path, "models", self.const.model_pytorch())
             overrides = {
                 **self._as_before(),
                 **self._wishes(request),
                 "bundle_root": self.bundle_path,
                 "dataset_dir": str(folder),
                 "output_dir": str(folder),
+                "ckpt_path": str(trained),
                 "device": name_to_device(request.get("device", "cuda")),
             }
             self.run_single_gpu({}, overrides)
+            replace_model(model, trained, method_of(self.bundle_path), alpha, anyway)
         return {}
+
+    def _alpha(self, request: Mapping[str, Any]) -> float:
+        """The level that the new model must be able to decide at: the request's, or the bundle's."""
+        wish = request.get("alpha")
+        if wish in ("", None):
+            path = Path(self.bundle_path, "configs", "inference.yaml")
+            return float(ConfigParser.load_config_file(path)["alpha"])
+        alpha = plain_value("alpha", wish)
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
+            raise InputError("alpha is out of range", expected="a number between 0 and 1", found=wish)
+        return float(alpha)
 
     def _as_before(self) -> dict[str, Any]:
         inference = Path(self.bundle_path, "configs", "inference.yaml")
@@ -73,6 +99,66 @@ class NormalTrainTask(BundleTrainTask):
         keys = ConfigParser.load_config_file(self.bundle_config_path)
         plain = {name for name, value in keys.items() if not isinstance(value, (dict, list))} - _SET_HERE
         return {k: plain_value(k, v) for k, v in request.items() if k in plain and v not in ("", None)}
+
+
+def replace_model(model: Path, trained: Path, bundle: str, alpha: float, anyway: bool = False) -> None:
+    """Put a trained model in the place of another, of which a dated copy stays beside it.
+
+    Args:
+        model: the present model, which may be missing.
+        trained: the new one; it is gone from there afterwards.
+        bundle: the method's name.
+        alpha: level at which the new one must be able to decide.
+        anyway: take it even if it cannot where the present one can.
+
+    Raises:
+        InputError: the present model can flag scans at alpha, and the new one cannot.
+    """
+    cases = _calibrated_on(trained, bundle)
+    before = _calibrated_on_before(model, bundle)
+    if not anyway and _can_flag(before, alpha) and not _can_flag(cases, alpha):
+        raise InputError(
+            "the new model does not replace the present one: it could flag nothing",
+            where=trained,
+            expected=f"at least {math.ceil(1 / alpha - 1e-9) - 1} held-out normal scans for alpha {alpha:g}",
+            found=f"{cases}; the present one has {before}",
+            todo="submit more normal scans, or send replace_anyway true",
+        )
+    if model.is_file():
+        shutil.copy2(model, _free_name(model.with_name(f"{model.stem}_until_{datetime.now():%Y-%m-%d}.pt")))
+    output_folder(model.parent)
+    with atomic_path(model) as temporary:
+        shutil.copyfile(trained, temporary)
+    manifest = Manifest.of_bundle(model.parent.parent)
+    if manifest is not None:
+        manifest.record(model)
+    trained.unlink()
+    few = "" if _can_flag(cases, alpha) else f": too few to flag anything at alpha {alpha:g}"
+    logger.info("the new model is calibrated on %d normal scans%s.", cases, few)
+
+
+def _calibrated_on(path: Path, bundle: str) -> int:
+    scores: torch.Tensor = ModelFile(path, bundle).content["model"]["calibration.reference_scores"]
+    return scores.numel()
+
+
+def _calibrated_on_before(model: Path, bundle: str) -> int:
+    try:
+        return _calibrated_on(model, bundle)
+    except InputError:  # there is none, or none that is of use
+        return 0
+
+
+def _can_flag(cases: int, alpha: float) -> bool:
+    return cases > 0 and 1 / (cases + 1) <= alpha
+
+
+def _free_name(path: Path) -> Path:
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}_{number}{path.suffix}")
+    return free
 
 
 def _write_list(path: Path, labelled: Sequence[Mapping[str, str]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import time
@@ -24,7 +23,7 @@ from medad_plugins.data.adapters.published_scan import (
 from medad_plugins.data.adapters.split import Sizes, draw_split, separate_patients
 from medad_plugins.data.datalists import read_datalist
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder, write_json
+from medad_plugins.files import home_path, output_folder, write_csv, write_json
 
 __all__ = ["DatasetAdapter", "Request"]
 
@@ -107,7 +106,7 @@ class DatasetAdapter:
         if unknown:
             expected = ", ".join(self.options) or "no options of its own"
             raise InputError("the data set has no such option", where=self.name, expected=expected, found=unknown[0])
-        request = Request(Path(source).expanduser(), Path(output).expanduser(), seed, allow_partial, options)
+        request = Request(Path(home_path(source)), Path(home_path(output)), seed, allow_partial, options)
         published = self.read(request)
         # missing files are reported as such, before counts that only follow from them
         scans = present_scans(published.scans, allow_partial)
@@ -175,7 +174,4 @@ def _write_list(scans: Sequence[PublishedScan], path: Path) -> None:
     ]
     # image, label, mask, split and class always; the others where something is known
     columns = [name for number, name in enumerate(rows[0] if rows else {}) if number < 5 or any(r[name] for r in rows)]
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, [columns, *([row[column] for column in columns] for row in rows)], end="\n")

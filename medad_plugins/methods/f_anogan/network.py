@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.coders.residual_gan import CriticTrunk, ResidualCritic, ResidualGenerator, init_he
+from medad_plugins.networks.coders.residual_gan import CriticTrunk, ResidualCritic, ResidualGenerator, init_residual
 
 __all__ = ["FAnoGAN"]
 
@@ -63,7 +63,7 @@ class FAnoGAN(AnomalyNetwork):
         self.encoder = nn.Sequential(
             trunk, nn.Linear(trunk.features, latent_size), nn.Tanh() if encoder_output == "tanh" else nn.Identity()
         )
-        init_he(self.encoder)
+        init_residual(self.encoder)
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """The normal scan nearest to the latent that the encoder finds, ``(B, C, *spatial)``, intensities 0..1."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medad_plugins.losses.rank_gather import of_all_ranks
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps
 from medad_plugins.networks.batch_noise import batch_normal, batch_uniform
@@ -18,7 +19,7 @@ from medad_plugins.networks.blocks.location_means import LocationMeans
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.scorers import MapToImage
 
-__all__ = ["GLASS", "GlassLogits", "truncated"]
+__all__ = ["GLASS", "GlassLogits", "normal_spread", "truncated"]
 
 HYPOTHESES = ("manifold", "hypersphere")
 
@@ -47,6 +48,20 @@ def truncated(vectors: Tensor, origin: Tensor, low: Tensor | float, high: Tensor
     return origin + offset * (length.clamp(low, high) / length.clamp_min(1e-10))
 
 
+@torch.no_grad()
+def normal_spread(vectors: Tensor, most: int = 128) -> float:
+    """How far half of the locations of scans ``(B, P, D)`` are from the nearest one of another scan.
+
+    Of a single scan it is that to the nearest other location. At most ``most`` locations of each are looked at.
+    """
+    cases, places = vectors.shape[:2]
+    some = vectors[:, :: max(1, places // most)].float()
+    scan = torch.arange(cases, device=some.device).repeat_interleave(some.shape[1])
+    own = scan[:, None] == scan if cases > 1 else torch.eye(len(scan), dtype=torch.bool, device=some.device)
+    flat = some.flatten(0, 1)
+    return float(torch.cdist(flat, flat).masked_fill(own, torch.inf).amin(1).median().clamp_min(1e-6))
+
+
 class GLASS(AnomalyNetwork):
     """GLASS: a discriminator of adapted features that learns from global and local anomalies.
 
@@ -67,7 +82,8 @@ class GLASS(AnomalyNetwork):
             batch's normal features, and local anomalies at 2 r to 4 r. The latter needs aligned scans and `collect`
             and `fit` before every epoch.
         noise: standard deviation, in the units of the adapted features.
-        radius: of the manifold hypothesis, likewise.
+        radius: of the manifold hypothesis, likewise; None takes it from each batch: how far half of the normal features
+            are from the nearest one of another scan. A global anomaly nearer than that is as normal as its own scan.
         steps: of the ascent; after every fifth the distance is restored.
         step_size: length of a step, likewise.
         points: locations of a batch, drawn at random and as many of each scan, that take part in the global branch;
@@ -92,7 +108,7 @@ class GLASS(AnomalyNetwork):
         hidden: int = 1024,
         hypothesis: str = "manifold",
         noise: float = 0.015,
-        radius: float = 0.5,
+        radius: float | None = 0.5,
         steps: int = 20,
         step_size: float = 0.001,
         points: int | None = None,
@@ -103,7 +119,7 @@ class GLASS(AnomalyNetwork):
         super().__init__(reduction)
         if hypothesis not in HYPOTHESES:
             raise ValueError(f"hypothesis must be one of {HYPOTHESES}, got {hypothesis!r}.")
-        if min(dimensions, hidden, 1 if points is None else points) < 1 or min(noise, radius, step_size) <= 0:
+        if min(dimensions, hidden, 1 if points is None else points) < 1 or min(noise, radius or 1.0, step_size) <= 0:
             raise ValueError("dimensions, hidden, points, noise, radius and step_size must be positive.")
         self.dimensions, self.hypothesis, self.spatial_dims = dimensions, hypothesis, spatial_dims
         self.noise, self.radius, self.steps, self.step_size, self.points = noise, radius, steps, step_size, points
@@ -154,7 +170,7 @@ class GLASS(AnomalyNetwork):
         pool = functional.adaptive_max_pool2d if self.spatial_dims == 2 else functional.adaptive_max_pool3d
         changed = pool(mask, grid).flatten()
         usual = self._usual(len(clean), grid)
-        bounds = self._bounds(normal, local[changed == 0], usual, changed == 0)
+        bounds = self._bounds(normal, local[changed == 0], usual, changed == 0, len(clean))
 
         chosen = self._chosen(normal.unflatten(0, [len(clean), -1]))
         origin = normal[chosen].detach() if usual is None else usual[chosen]
@@ -174,10 +190,15 @@ class GLASS(AnomalyNetwork):
         means: Tensor = self.centre(grid).flatten(2).transpose(1, 2)
         return means.expand(batch, -1, -1).flatten(0, 1).to(self.projection.weight.dtype)
 
-    def _bounds(self, normal: Tensor, unchanged: Tensor, usual: Tensor | None, where: Tensor) -> tuple[float, float]:
+    def _bounds(
+        self, normal: Tensor, unchanged: Tensor, usual: Tensor | None, where: Tensor, cases: int
+    ) -> tuple[float, float]:
         """The radii that global anomalies lie between."""
         if usual is None:
-            return self.radius, 2 * self.radius
+            radius = self.radius
+            if radius is None:
+                radius = normal_spread(of_all_ranks(normal.detach().unflatten(0, [cases, -1])))
+            return radius, 2 * radius
         with torch.no_grad():
             offsets = torch.cat([normal - usual, unchanged - usual[where]])
             radius = float(torch.linalg.vector_norm(offsets, dim=1).quantile(0.75))

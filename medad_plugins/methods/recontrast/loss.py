@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from medad_plugins.losses.global_cosine import GlobalCosineLoss
+from medad_plugins.losses import MinedCosineLoss
 
 __all__ = ["HardMinedCosineLoss"]
 
 
-class HardMinedCosineLoss(nn.Module):
+class HardMinedCosineLoss(MinedCosineLoss):
     """Global cosine loss whose gradient passes hard locations only; its value is that of the global cosine loss.
 
     A location of a scale is easy where one minus its cosine lies below the mean over the batch's locations plus
@@ -30,27 +29,13 @@ class HardMinedCosineLoss(nn.Module):
     """
 
     def __init__(self, hardness: float = 1.0, easy_factor: float = 0.0, weight: float = 1.0) -> None:
-        super().__init__()
-        self.hardness, self.easy_factor, self.weight = hardness, easy_factor, weight
-        self.whole = GlobalCosineLoss()
+        super().__init__(weight)
+        self.hardness, self.easy_factor = hardness, easy_factor
 
     def set_hardness(self, hardness: float) -> None:
         """Take another hardness, as a schedule does."""
         self.hardness = hardness
 
-    def _damped(self, decoded: Tensor, encoded: Tensor) -> Tensor:
-        """The decoded map, its gradient damped at easy locations."""
-        with torch.no_grad():
-            distance = 1 - functional.cosine_similarity(decoded.float(), encoded.float(), dim=1)
-            easy = distance < distance.mean() + self.hardness * distance.std()
-            share = torch.where(easy, self.easy_factor, 1.0).to(decoded.dtype).unsqueeze(1)
-        still = decoded.detach()
-        # equals the decoded map, for what it adds is zero
-        return still + share * (decoded - still)
-
-    def forward(self, features: tuple[list[Tensor], list[Tensor]], target: Tensor | None = None) -> Tensor:
-        """Loss of the features; ``target`` is there for engines that pass one and is not used."""
-        decoded, encoded = features
-        damped = [self._damped(d, e) for d, e in zip(decoded, encoded)]
-        loss: Tensor = self.whole((damped, encoded))
-        return self.weight * loss
+    def location_weights(self, distance: Tensor) -> Tensor:
+        easy = distance < distance.mean() + self.hardness * distance.std()
+        return torch.where(easy, self.easy_factor, 1.0)

@@ -193,6 +193,7 @@ class EfficientNetLiteTaps(FeatureTaps):
         path = find_weights(weights, architecture)
         if path is not None:
             load_exactly(self, self._own_names(read_tensors(path), path, architecture), path)
+            self.notice_folded_norms(path)
         self.freeze(channels_last=spatial_dims == 2)
 
     def _own_names(self, tensors: dict[str, Tensor], path: Path, architecture: str) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,9 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureTaps"]
 
+logger = logging.getLogger(__name__)
+
 
 class FeatureTaps(nn.Module):
     """Base of the backbones: a scan becomes some of the feature maps on the way, finest first.
+
+    Batch norms that a weights file has folded into the convolutions stay in eval mode whatever mode the rest is in.
 
     Args:
         layers: which: stages of a ResNet, from 1; blocks of any other backbone, from 0.
@@ -45,6 +51,8 @@ class FeatureTaps(nn.Module):
         self.frozen = frozen
         # stages that the weights lack: they have no statistics to keep and much to learn
         self.fresh_stages: tuple[str, ...] = ()
+        # whether the weights' norms have no statistics of their own: those of any batch would undo the weights
+        self.folded = False
 
     def freeze(self, channels_last: bool) -> None:
         """Last step of a subclass's making: stop what learns, where it is to be frozen, and lay it out for speed."""
@@ -55,7 +63,38 @@ class FeatureTaps(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        return super().train(mode and not self.frozen)
+        super().train(mode and not self.frozen)
+        if self.folded:
+            self.keep_pretrained_statistics()
+        return self
+
+    def notice_folded_norms(self, path: Path) -> None:
+        """Keep the norms' statistics in training where loaded weights have their norms folded into the convolutions.
+
+        Their statistics are then those of no scan: mean 0, variance 1, scale 1, and only the shift is left. A file
+        without any shift was never trained and has nothing to keep.
+
+        Args:
+            path: the weights file.
+        """
+        norms = [
+            module
+            for name, module in self.named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not self.is_fresh(name)
+        ]
+        shifts = False
+        for norm in norms:
+            if norm.running_mean is None or norm.running_var is None or not norm.affine:
+                return
+            if bool(norm.running_mean.any()) or bool((norm.running_var != 1).any()) or bool((norm.weight != 1).any()):
+                return
+            shifts = shifts or bool(norm.bias.any())
+        self.folded = shifts
+        if self.folded and not self.frozen:
+            logger.info(
+                "%s has its batch norms folded into its convolutions: their statistics are kept, in training too.",
+                path.name,
+            )
 
     def is_fresh(self, name: str) -> bool:
         """Whether a parameter or module, by its name, belongs to a stage that the pretrained weights lack."""

@@ -149,6 +149,7 @@ class ResNetTaps(FeatureTaps):
         path = find_weights(weights, architecture)
         if path is not None:
             self.fresh_stages = load_pretrained(self, path, optional_stages)
+            self.notice_folded_norms(path)
         self.freeze(channels_last=spatial_dims == 2)
 
     def forward(self, image: Tensor) -> list[Tensor]:

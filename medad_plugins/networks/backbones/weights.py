@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from medad_plugins.errors import InputError
+from medad_plugins.files import home_path
 
 __all__ = ["KNOWN_WEIGHTS", "WEIGHTS_FOLDER_VARIABLE", "WeightFile", "find_weights", "weights_found"]
 
@@ -100,7 +101,7 @@ def find_weights(weights: str, architecture: str) -> Path | None:
     if weights == AUTO:
         return _find_any(architecture)
     if weights not in KNOWN_WEIGHTS:
-        path = Path(weights).expanduser()
+        path = Path(home_path(weights))
         if not path.is_file():
             raise InputError(
                 "the weights file does not exist",

@@ -26,7 +26,7 @@ class FrozenTokens(nn.Module):
         blocks: of a transformer, where no layers are given.
 
     Shape:
-        scans ``(B, C, *spatial)`` to ``(B, D, *grid)``.
+        scans ``(B, C, *spatial)``, images upright, to ``(B, D, *grid)``.
     """
 
     def __init__(
@@ -51,12 +51,8 @@ class FrozenTokens(nn.Module):
 
     def taps(self, image: Tensor) -> list[Tensor]:
         """Feature maps ``(B, C_k, *grid_k)`` of a scan, finest first."""
-        # scans have columns first, and backbones have learnt from pictures that stand upright
-        if image.dim() > 4:
-            found: list[Tensor] = self.features(image)
-            return found
-        upright: list[Tensor] = self.features(image.transpose(2, 3))
-        return [tap.transpose(2, 3) for tap in upright]
+        found: list[Tensor] = self.features(image)
+        return found
 
     def rows(self, image: Tensor) -> tuple[Tensor, list[int]]:
         """Tokens ``(B, P, D)`` in row-major order of a grid, and that grid."""

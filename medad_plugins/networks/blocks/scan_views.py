@@ -16,7 +16,8 @@ class ScanViews:
 
     Args:
         spatial_dims: 2 or 3.
-        mirrored: axis of the scan, 0 the first, along which every view is shown mirrored too; None for none.
+        mirrored: axis along which every view is shown mirrored too, None for none: of an upright 2D scan 1 is left and
+            right, of a volume in RAS 0.
         rotations: how many turns, evenly over the circle, in the plane of the first two axes; 1 for none.
 
     Shape:

@@ -11,7 +11,7 @@ from monai.networks.nets import resnet18
 from plain_resnet import plain_taps, varied_taps
 from torch import nn
 
-from medad_plugins.networks import ResNetTaps, ScanToBackbone
+from medad_plugins.networks import PixelPredictor, ResNetTaps, ScanToBackbone
 
 # torchvision's published counts, less those of the classifier
 PARAMETERS = {
@@ -165,3 +165,46 @@ def test_norm_momentum_reaches_every_norm() -> None:
 def test_wrong_arguments(arguments: dict[str, int | str], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         ResNetTaps(**arguments)  # type: ignore[arg-type]
+
+
+def _folded(path: Path, shift: float = 0.1, **changes: float) -> str:
+    """Weights whose norms are folded into the convolutions: no statistics, only shifts are left."""
+    state = varied_taps("resnet10").state_dict()
+    identity = {"running_mean": 0.0, "running_var": 1.0, "weight": 1.0, "bias": shift, **changes}
+    for name in [name.removesuffix("running_mean") for name in state if name.endswith("running_mean")]:
+        for kind, value in identity.items():
+            state[name + kind] = torch.full_like(state[name + kind], value)
+    torch.save({name: value for name, value in state.items() if not name.startswith("layer4")}, path)
+    return str(path)
+
+
+def _norms_in_train_mode(network: torch.nn.Module) -> set[str]:
+    norms = (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+    return {name for name, module in network.named_modules() if isinstance(module, norms) and module.training}
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_folded_norms_keep_their_statistics_in_training(
+    spatial_dims: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = _folded(tmp_path / "weights.pth")
+    with caplog.at_level("INFO"):
+        network = PixelPredictor(spatial_dims, 1, "resnet10", weights=path)
+    said = [record.message for record in caplog.records if "folded" in record.message]
+    assert len(said) == 1 and said[0].startswith("weights.pth has its batch norms folded into its convolutions")
+    network.eval().train()
+    encoder = network.coder.get_submodule("encoder")
+    # a stage that the file lacks has nothing to keep
+    assert {name.split(".")[0] for name in _norms_in_train_mode(encoder)} == {"layer4"}
+    before = {name: value.clone() for name, value in encoder.named_buffers()}
+    network(torch.rand(2, 1, *[32] * spatial_dims)).mean().backward()
+    assert all(torch.equal(value, before[name]) for name, value in encoder.named_buffers() if "layer4" not in name)
+    shift = encoder.get_parameter("layer1.0.bn1.bias")
+    assert shift.grad is not None and float(shift.grad.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("changes", [{"running_mean": 0.1}, {"running_var": 0.9}, {"weight": 1.1}, {"bias": 0.0}])
+def test_norms_that_are_not_folded_follow_the_scans(changes: dict[str, float], tmp_path: Path) -> None:
+    path = _folded(tmp_path / "own.pth", **changes)
+    taps = ResNetTaps("resnet10", 2, 1, weights=path, optional_stages=("layer4",)).train()
+    assert _norms_in_train_mode(taps) >= {"bn1", "layer1.0.bn1", "layer3.0.bn2"}

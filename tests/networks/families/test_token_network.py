@@ -78,9 +78,9 @@ def test_tokens_are_joined_stages_of_unit_length(weights: str) -> None:
     found = tokens(image)
     assert found.shape == (2, 384, 2, 4) and tokens.out_channels == 384 and tokens.stride == 16
     torch.testing.assert_close(found.square().sum(1), torch.ones(2, 2, 4))
-    fine, coarse = make_taps("resnet10", layers=[2, 3], weights=weights).eval()(image.transpose(2, 3))
+    fine, coarse = make_taps("resnet10", layers=[2, 3], weights=weights).eval()(image)
     mean = [functional.avg_pool2d(functional.pad(tap, [1] * 4, mode="replicate"), 3, 1) for tap in (fine, coarse)]
-    joined = torch.cat([functional.avg_pool2d(mean[0], 2), mean[1]], 1).transpose(2, 3)
+    joined = torch.cat([functional.avg_pool2d(mean[0], 2), mean[1]], 1)
     torch.testing.assert_close(found, functional.normalize(joined, dim=1))
 
 

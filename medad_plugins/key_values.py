@@ -1,0 +1,256 @@
+"""The values on a bundle's command line: names are what was written, and what cannot work is said before any work."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, run
+
+from medad_plugins.errors import InputError
+from medad_plugins.files import home_path
+
+__all__ = ["as_written", "given_values", "is_text_key", "require_device", "settle_values", "suggestion", "unknown_key"]
+
+# keys whose values are names, whatever they look like
+_TEXT_KEYS = {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_path", "weights", "where", "split"}
+_TEXT_ENDS = ("_dir", "_path", "_file", "_folder", "_root")
+_NEVER_EMPTY = {"bundle_root", "dataset_dir", "output_dir", "ckpt_path"}
+_FLAGS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+_PRECISIONS = ("float32", "bfloat16")
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def is_text_key(key: str) -> bool:
+    """Whether a key's values are names of files, folders, splits or the like."""
+    return key in _TEXT_KEYS or key.endswith(_TEXT_ENDS)
+
+
+def given_values(arguments: Sequence[str]) -> dict[str, str | None]:
+    """The ``--key value`` and ``--key=value`` of a command line as text, None where a key has no value.
+
+    Example:
+        >>> given_values(["run", "--dataset_dir", "patients#2", "--alpha=0.1", "--resume"])
+        {'dataset_dir': 'patients#2', 'alpha': '0.1', 'resume': None}
+    """
+    found: dict[str, str | None] = {}
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if not _is_flag(argument):
+            continue
+        name, equals, value = argument.lstrip("-").partition("=")
+        if not equals:
+            value = None if not waiting or _is_flag(waiting[0]) else waiting.pop(0)  # type: ignore[assignment]
+        found[name.replace("-", "_")] = value
+    return found
+
+
+def _is_flag(argument: str) -> bool:
+    return argument.startswith("--") or re.match("-[a-zA-Z]", argument) is not None
+
+
+def as_written(text: str) -> str:
+    """What MONAI's configuration must hold to mean this very text, also where that has ``$``, ``@``, ``#`` or ``%``.
+
+    Example:
+        >>> as_written("scans"), as_written("$scans")
+        ('scans', "$'$scans'")
+    """
+    if not text.startswith(("$", "%")) and "@" not in text and "#" not in text:
+        return text
+    return "$" + ascii(text).replace("@", "\\x40").replace("#", "\\x23")
+
+
+def suggestion(prefix: str, key: str, known: Mapping[str, Any] | Sequence[str]) -> str | None:
+    """What a misspelt key may have been meant for."""
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f"did you mean {prefix}{close[0]}" if close else None
+
+
+def require_device(device: Any) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        InputError: there is no such device, or PyTorch cannot use it here.
+    """
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise _no_device(device) from error
+    if wanted.type not in _DEVICES:
+        raise _no_device(device)
+    if wanted.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (wanted.index or 0) >= count:
+            found = f"{device}, and {count or 'no'} GPU that PyTorch {torch.__version__} can use"
+            todo = "leave out --device to take what there is, or install PyTorch for your GPU"
+            raise InputError("there is no such GPU", where="--device", expected="cpu", found=found, todo=todo)
+    elif wanted.type != "cpu":
+        try:
+            torch.empty(1, device=wanted)
+        except Exception as error:  # each kind of device has its own
+            raise _no_device(device) from error
+
+
+def _no_device(device: Any) -> InputError:
+    expected = "cpu, or cuda where there is a GPU"
+    todo = "leave out --device to take what there is"
+    return InputError("there is no such device", where="--device", expected=expected, found=device, todo=todo)
+
+
+def settle_values(parser: ConfigParser, known: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Give the keys of a parsed configuration the values that were meant on the command line, and check them.
+
+    MONAI takes what looks like a number, a list, a reference, ... for one: a folder's name never is. ``true`` and
+    ``false`` are what they say.
+
+    Args:
+        parser: that has read the configuration; what depends on the keys is not resolved yet.
+        known: what the configuration itself says, by key.
+        arguments: of the command line.
+
+    Raises:
+        InputError: a key is unknown or has no value, or a value cannot work.
+    """
+    content = parser.get()
+    taken = inspect.signature(run).parameters
+    for key, text in given_values(arguments).items():
+        if key in taken or "::" in key or "#" in key:
+            continue
+        if key not in known and key not in content:
+            # MONAI leaves out keys whose value is None
+            raise unknown_key(key, known)
+        if is_text_key(key):
+            name = _required(key, text)
+            _put(parser, key, home_path(name) if key.endswith(_TEXT_ENDS) else name)
+        elif text == "None":
+            _put(parser, key, None)
+    for key, default in known.items():
+        if key in content and content[key] != default:
+            value = _checked(key, content[key], default)
+            if value is not content[key]:
+                _put(parser, key, value)
+
+
+def unknown_key(key: str, known: Mapping[str, Any]) -> InputError:
+    """The sentence for a key that a bundle does not have."""
+    keys = ", ".join(name for name, value in known.items() if not isinstance(value, (dict, list)))
+    todo = suggestion("--", key, known)
+    return InputError("this bundle has no such key", where=f"--{key}", expected=f"one of {keys}", todo=todo)
+
+
+def _required(key: str, text: str | None) -> str:
+    if text is None or (text == "" and key in _NEVER_EMPTY):
+        todo = f"write --{key}=NAME; a name that begins with a dash is written ./-name"
+        raise InputError("a value is missing", where=f"--{key}", expected="a name", found="nothing", todo=todo)
+    return text
+
+
+def _put(parser: ConfigParser, key: str, value: Any) -> None:
+    """Replace an item of a parsed configuration, of which nothing else is parsed anew."""
+    written = as_written(value) if isinstance(value, str) and is_text_key(key) else value
+    parser.get()[key] = written
+    is_expression = isinstance(written, str) and written.startswith("$")
+    item = ConfigExpression(written, key, parser.globals) if is_expression else ConfigItem(written, key)
+    resolver = parser.ref_resolver
+    resolver.items[key] = item
+    resolver.resolved_content.pop(key, None)
+
+
+def _checked(key: str, value: Any, default: Any) -> Any:
+    """The value as the configuration takes it."""
+    if isinstance(value, str) and value.startswith(("$", "@", "%")):
+        return value
+    if value is None:
+        return value  # whoever takes the key says whether it does without
+    check = _CHECKS.get(key) or _CHECK_OF.get(_kind_of(default) or "")
+    return value if check is None else check(key, value)
+
+
+def _kind_of(default: Any) -> str | None:
+    """``flag`` or ``number`` where a configuration's own value, or all that its expression can give, is one."""
+    if isinstance(default, bool):
+        return "flag"
+    if isinstance(default, (int, float)):
+        return "number"
+    if not (isinstance(default, str) and default.startswith("$")):
+        return None
+    try:
+        kinds = set(map(_kind_of_leaf, _leaves(ast.parse(re.sub(r"@[\w:#]+", "x", default[1:]), mode="eval").body)))
+    except SyntaxError:
+        return None
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _leaves(node: ast.expr) -> list[ast.expr]:
+    return [*_leaves(node.body), *_leaves(node.orelse)] if isinstance(node, ast.IfExp) else [node]
+
+
+def _kind_of_leaf(node: ast.expr) -> str | None:
+    return _kind_of(node.value) if isinstance(node, ast.Constant) and not isinstance(node.value, str) else None
+
+
+def _refused(key: str, value: Any, expected: str) -> InputError:
+    what = "a value is missing" if value is True else "a value cannot be used"
+    found = "nothing" if value is True else value
+    return InputError(what, where=f"--{key}", expected=expected, found=found)
+
+
+def _flag(key: str, value: Any) -> bool:
+    if str(value).lower() not in _FLAGS:
+        raise _refused(key, value, "true or false")
+    return _FLAGS[str(value).lower()]
+
+
+def _number(key: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise _refused(key, value, "a number")
+    return value
+
+
+def _whole(least: int) -> Callable[[str, Any], int]:
+    def check(key: str, value: Any) -> int:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or value != value // 1 or value < least:
+            raise _refused(key, value, f"a whole number, {least} or more")
+        return value if isinstance(value, int) else int(value)
+
+    return check
+
+
+def _one_of(*choices: Any) -> Callable[[str, Any], Any]:
+    def check(key: str, value: Any) -> Any:
+        if isinstance(value, bool) or value not in choices:
+            raise _refused(key, value, " or ".join(map(str, choices)))
+        return value
+
+    return check
+
+
+def _sizes(key: str, value: Any) -> Any:
+    sizes = value if isinstance(value, (list, tuple)) else [value]
+    is_right = [type(size) is int and size >= 1 for size in sizes]
+    if not is_right or not all(is_right):
+        raise _refused(key, value, "pixels along every axis: a whole number of 1 or more, or a list, e.g. [64,96]")
+    return list(value) if isinstance(value, tuple) else value
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "seed": _whole(0),
+    "batch_size": _whole(1),
+    "max_iterations": _whole(1),
+    "num_workers": _whole(0),
+    "in_channels": _whole(1),
+    "spatial_dims": _one_of(2, 3),
+    "slice_axis": _one_of(0, 1, 2),
+    "image_size": _sizes,
+    "precision": _one_of(*_PRECISIONS),
+    "select_by": _one_of("last", "normal", "synthetic"),
+}
+_CHECK_OF: dict[str, Callable[[str, Any], Any]] = {"flag": _flag, "number": _number}
