@@ -24,7 +24,8 @@ from medad_plugins.data.upright import UPRIGHT_SLICES
 from medad_plugins.engines import score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder
-from medad_plugins.methods.musc import MuSc
+from medad_plugins.networks import AnomalyNetwork
+from medad_plugins.protocols import JudgesScans
 
 __all__ = ["rank_archive"]
 
@@ -55,7 +56,8 @@ class _Progress:
 class _Parts:
     """What of a bundle's configuration a ranking needs."""
 
-    network: MuSc
+    network: AnomalyNetwork
+    judge: JudgesScans  # the same
     scan: ScanFormat
     preprocessing: Any
     inferer: Any
@@ -103,7 +105,7 @@ def rank_archive(
     output = output_folder(output_dir)
     began = time.monotonic()
     good, failures = _collect(parts, cases)
-    parts.network.fit(_Progress("compared"))
+    parts.judge.fit(_Progress("compared"))
     scores = _scores(parts, good)
     seconds = time.monotonic() - began
     order = sorted(range(len(good)), key=lambda i: (-scores[i], good[i]["case_id"]))
@@ -113,7 +115,7 @@ def rank_archive(
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    limits = _limits(parts.network.bank.own)
+    limits = _limits(parts.judge.bank_maps())
     pictures = _pictures(parts, [good[i] for i in order[: int(shown)]], [scores[i] for i in order[: int(shown)]])
     write_ranking_page(output / "ranking.html", pictures, np.asarray(scores), limits, len(failures))
     logger.info("%d scans in %.0f s, %.1f a second; see %s", len(good), seconds, len(good) / seconds, output)
@@ -136,10 +138,11 @@ def _parts(root: Path, dataset_dir: str, keys: dict[str, Any]) -> _Parts:
     if str(found("weights")).lower() in ("none", ""):
         logger.warning("it starts from random weights (--weights none): fine to try it, not to trust it.")
     network = found("network_def")
-    if not isinstance(network, MuSc):
+    if not isinstance(network, JudgesScans) or not isinstance(network, AnomalyNetwork):
         raise InputError("a folder is ranked by the bundle musc", where=root, found=type(network).__name__)
     return _Parts(
         network.eval(),
+        network,
         found("scan"),
         found("preprocessing"),
         found("inferer"),
@@ -155,7 +158,7 @@ def _collect(parts: _Parts, cases: Sequence[Case]) -> tuple[list[Case], list[tup
     seen: list[str] = []
     for batch in loader:
         image = batch["image"].as_tensor().to(parts.device)
-        parts.inferer(image, parts.network.collect)
+        parts.inferer(image, parts.judge.collect)
         seen += batch["case_id"]
         progress(len(seen) + len(loader.failures), len(cases))
     by_id = {case["case_id"]: case for case in cases}
@@ -164,8 +167,8 @@ def _collect(parts: _Parts, cases: Sequence[Case]) -> tuple[list[Case], list[tup
 
 def _scores(parts: _Parts, cases: Sequence[Case]) -> list[float]:
     """Scores in the order of the cases: those of the bank are known, others are compared with it."""
-    if len(cases) == len(parts.network.bank.own):
-        return [float(score) for score in parts.network.bank_scores()]
+    if len(cases) == len(parts.judge.bank_maps()):
+        return [float(score) for score in parts.judge.bank_scores()]
     progress = _Progress("scored")
     found: list[float] = []
     for case in score_cases(parts.network, parts.loader(cases), parts.inferer):

@@ -51,15 +51,15 @@ class MuSc(AnomalyNetwork):
         backbone: str = "resnet18",
         weights: str = "none",
         layers: Sequence[int] | None = None,
-        blocks: int = 2,
-        neighbourhoods: Sequence[int] = (1, 3, 5),
+        blocks: int = 1,
+        neighbourhoods: Sequence[int] = (3,),
         window: int = 3,
-        similar: float = 0.3,
+        similar: float = 0.1,
         neighbours: Sequence[int] = (1, 2, 3),
         references: int = 500,
         storage: str = "float16",
         sigma: float = 4.0,
-        reduction: str | float = 0.02,
+        reduction: str | float = 0.01,
     ) -> None:
         super().__init__(reduction)
         if not neighbourhoods or min(neighbourhoods) < 1 or any(edge % 2 == 0 for edge in neighbourhoods):
@@ -107,6 +107,10 @@ class MuSc(AnomalyNetwork):
     def fit(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Compare the scans with each other, see `MutualBank.fit`."""
         self.bank.fit(progress)
+
+    def bank_maps(self) -> Tensor:
+        """Distances ``(M, P)`` of the tokens of the scans of the bank to their like in the others."""
+        return self.bank.own
 
     @torch.no_grad()
     def bank_scores(self) -> Tensor:

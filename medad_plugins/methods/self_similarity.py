@@ -16,7 +16,7 @@ class SelfSimilarity(TokenNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone, weights, layers, blocks: see `medad_plugins.networks.FrozenTokens`.
+        backbone, weights, layers, blocks, neighbourhood: see `medad_plugins.networks.FrozenTokens`.
         entries, neighbours, share, place, references, storage, seed: see `medad_plugins.networks.TokenDictionary`.
         mirrored, rotations, foreground: see `medad_plugins.networks.TokenNetwork`.
         sigma: Gaussian smoothing of the map, in pixels of the image; it does not change the score.
@@ -35,6 +35,7 @@ class SelfSimilarity(TokenNetwork):
         weights: str = "none",
         layers: Sequence[int] | None = None,
         blocks: int = 2,
+        neighbourhood: int = 3,
         entries: int = 500,
         neighbours: int = 1,
         share: float | None = 0.95,
@@ -56,6 +57,7 @@ class SelfSimilarity(TokenNetwork):
             weights,
             layers,
             blocks,
+            neighbourhood,
             mirrored,
             rotations,
             foreground,

@@ -16,7 +16,7 @@ class SubspaceAD(TokenNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone, weights, layers, blocks: see `medad_plugins.networks.FrozenTokens`.
+        backbone, weights, layers, blocks, neighbourhood: see `medad_plugins.networks.FrozenTokens`.
         window: edge of the window of places whose tokens have components in common; 1 for each place by itself, 0 for
             all places, as in the paper.
         share: of the variance that the components hold.
@@ -37,6 +37,7 @@ class SubspaceAD(TokenNetwork):
         weights: str = "none",
         layers: Sequence[int] | None = None,
         blocks: int = 2,
+        neighbourhood: int = 3,
         window: int = 1,
         share: float = 0.99,
         mirrored: int | None = None,
@@ -53,6 +54,7 @@ class SubspaceAD(TokenNetwork):
             weights,
             layers,
             blocks,
+            neighbourhood,
             mirrored,
             rotations,
             foreground,

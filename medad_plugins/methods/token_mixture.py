@@ -16,7 +16,7 @@ class TokenMixtureAD(TokenNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone, weights, layers, blocks: see `medad_plugins.networks.FrozenTokens`.
+        backbone, weights, layers, blocks, neighbourhood: see `medad_plugins.networks.FrozenTokens`.
         components, passes, momentum, concentration, floor, regularisation, distance, place, references, storage, seed:
             see `medad_plugins.networks.TokenMixture`.
         mirrored, rotations, foreground: see `medad_plugins.networks.TokenNetwork`.
@@ -36,8 +36,9 @@ class TokenMixtureAD(TokenNetwork):
         weights: str = "none",
         layers: Sequence[int] | None = None,
         blocks: int = 2,
+        neighbourhood: int = 3,
         components: int = 500,
-        passes: int = 10,
+        passes: int = 4,
         momentum: float = 0.2,
         concentration: float = 2.0,
         floor: float = 1e-6,
@@ -51,7 +52,7 @@ class TokenMixtureAD(TokenNetwork):
         rotations: int = 1,
         foreground: float | None = None,
         sigma: float = 4.0,
-        reduction: str | float = 0.02,
+        reduction: str | float = 0.01,
     ) -> None:
         mixture = TokenMixture(
             components,
@@ -74,6 +75,7 @@ class TokenMixtureAD(TokenNetwork):
             weights,
             layers,
             blocks,
+            neighbourhood,
             mirrored,
             rotations,
             foreground,

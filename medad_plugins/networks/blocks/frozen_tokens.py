@@ -17,13 +17,13 @@ __all__ = ["FrozenTokens"]
 class FrozenTokens(nn.Module):
     """A frozen backbone whose feature maps become `UnitTokens`.
 
-    Blocks of a transformer are averaged. Stages of a convolutional network are averaged over 3 x 3 places each and
-    joined: a transformer's token has seen its neighbours, theirs have not.
+    Blocks of a transformer are averaged, stages of a convolutional network are joined.
 
     Args:
         backbone, spatial_dims, in_channels, weights: see `medad_plugins.networks.make_taps`.
         layers: see there; None takes what is usual, of a transformer so many ``blocks`` up to the usual one.
         blocks: of a transformer, where no layers are given.
+        neighbourhood: edge of the neighbourhood of places over which feature maps are averaged first, odd; 1 for none.
 
     Shape:
         scans ``(B, C, *spatial)``, images upright, to ``(B, D, *grid)``.
@@ -37,14 +37,13 @@ class FrozenTokens(nn.Module):
         layers: Sequence[int] | None = None,
         weights: str = "none",
         blocks: int = 2,
+        neighbourhood: int = 3,
     ) -> None:
         super().__init__()
-        is_transformer = backbone in TRANSFORMERS
-        if layers is None and is_transformer:
+        if layers is None and backbone in TRANSFORMERS:
             (last,) = usual_layers(backbone)
             layers = list(range(max(0, last + 1 - blocks), last + 1))
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
-        neighbourhood = 1 if is_transformer else 3
         self.tokens = UnitTokens(self.features.channels, self.features.strides, spatial_dims, neighbourhood)
         self.out_channels = self.tokens.out_channels
         self.stride = max(self.features.strides)

@@ -26,7 +26,7 @@ class TokenNetwork(AnomalyNetwork):
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
         backbone, weights, layers: see `medad_plugins.networks.make_taps`; layers None, see `FrozenTokens`.
-        blocks: of a transformer, see `FrozenTokens`.
+        blocks, neighbourhood: see `FrozenTokens`.
         mirrored, rotations: views in which normal scans are shown, see `ScanViews`.
         foreground: places whose mean intensity is not above this count as normal; None leaves none out.
         sigma: Gaussian smoothing of the map, in pixels of the image; it does not change the score.
@@ -42,6 +42,7 @@ class TokenNetwork(AnomalyNetwork):
         weights: str = "none",
         layers: Sequence[int] | None = None,
         blocks: int = 2,
+        neighbourhood: int = 3,
         mirrored: int | None = None,
         rotations: int = 1,
         foreground: float | None = None,
@@ -51,7 +52,7 @@ class TokenNetwork(AnomalyNetwork):
         super().__init__(reduction)
         self.views = ScanViews(spatial_dims, mirrored, rotations)
         self.foreground = -1.0 if foreground is None else float(foreground)
-        self.tokens = FrozenTokens(backbone, spatial_dims, in_channels, layers, weights, blocks)
+        self.tokens = FrozenTokens(backbone, spatial_dims, in_channels, layers, weights, blocks, neighbourhood)
         self.head = head
         self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="scale")
 

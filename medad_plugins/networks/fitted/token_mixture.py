@@ -37,8 +37,7 @@ class TokenMixture(ScanBank):
         floor: weight below which a component is dropped.
         regularisation: added to every variance.
         distance: ``"cosine"``, one minus the highest cosine with a component's mean, as in the paper; or
-            ``"likelihood"``, the negative log-likelihood per value above that of the mean of all components at its
-            densest, so that it is not negative.
+            ``"likelihood"``, the negative log-likelihood per value of a token, above the lowest that there could be.
         place: weight of a token's coordinates, -1 to 1 along each axis, that are joined to it; 0 for none.
         references, storage: scans whose tokens are kept while fitting, see `ScanBank`.
         seed: of what the components begin with, and of the batches.
@@ -57,7 +56,7 @@ class TokenMixture(ScanBank):
     def __init__(
         self,
         components: int = 500,
-        passes: int = 10,
+        passes: int = 4,
         momentum: float = 0.2,
         batch: int = 8192,
         concentration: float = 2.0,
