@@ -16,7 +16,7 @@ def _scans(*size: int, batch: int = 6, seed: int = 0) -> Tensor:
 def _fitted(scans: Tensor, seed: int = 0, entries: int = 8) -> SelfSimilarity:
     torch.manual_seed(0)
     network = SelfSimilarity(
-        scans.dim() - 2, backbone="resnet10", entries=entries, neighbours=2, seed=seed, reduction="max"
+        scans.dim() - 2, backbone="resnet10", entries=entries, neighbours=2, place=0.0, seed=seed, reduction="max"
     )
     for batch in scans.split(4):
         network.collect(batch)

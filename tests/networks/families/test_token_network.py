@@ -88,6 +88,7 @@ def test_blocks_of_a_transformer() -> None:
     tokens = FrozenTokens("dino_vits16", blocks=3)
     assert tokens.features.layers == [6, 7, 8] and tokens.out_channels == 384
     assert FrozenTokens("dino_vits16", layers=[2, 5]).features.layers == [2, 5]
+    assert FrozenTokens("dino_vits16", blocks=1, neighbourhood=1).features.layers == [8]
 
 
 @torch.no_grad()
