@@ -144,15 +144,17 @@ class MutualBank(ScanBank):
         else:
             # a place of the bank is asked by all places around it at once, so that the bank is read once and in order
             inside = self.around.clamp_min(0)
-            queries = tokens.transpose(0, 1)[inside.flatten()].reshape(places, -1, size)
+            queries = tokens.transpose(0, 1).index_select(0, inside.flatten()).reshape(places, count * cases, size)
             # of a place and its k-th neighbour, the neighbour's k-th from the end is the place
             mirror = torch.arange(count - 1, -1, -1, device=inside.device)
             answers = (inside * count + mirror).flatten()
             beyond = (self.around < 0).reshape(places, count, 1, 1)
             for part in self.bank[:, kind].split(at_once):
                 keys = part.permute(1, 2, 0).float()
-                products = torch.bmm(queries, keys).reshape(places * count, cases, -1)[answers]
-                products = products.reshape(places, count, cases, -1).masked_fill(beyond, -1.0)
+                # two steps, for one would be a guess at the batch when it is exported
+                products = torch.bmm(queries, keys).reshape(places, count, cases, keys.shape[2])
+                products = products.flatten(0, 1).index_select(0, answers)
+                products = products.reshape(places, count, cases, keys.shape[2]).masked_fill(beyond, -1.0)
                 parts.append(products.amax(1).transpose(0, 1))
         closeness = torch.cat(parts, 2)
         return (2 - 2 * closeness).clamp_min(0).sqrt()
