@@ -53,7 +53,7 @@ def write_ranking_page(
         unreadable: how many scans could not be read.
     """
     middle, high = (float(value) for value in np.quantile(scores, [0.5, 0.95]))
-    read = f" {unreadable} scans could not be read, see <code>ranking.csv</code>." if unreadable else ""
+    read = f" Scans that could not be read: {unreadable}, see <code>ranking.csv</code>." if unreadable else ""
     body = (
         f"<h1>The {len(scans)} most suspicious of {len(scores)} scans</h1>\n"
         f'<p class="soft">Each scan is compared with the others of its folder; no labels are used. Half of all scores '

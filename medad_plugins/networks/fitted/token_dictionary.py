@@ -33,7 +33,9 @@ class TokenDictionary(ScanBank):
         seed: of the drawing and of k-means.
 
     Buffers:
-        Those of `ScanBank`. at ``(P, dims)``: the places' coordinates, times their weight. dictionary ``(K, D')``.
+        Those of `ScanBank`. at ``(P, dims)``: the places' coordinates. entries_kept ``(K, D)``: the entries' tokens;
+        entry_places ``(K,)``: where these are. spread: deviation of the components. dictionary ``(K, D')``: the entries'
+        components and coordinates.
 
     Shape:
         tokens ``(B, P, D)`` to distances ``(B, P)``.
@@ -66,6 +68,9 @@ class TokenDictionary(ScanBank):
         self.clustered, self.seed = clustered, seed
         self.preparation = VectorPreparation(components=share)
         self.at: Tensor = nn.Buffer(torch.empty(0))
+        self.entries_kept: Tensor = nn.Buffer(torch.empty(0))
+        self.entry_places: Tensor = nn.Buffer(torch.empty(0, dtype=torch.long))
+        self.spread: Tensor = nn.Buffer(torch.ones(()))
         self.dictionary: Tensor = nn.Buffer(torch.empty(0))
 
     def begin(self, grid: Sequence[int]) -> None:
@@ -87,37 +92,55 @@ class TokenDictionary(ScanBank):
         if bool((vectors == vectors[0]).all()):
             todo = "list others, or raise --image_size"
             raise InputError("the normal scans have the same features", found=f"{len(vectors)} tokens", todo=todo)
-        self.preparation.fit(vectors)
-        vectors = self.preparation(vectors)
+        tokens = vectors
+        self.preparation.fit(tokens)
         # the coordinates' share does not hang on the unit of the features
-        self.at = self.at * (self.place * vectors.var(0, correction=0).sum().sqrt())
-        if self.place > 0:
-            vectors = torch.cat([vectors, self.at[places]], 1)
+        self.spread = self.preparation(tokens).var(0, correction=0).sum().sqrt()
+        vectors = self._described(tokens, places)
         from sklearn.cluster import MiniBatchKMeans  # takes a second, and only fitting needs it
 
         count = min(self.entries, len(vectors))
         clusters = MiniBatchKMeans(count, batch_size=4096, max_iter=20, n_init=1, random_state=self.seed)
         centres = torch.from_numpy(clusters.fit(vectors.cpu().numpy()).cluster_centers_).to(vectors)
         # the entries are tokens that there were: a centre may lie where there is none
-        self.dictionary = vectors[squared_distances(centres, vectors).argmin(1).unique()]
+        nearest = squared_distances(centres, vectors).argmin(1).unique()
+        self.entries_kept, self.entry_places = tokens[nearest], places[nearest]
+        self.dictionary = vectors[nearest]
         self.candidates = self.candidates.new_empty(0)
         logger.info("the dictionary has %d entries from %d tokens.", len(self.dictionary), len(vectors))
 
+    def united_buffers(self) -> tuple[str, ...]:
+        return ("candidates", "entries_kept", "entry_places")
+
     def merge_buffers(self, states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The candidates of several sites laid together; the dictionary is fitted to them."""
+        """The candidates, or the entries, of several sites laid together."""
         merged = super().merge_buffers(states)
         merged["at"] = max((state["at"] for state in states), key=torch.Tensor.numel)
-        merged["dictionary"] = max((state["dictionary"] for state in states), key=torch.Tensor.numel)
+        # follow in `after_merge`
+        merged.update({name: states[0][name] for name in ("spread", "dictionary")})
         return merged
+
+    def after_merge(self) -> None:
+        """Find the components of the entries of all sites."""
+        if self.entries_kept.numel() and not self.candidates.numel():
+            self.preparation.fit(self.entries_kept)
+            self.spread = self.preparation(self.entries_kept).var(0, correction=0).sum().sqrt()
+            self.dictionary = self._described(self.entries_kept, self.entry_places)
+
+    def _described(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Components and coordinates ``(n, D')`` of tokens ``(n, D)`` at places ``(n,)``."""
+        vectors: Tensor = self.preparation(tokens)
+        if self.place == 0:
+            return vectors
+        return torch.cat([vectors, self.at[places] * (self.place * self.spread)], 1)
 
     def distances(self, tokens: Tensor) -> Tensor:
         if self.dictionary.numel() == 0:
             raise RuntimeError("the dictionary has not been fitted.")
-        vectors = self.preparation(tokens.flatten(0, 1))
-        if self.place > 0:
-            if tokens.shape[1] != self.at.shape[0]:
-                raise RuntimeError("the dictionary was fitted on another image size.")
-            vectors = torch.cat([vectors, self.at.repeat(tokens.shape[0], 1)], 1)
+        if self.place > 0 and tokens.shape[1] != self.at.shape[0]:
+            raise RuntimeError("the dictionary was fitted on another image size.")
+        places = torch.arange(tokens.shape[1], device=tokens.device).repeat(tokens.shape[0])
+        vectors = self._described(tokens.flatten(0, 1), places)
         apart = squared_distances(vectors, self.dictionary).sqrt()
         nearest = torch.topk(apart, min(self.neighbours, apart.shape[1]), dim=1, largest=False).values
         return nearest.mean(1).reshape(tokens.shape[0], tokens.shape[1])

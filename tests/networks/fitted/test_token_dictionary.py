@@ -76,6 +76,23 @@ def test_as_many_scans_as_it_is_told() -> None:
     assert dictionary.candidates.numel() == 0 and len(dictionary.dictionary) <= 4
 
 
+def test_two_fitted_sites_have_the_entries_of_both() -> None:
+    tokens, server = _tokens(30), torch.nn.Sequential(TokenDictionary(9, place=0.5, storage="float32"))
+    fitted = [_fitted(share, place=0.5) for share in tokens.split(15)]
+    states = [{f"0.{name}": value for name, value in site.state_dict().items()} for site in fitted]
+    merge_replies(server, [Reply(name, 15, state) for name, state in zip(("one", "other"), states, strict=True)])
+    (merged,) = server
+    assert isinstance(merged, TokenDictionary)
+    entries = torch.cat([site.entries_kept for site in fitted])
+    assert torch.equal(merged.entries_kept, entries)
+    at = torch.cat([site.entry_places for site in fitted])
+    queries = tokens[:2, 0].clone()
+    queries[0, int(at[0])] = entries[0]
+    assert float(merged(queries)[0, int(at[0])]) < 1e-2, "an entry is no distance from itself"
+    queries[1, 3, 4] += 8.0
+    assert float(merged(queries)[1, 3]) > float(merged(tokens[:, 0]).amax())
+
+
 def test_two_sites_have_the_dictionary_of_one() -> None:
     tokens = _tokens(12)
     server = torch.nn.Sequential(TokenDictionary(4, storage="float32"))
