@@ -34,8 +34,8 @@ class TokenDictionary(ScanBank):
 
     Buffers:
         Those of `ScanBank`. at ``(P, dims)``: the places' coordinates. entries_kept ``(K, D)``: the entries' tokens;
-        entry_places ``(K,)``: where these are. spread: deviation of the components. dictionary ``(K, D')``: the entries'
-        components and coordinates.
+        entry_places ``(K,)``: where these are. spread: deviation of the components. dictionary ``(K, D')``: the
+        entries' components and coordinates.
 
     Shape:
         tokens ``(B, P, D)`` to distances ``(B, P)``.
