@@ -85,7 +85,7 @@ def read_picture(path: Path) -> Scan:
         todo = "save each page as a file of its own, or the stack as a NIfTI volume"
         raise InputError("the image file has several pages", where=path, expected=1, found=len(pages), todo=todo)
     array = _drop_alpha(pixels.array, path) if pixels.has_alpha else pixels.array
-    return Scan(array.swapaxes(0, 1), PICTURE_AFFINE.copy(), stored_bits_of(array.dtype), array.ndim == 3)
+    return Scan(array.swapaxes(0, 1), PICTURE_AFFINE.copy(), stored_bits_of(array.dtype), array.ndim == 3, False)
 
 
 def _too_large(error: Image.DecompressionBombError, path: Path) -> InputError:

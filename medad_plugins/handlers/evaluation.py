@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shlex
 import sys
@@ -39,7 +40,7 @@ from medad_plugins.transforms import (
     AnomalyPostprocessing,
     RestoreScanGridd,
     fitted_calibration,
-    read_mask,
+    read_mask_of,
     remove_case_files,
 )
 
@@ -166,7 +167,7 @@ class EvaluationReport:
     def _truth(self, case: dict[str, Any]) -> NDArray[np.bool_] | None:
         if not case.get("mask"):
             return None
-        truth = read_mask(case["mask"], tuple(case["anomaly_map"].shape[1:]), case["case_id"])
+        truth = read_mask_of(case)
         label, marks = case_label(case) or 0, bool(truth.any())
         if marks != bool(label):
             self.contradictory[label].append(case["case_id"])
@@ -265,7 +266,8 @@ class EvaluationReport:
         if not self.validation:
             return None
         loader = FaultTolerantLoader(self.validation, self.postprocessing.preprocessing, batch_size=8)
-        own = [(case.score, case.label) for case in score_cases(engine.network, loader, engine.inferer)]
+        scored_cases = score_cases(engine.network, loader, engine.inferer)
+        own = [(case.score, case.label) for case in scored_cases if math.isfinite(case.score)]
         scored = gather_list(own)
         labels = [label for _, label in scored]
         return ([score for score, _ in scored], labels) if {0, 1} <= set(labels) else None

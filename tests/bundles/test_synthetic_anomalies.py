@@ -130,7 +130,24 @@ def test_left_and_right_change_places(tmp_path: Path) -> None:
         workflow = open_config(copy_bundle("many_tasks", tmp_path / f"{spatial_dims}{slice_axis}"), "train", **values)
         try:
             assert workflow.parser.get_parsed_content("sideways") == expected
-            codes = UPRIGHT_SLICES.get(slice_axis, "RAS") if spatial_dims == 3 else "PL"
+            volume = "RAS" if slice_axis is None else UPRIGHT_SLICES[slice_axis]
+            codes = volume if spatial_dims == 3 else "PL"
             assert codes[expected] in "RL"
+        finally:
+            set_determinism(None)
+
+
+@pytest.mark.parametrize("bundle", ["cutpaste", "anatpaste"])
+def test_a_pretrained_encoder_learns_slowly_and_late(bundle: str, tmp_path: Path) -> None:
+    """At the head's rate it is worse after 20 iterations than it came."""
+    root = copy_bundle(bundle, tmp_path)
+    for weights, rate, frozen in (("none", 0.03, 0), ("some.pth", 0.003, 5)):
+        workflow = open_config(root, "train", **small_values(bundle) | {"weights": weights, "max_iterations": 20})
+        try:
+            assert workflow.parser.get_parsed_content("encoder_learning_rate") == pytest.approx(rate)
+            assert workflow.parser.get_parsed_content("frozen_iterations") == frozen
+            if weights == "none":
+                slow, fast = workflow.parser.get_parsed_content("optimizer").param_groups
+                assert (slow["lr"], fast["lr"]) == (pytest.approx(rate), 0.03)
         finally:
             set_determinism(None)

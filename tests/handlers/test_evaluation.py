@@ -56,7 +56,7 @@ def _case(folder: Path, name: str, label: int, brightness: int, mask: bool = Tru
 def _report(
     cases: list[dict[str, Any]],
     output: Path,
-    size: tuple[int, int] = (COLUMNS, ROWS),
+    size: tuple[int, int] = (ROWS, COLUMNS),
     save: tuple[str, ...] = (),
     **arguments: Any,
 ) -> EvaluationReport:

@@ -76,11 +76,11 @@ def test_standard_takes_brightness_and_contrast_out_of_the_foreground(tmp_path: 
     """A scan of less contrast, as diffuse disease makes it, is no longer nearer to any mean."""
     foreground = np.random.RandomState(0).uniform(0.3, 0.9, (20, 24))
     foreground[:, :6] = 0.0
-    scan = ScanPreprocessing(ScanFormat(2, (24, 20), intensity="standard"))
+    scan = ScanPreprocessing(ScanFormat(2, (20, 24), intensity="standard"))
     images = []
     for number, (gain, offset) in enumerate(((200, 0), (90, 40), (250, 0))):
         array = np.where(foreground > 0, foreground * gain + offset, 0).astype(np.uint8)
-        images.append(scan({"image": _png(tmp_path / f"{number}.png", array)})["image"].numpy()[0].T)
+        images.append(scan({"image": _png(tmp_path / f"{number}.png", array)})["image"].numpy()[0])
         inside = images[-1][foreground > 0]
         assert (inside.mean(), inside.std()) == (pytest.approx(0.5, abs=1e-3), pytest.approx(0.15, abs=1e-3))
         assert not images[-1][foreground == 0].any(), "where the body is looked for the background is black"
