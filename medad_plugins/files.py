@@ -29,6 +29,7 @@ __all__ = [
     "output_folder",
     "read_torch",
     "remove_file",
+    "require_place",
     "unwritable",
     "write_csv",
     "write_json",
@@ -70,12 +71,24 @@ def unwritable(path: str | os.PathLike[str], error: OSError, key: str = _KEY) ->
 def home_path(path: str | os.PathLike[str]) -> str:
     """The path with the home folder in place of a leading ``~``, unless there is a file or folder of that very name.
 
+    Raises:
+        InputError: the name is too long, or there is no permission to look there.
+
     Example:
         >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~no-such-user")
         (True, '~no-such-user')
     """
     text = os.fspath(path)
-    return text if os.path.lexists(text) else os.path.expanduser(text)
+    text = text if os.path.lexists(text) else os.path.expanduser(text)
+    try:
+        os.lstat(text)
+    except OSError as error:
+        # these would be raised wherever the path is first looked at
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError("a name is too long for this disk", where=text, todo="shorten it") from error
+        if error.errno == errno.EACCES:
+            raise InputError("there is no permission to look here", where=text, todo="let it be read") from error
+    return text
 
 
 def output_folder(path: str | os.PathLike[str], key: str = _KEY) -> Path:
@@ -125,6 +138,28 @@ def _temporary(path: Path) -> Path:
     suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     # a plain name instead of tempfile: its 0600 mode would hide the result from everybody but its writer
     return path.with_name(f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part{suffix}")
+
+
+def require_place(path: str | os.PathLike[str], key: str = "--ckpt_path") -> None:
+    """Refuse, before hours of work, a place that a file cannot be written to in the end.
+
+    Args:
+        path: of the file.
+        key: the key that says where it is, for the error.
+
+    Raises:
+        InputError: its folder cannot be made or written, its name is too long, or a folder is there.
+    """
+    path = Path(path)
+    output_folder(path.parent, key)
+    try:
+        is_folder = path.is_dir()
+        path.with_name(f"{path.name}.stopped").is_file()
+    except OSError as error:
+        raise unwritable(path, error, key) from error
+    if is_folder:
+        todo = f"give the name of a file in it as {key}"
+        raise InputError("there is a folder in place of the file", where=path, todo=todo)
 
 
 @contextmanager

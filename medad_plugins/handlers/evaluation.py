@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shlex
 import sys
@@ -265,7 +266,8 @@ class EvaluationReport:
         if not self.validation:
             return None
         loader = FaultTolerantLoader(self.validation, self.postprocessing.preprocessing, batch_size=8)
-        own = [(case.score, case.label) for case in score_cases(engine.network, loader, engine.inferer)]
+        scored_cases = score_cases(engine.network, loader, engine.inferer)
+        own = [(case.score, case.label) for case in scored_cases if math.isfinite(case.score)]
         scored = gather_list(own)
         labels = [label for _, label in scored]
         return ([score for score, _ in scored], labels) if {0, 1} <= set(labels) else None

@@ -84,7 +84,7 @@ class HeteroAE(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """See `rebuild`."""
-        return self.rebuild(self.taps(image))
+        return self.rebuild(self.features.remembered(image))
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """One minus the cosine of rebuilt and true features, summed over their maps on the image grid."""

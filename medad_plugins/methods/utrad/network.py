@@ -145,7 +145,7 @@ class UTRAD(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `rebuild`."""
-        return self.rebuild(self.taps(image))
+        return self.rebuild(self.features.remembered(image))
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Error at every place over the predicted one, averaged over blocks, interpolated; not negative."""

@@ -97,7 +97,7 @@ class FeatureRebuilding(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """See `rebuild`."""
-        return self.rebuild(self.taps(image))
+        return self.rebuild(self.features.remembered(image))
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Distance of the rebuilt to the true features at every place, interpolated, not negative."""

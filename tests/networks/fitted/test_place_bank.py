@@ -13,7 +13,7 @@ from torch.nn import functional
 from medad_plugins.errors import InputError
 from medad_plugins.federated import Reply, merge_replies
 from medad_plugins.networks import PlaceBank
-from medad_plugins.networks.fitted.place_bank import even_rows
+from medad_plugins.networks.fitted.scan_bank import even_rows
 
 GRIDS = [(3, 4), (2, 3, 3)]
 
