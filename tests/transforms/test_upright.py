@@ -83,10 +83,6 @@ def test_a_spot_of_the_map_comes_back_to_its_voxel(tmp_path: Path, size: int | t
         if size == (ROWS, COLUMNS):
             mask = (restored > 0.5).to(torch.uint8)
             case: dict[Any, Any] = {"case_id": path.name, "anomaly_map": restored, "anomaly_mask": mask}
-                "case_id": path.name,
-                "anomaly_map": restored,
-                "anomaly_mask": (restored > 0.5).to(torch.uint8),
-            }
             case = SaveImageAnomalyd(("anomaly_map", "anomaly_mask"), tmp_path / "out")(case)
             for key in ("anomaly_map_file", "anomaly_mask_file"):
                 written = read_scan(Path(str(case[key])))
