@@ -12,10 +12,10 @@ import re
 import socket
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -34,6 +34,7 @@ __all__ = [
     "write_json",
     "write_text",
     "write_torch",
+    "written",
 ]
 
 _KEY = "--output_dir"
@@ -70,8 +71,8 @@ def home_path(path: str | os.PathLike[str]) -> str:
     """The path with the home folder in place of a leading ``~``, unless there is a file or folder of that very name.
 
     Example:
-        >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~nobody of this name")
-        (True, '~nobody of this name')
+        >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~no-such-user")
+        (True, '~no-such-user')
     """
     text = os.fspath(path)
     return text if os.path.lexists(text) else os.path.expanduser(text)
@@ -155,11 +156,28 @@ def atomic_path(path: str | os.PathLike[str], key: str = _KEY) -> Iterator[Path]
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def written(path: str | os.PathLike[str], key: str = _KEY) -> Iterator[None]:
+    """What fails in the block because of the disk is an `InputError` that names this file or folder.
+
+    Args:
+        path: what the block writes to.
+        key: the key that says where it is, for the error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _TODO:
+            raise unwritable(path, error, key) from error
+        raise
+
+
 class _Recording:
     """A binary file for PyTorch, which makes a RuntimeError of what happens to it: this one remembers it."""
 
     def __init__(self, file: Any) -> None:
-        self.file, self.error = file, None
+        self.file = file
+        self.error: OSError | None = None
 
     def write(self, values: Any) -> int:
         try:
@@ -172,25 +190,34 @@ class _Recording:
         self.file.flush()
 
 
-def write_torch(path: str | os.PathLike[str], content: Any, key: str = "--ckpt_path") -> None:
+def write_torch(
+    path: str | os.PathLike[str],
+    content: Any,
+    key: str = "--ckpt_path",
+    before: Callable[[Path], object] | None = None,
+) -> None:
     """``torch.save``, atomically, and on the disk when it returns.
 
     Args:
         path: the file.
         content: tensors and plain values.
         key: the key that says where it is, for the error.
+        before: called with the new file before it takes its place.
 
     Raises:
         InputError: the file cannot be written.
     """
-    with atomic_path(path, key) as temporary, temporary.open("wb") as file:
-        recording = _Recording(file)
-        try:
-            torch.save(content, recording)
-        except RuntimeError as error:
-            raise recording.error or error from error
-        file.flush()
-        os.fsync(file.fileno())
+    with atomic_path(path, key) as temporary:
+        with temporary.open("wb") as file:
+            recording = _Recording(file)
+            try:
+                torch.save(content, cast("IO[bytes]", recording))
+            except RuntimeError as error:
+                raise recording.error or error from error
+            file.flush()
+            os.fsync(file.fileno())
+        if before is not None:
+            before(temporary)
 
 
 def read_torch(path: str | os.PathLike[str], what: str, todo: str) -> Any:

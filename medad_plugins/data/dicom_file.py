@@ -137,8 +137,10 @@ def plane_of(position: Dataset, orientation: Dataset, spacing: Dataset) -> Plane
         between_rows, between_columns = (float(value) for value in spacing.PixelSpacing)
     except (AttributeError, TypeError, ValueError, NotImplementedError):
         return None
+    if origin.shape != (3,):  # an empty value
+        return None
     numbers = np.concatenate([origin, axes.ravel(), [between_rows, between_columns]])
-    is_valid = origin.shape == (3,) and np.isfinite(numbers).all() and min(between_rows, between_columns) > 0
+    is_valid = np.isfinite(numbers).all() and min(between_rows, between_columns) > 0
     if not is_valid or not np.allclose(axes @ axes.T, np.eye(2), atol=1e-2):
         return None
     return Plane(origin, axes[0], axes[1], between_rows, between_columns)

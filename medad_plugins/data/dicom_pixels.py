@@ -190,10 +190,11 @@ def _from_bits(stored: np.ndarray, dataset: Dataset, path: Path) -> np.ndarray:
     """
     bits, allocated, high = int(dataset.BitsStored), int(dataset.BitsAllocated), _high_bit(dataset)
     width = 8 * stored.dtype.itemsize
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if bits == allocated or width != allocated or stored.dtype.kind not in "iu":
         return stored
     shift, is_signed = high + 1 - bits, stored.dtype.kind == "i"
-    cells = stored.view(np.dtype(f"{stored.dtype.byteorder}u{stored.dtype.itemsize}"))
+    cells = stored.view(np.dtype(f"u{stored.dtype.itemsize}"))
     raised = np.left_shift(cells, allocated - high - 1).view(stored.dtype)
     values = np.right_shift(raised, allocated - bits)  # brings the sign along where there is one
     if not _has_embedded_overlay(dataset, allocated):

@@ -17,9 +17,9 @@ NOISES = ("gaussian", "simplex", "coarse")
 _GRID, _DEVIATION = 16, 0.2
 
 
-def _simplex(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+def _simplex(shape: Sequence[int], generator: torch.Generator | None, period: float) -> Tensor:
     seeds = torch.randint(2**31, (shape[0],), generator=generator).tolist()
-    fields = [fractal_noise(RandomState(seed), shape[1:], octaves=6, persistence=0.8, period=64.0) for seed in seeds]
+    fields = [fractal_noise(RandomState(seed), shape[1:], octaves=6, persistence=0.8, period=period) for seed in seeds]
     return torch.stack([torch.from_numpy(field) for field in fields])
 
 
@@ -33,15 +33,19 @@ def _coarse(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
     return torch.stack([field.roll(roll, axes) for field, roll in zip(noise, rolls)])
 
 
-def draw_noise(kind: str, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+def draw_noise(
+    kind: str, shape: Sequence[int], generator: torch.Generator | None = None, period: float = 64.0
+) -> Tensor:
     """Noise, drawn for each case of its own.
 
     Args:
-        kind: ``"gaussian"``, standard normal; ``"simplex"``, six octaves from a period of 64 pixels on, each 0.8 times
-            as strong as the one before, whose standard deviation of about 0.5 is left as it is (AnoDDPM's); or
-            ``"coarse"``, normal values of deviation 0.2 on a grid of 16 points an axis, interpolated and shifted.
+        kind: ``"gaussian"``, standard normal; ``"simplex"``, six octaves from ``period`` on, each 0.8 times the one
+            before, whose standard deviation of about 0.5 is left as it is (AnoDDPM's); or ``"coarse"``, normal values
+            of deviation 0.2 on a grid of 16 points an axis, interpolated and shifted.
         shape: ``(B, C, *spatial)``.
         generator: on the processor; None draws from PyTorch's own.
+        period: of the coarsest octave of ``"simplex"``, in pixels. AnoDDPM's 64 is a quarter of its images; of an image
+            of 64 pixels it makes a shift of all of its brightness.
 
     Returns:
         float32, on the processor.
@@ -53,7 +57,7 @@ def draw_noise(kind: str, shape: Sequence[int], generator: torch.Generator | Non
     if kind == "gaussian":
         return torch.randn(*shape, generator=generator)
     if kind == "simplex":
-        return _simplex(shape, generator)
+        return _simplex(shape, generator, period)
     if kind == "coarse":
         return _coarse(shape, generator)
     raise ValueError(f"noise must be one of {NOISES}, got {kind!r}.")

@@ -9,7 +9,7 @@ from medad_plugins.losses.full_precision import full_precision
 
 __all__ = ["ADVERSARIAL_LOSSES", "discriminator_loss", "generator_loss"]
 
-ADVERSARIAL_LOSSES = ("bce", "lsgan", "hinge", "wasserstein")
+ADVERSARIAL_LOSSES = ("bce", "saturating", "lsgan", "hinge", "wasserstein")
 
 
 def _require_known(kind: str) -> None:
@@ -23,15 +23,15 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str = "bce") -> tuple[T
     Args:
         real, fake: logits without a sigmoid, of any shape; a discriminator rates real ones high. Generated cases come
             detached from their generator.
-        kind: ``"bce"`` (cross-entropy), ``"lsgan"`` (squared distance from 1 and 0), ``"hinge"`` (margins of 1) or
-            ``"wasserstein"`` (their difference; with a gradient penalty).
+        kind: ``"bce"`` and ``"saturating"`` (cross-entropy), ``"lsgan"`` (squared distance from 1 and 0), ``"hinge"``
+            (margins of 1) or ``"wasserstein"`` (their difference; with a gradient penalty).
 
     Returns:
         two scalars to be added up; halve both where the paper does.
     """
     _require_known(kind)
     real, fake = full_precision(real), full_precision(fake)
-    if kind == "bce":
+    if kind in ("bce", "saturating"):
         return functional.softplus(-real).mean(), functional.softplus(fake).mean()
     if kind == "lsgan":
         return (real - 1).square().mean(), fake.square().mean()
@@ -41,7 +41,10 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str = "bce") -> tuple[T
 
 
 def generator_loss(fake: Tensor, kind: str = "bce") -> Tensor:
-    """What a generator minimises, so that a discriminator rates its cases high; the non-saturating form of ``"bce"``.
+    """What a generator minimises, so that a discriminator rates its cases high.
+
+    ``"bce"`` is the non-saturating form, ``-log D``; ``"saturating"`` is ``log(1 - D)`` as the first GANs' minimax game
+    has it, whose gradient ends where the discriminator has won.
 
     Args:
         fake: logits of generated cases, with their gradient.
@@ -51,6 +54,8 @@ def generator_loss(fake: Tensor, kind: str = "bce") -> Tensor:
     fake = full_precision(fake)
     if kind == "bce":
         return functional.softplus(-fake).mean()
+    if kind == "saturating":
+        return -functional.softplus(fake).mean()
     if kind == "lsgan":
         return (fake - 1).square().mean()
     return -fake.mean()

@@ -14,6 +14,7 @@ from medad_plugins.networks.backbones import (
     make_taps,
     usual_layers,
 )
+from medad_plugins.networks.backbones.tap_cache import TapCache
 from medad_plugins.networks.backbones.weight_tensors import load_pretrained
 from medad_plugins.networks.backbones.weights import KNOWN_WEIGHTS, find_weights, weights_found
 from medad_plugins.networks.batch_noise import batch_drawn, batch_normal, batch_uniform
@@ -58,6 +59,7 @@ from medad_plugins.networks.fitted.low_rank_gaussian import LowRankGaussian
 from medad_plugins.networks.fitted.memory_bank import MemoryBank
 from medad_plugins.networks.fitted.place_bank import PlaceBank
 from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
+from medad_plugins.networks.fitted.scan_score import ScanScore
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
@@ -109,10 +111,12 @@ __all__ = [
     "ResidualDecoder",
     "ResidualGenerator",
     "ReverseDistillation",
+    "ScanScore",
     "ScanToBackbone",
     "ScoredNetwork",
     "ShrunkGaussian",
     "SpectralNorm",
+    "TapCache",
     "TapDecoder",
     "TimeUNet",
     "TokenReconstruction",

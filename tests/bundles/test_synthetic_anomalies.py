@@ -134,3 +134,19 @@ def test_left_and_right_change_places(tmp_path: Path) -> None:
             assert codes[expected] in "RL"
         finally:
             set_determinism(None)
+
+
+@pytest.mark.parametrize("bundle", ["cutpaste", "anatpaste"])
+def test_a_pretrained_encoder_learns_slowly_and_late(bundle: str, tmp_path: Path) -> None:
+    """At the head's rate it is worse after 20 iterations than it came."""
+    root = copy_bundle(bundle, tmp_path)
+    for weights, rate, frozen in (("none", 0.03, 0), ("some.pth", 0.003, 5)):
+        workflow = open_config(root, "train", **small_values(bundle) | {"weights": weights, "max_iterations": 20})
+        try:
+            assert workflow.parser.get_parsed_content("encoder_learning_rate") == pytest.approx(rate)
+            assert workflow.parser.get_parsed_content("frozen_iterations") == frozen
+            if weights == "none":
+                slow, fast = workflow.parser.get_parsed_content("optimizer").param_groups
+                assert (slow["lr"], fast["lr"]) == (pytest.approx(rate), 0.03)
+        finally:
+            set_determinism(None)

@@ -38,6 +38,19 @@ def test_spreads_are_the_papers() -> None:
     assert roughness("coarse") < 0.5 * roughness("gaussian")
 
 
+@pytest.mark.parametrize("edge", [32, 64, 128])
+def test_simplex_noise_may_keep_its_size_beside_the_image(edge: int) -> None:
+    """A period of 64 pixels is a shift of the whole brightness of a smaller image: no lesion looks like that."""
+
+    def shift(period: float) -> float:
+        noise = draw_noise("simplex", (40, 1, edge, edge), torch.Generator().manual_seed(0), period)
+        return float(noise.mean((1, 2, 3)).std() / noise.std())
+
+    assert shift(edge / 4) < 0.35
+    if edge == 32:
+        assert shift(64.0) > 0.4
+
+
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="noise must be one of"):
         draw_noise("pink", (1, 1, 8, 8))

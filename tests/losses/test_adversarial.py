@@ -35,6 +35,12 @@ def _sigmoid(x: float) -> float:
             lambda x: -math.log(1 - _sigmoid(x)),
             lambda x: -math.log(_sigmoid(x)),
         ),
+        (
+            "saturating",
+            lambda x: -math.log(_sigmoid(x)),
+            lambda x: -math.log(1 - _sigmoid(x)),
+            lambda x: math.log(1 - _sigmoid(x)),
+        ),
         ("lsgan", lambda x: (x - 1) ** 2, lambda x: x**2, lambda x: (x - 1) ** 2),
         ("hinge", lambda x: max(0, 1 - x), lambda x: max(0, 1 + x), lambda x: -x),
         ("wasserstein", lambda x: -x, lambda x: x, lambda x: -x),
@@ -50,7 +56,7 @@ def test_pairs(kind: str, real: Formula, fake: Formula, generator: Formula) -> N
     )
 
 
-@pytest.mark.parametrize("kind", ["bce", "lsgan", "hinge", "wasserstein"])
+@pytest.mark.parametrize("kind", ["bce", "saturating", "lsgan", "hinge", "wasserstein"])
 def test_a_discriminator_rates_real_ones_high_and_a_generator_wants_that(kind: str) -> None:
     """The sign convention: both losses fall in these directions."""
     real, fake = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)

@@ -135,3 +135,22 @@ def test_wrong_arguments() -> None:
         _ae_flow(subnet="linear")
     with pytest.raises(ValueError, match=r"flow_share lie in 0..1, got 'convolution' and 1.5"):
         _ae_flow(flow_share=1.5)
+
+
+@torch.no_grad()
+def test_features_reach_the_flow_with_one_scale_and_some_noise() -> None:
+    """Half of a ResNet's features are exact zeros, of deviations from 0.02 to 0.7 by channel."""
+    network = AEFlow(2, 1, "resnet10", "none", 2, standardise=True, noise=0.3).train()
+    scans = torch.rand(16, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+    network.flow.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    network.training_output(scans)
+    raw = network.features(scans)[0]
+    for _ in range(200):  # what a training sees
+        network.standard(raw)
+    alive = raw.std((0, 2, 3)) > 0.01
+    spread = seen[-1].std((0, 2, 3))[alive]
+    torch.testing.assert_close(spread, torch.full_like(spread, (1 + 0.3**2) ** 0.5), rtol=0.1, atol=0)
+    network.eval()(scans)
+    expected = (raw - raw.mean((0, 2, 3), keepdim=True)) / (raw.var((0, 2, 3), keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(seen[-1][:, alive], expected[:, alive], rtol=0.02, atol=0.02)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medad_plugins.methods.glass import GLASS, GlassLoss
-from medad_plugins.methods.glass.network import truncated
+from medad_plugins.methods.glass.network import normal_spread, truncated
 
 
 def _glass(spatial_dims: int = 2, **arguments: Any) -> GLASS:
@@ -208,3 +208,15 @@ def test_the_centre_belongs_to_the_hypersphere_alone() -> None:
 def test_wrong_arguments(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         _glass(**wrong)
+
+
+def test_the_radius_holds_half_of_what_is_normal_in_other_scans() -> None:
+    """Written out: the paper's 0.5 lies inside the spread of normal features, where nothing tells them apart."""
+    vectors = torch.randn(3, 20, 6, generator=torch.Generator().manual_seed(0))
+    nearest = []
+    for scan, own in enumerate(vectors):
+        others = torch.cat([vectors[:scan], vectors[scan + 1 :]]).flatten(0, 1)
+        nearest += [float((others - place).norm(dim=1).min()) for place in own]
+    assert normal_spread(vectors) == pytest.approx(sorted(nearest)[29], rel=1e-5)
+    assert normal_spread(3 * vectors, most=1000) == pytest.approx(3 * normal_spread(vectors), rel=1e-5)
+    assert normal_spread(vectors[:1]) > 0

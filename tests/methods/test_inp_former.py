@@ -106,7 +106,7 @@ def test_tokens_are_rebuilt_from_the_scans_own_prototypes() -> None:
 def test_the_distance_to_the_prototypes_is_a_map_too(weights: str, size: tuple[int, ...]) -> None:
     network = _network(weights=weights, spatial_dims=len(size), map_of="gathered", prototypes=3)
     image = _scan(*size)
-    tokens, _ = network.groups(network.taps(image))
+    tokens, _ = network.groups(network.features(image))
     prototypes = _prototypes(network, tokens[1])
     assert prototypes.shape == (3, 384)
     distances = [

@@ -63,6 +63,17 @@ def test_the_map_sums_what_is_unlike_at_all_depths(dims: int) -> None:
     torch.testing.assert_close(network(scans), expected, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_some_depths_are_enough_for_the_map() -> None:
+    """Of the five the finest two find least, and every one has the same voice in the sum."""
+    scans = _scans(2)
+    alone = [_network(2, depths=[depth]).eval()(scans) for depth in range(5)]
+    torch.testing.assert_close(_network(2, depths=[4, 2]).eval()(scans), alone[2] + alone[4], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(_network(2).eval()(scans), sum(alone), rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="there are no such depths: depths"):
+        _network(2, depths=[5])
+
+
 def test_places_are_those_of_the_maps() -> None:
     network, scans = _network(3), _scans(3)
     grids = network.grids(list(scans.shape[2:]))

@@ -16,6 +16,7 @@ from medad_plugins.synthesis import (
     Factor,
     FlippedGaussian,
     ForeignElsewhere,
+    ForeignHere,
     Host,
     Logistic,
     Mix,
@@ -283,3 +284,14 @@ def test_labels_by_hand() -> None:
     gaussian = FlippedGaussian(0.2)(difference, changed, 0.3)
     assert gaussian[1].tolist() == pytest.approx([1 - np.exp(-0.5), 1 - np.exp(-12.5)], rel=1e-5)
     assert gaussian[0, 0] == 0
+
+
+@BOTH
+def test_of_several_scans_the_most_alike_gives_its_patch(spatial_dims: int) -> None:
+    host = _host(spatial_dims)
+    region = PlacedRegion(_square(spatial_dims))(RandomState(0), host)
+    assert region is not None
+    alike = [host.image + offset for offset in (0.3, -0.05, 0.2)]
+    drawn = iter(alike)
+    content = ForeignHere(among=3)(RandomState(0), host, region, lambda: next(drawn))
+    assert content is not None and np.array_equal(content, alike[1][(slice(None), *region.box)])

@@ -17,7 +17,8 @@ from medad_plugins.errors import InputError
 from medad_plugins.transforms import LoadImageScan, LoadImageScand
 
 META_KEYS = {
-    *("affine", "original_affine", "spatial_shape", "original_channel_dim", "filename_or_obj", "stored_bits", "space")
+    *("affine", "original_affine", "spatial_shape", "original_channel_dim", "filename_or_obj", "stored_bits", "space"),
+    "has_geometry",
 }
 
 

@@ -36,7 +36,7 @@ def _write_nifti(path: Path, codes: str, shown: str = "PLS", picture: np.ndarray
 
 
 def _write_dicom(path: Path, flip_rows: bool, flip_columns: bool, transpose: bool) -> Path:
-    pixels = np.flip(PICTURE, [axis for axis, flips in enumerate((flip_rows, flip_columns)) if flips])
+    pixels = np.flip(PICTURE, tuple(axis for axis, flips in enumerate((flip_rows, flip_columns)) if flips))
     down, right = (0, -1 if flip_rows else 1, 0), (-1 if flip_columns else 1, 0, 0)
     along_row, along_column = (down, right) if transpose else (right, down)
     pixels = np.ascontiguousarray(pixels.T if transpose else pixels)
@@ -121,7 +121,11 @@ def test_pictures_from_hosts_stand_as_their_files_do(tmp_path: Path) -> None:
     preprocessing = ScanPreprocessing(SCAN)
     Image.fromarray(PICTURE).save(tmp_path / "a.png")
     path = _write_nifti(tmp_path / "a.nii.gz", "RAS")
-    arrays = [PICTURE.T, MetaTensor(PICTURE.T), MetaTensor(read_scan(path).array, affine=read_scan(path).affine)]
+    arrays = [
+        PICTURE.T,
+        MetaTensor(PICTURE.T),
+        MetaTensor(read_scan(path).array, affine=torch.as_tensor(read_scan(path).affine)),
+    ]
     for given in (LoadImage(dtype=None)(tmp_path / "a.png"), *arrays):
         image = preprocessing({"image": given})["image"]
         np.testing.assert_array_equal(image.numpy()[0], PICTURE / np.float32(255))

@@ -70,6 +70,7 @@ class DDPM(AnomalyNetwork):
         schedule: of the betas, see MONAI's ``NoiseSchedules``.
         predicts: ``"epsilon"``, the noise, or ``"sample"``, the clean scan.
         noise: its kind, see `draw_noise`.
+        noise_period: of simplex noise, in pixels, see `draw_noise`; AnoDDPM's is a quarter of the image.
         boxes: with 2 or more, the boxes of a grid of so many along every axis are noised and cleaned one at a time,
             with the others as they are; 1 noises the whole scan.
         level: how far a scan is noised.
@@ -114,6 +115,7 @@ class DDPM(AnomalyNetwork):
         residual: str = "l1",
         median: int = 1,
         reduction: str | float = "mean",
+        noise_period: float = 64.0,
     ) -> None:
         super().__init__(reduction)
         if unet not in UNETS:
@@ -136,9 +138,10 @@ class DDPM(AnomalyNetwork):
             level=level,
             eta=eta,
         )
-        self.training_noise = NoisingBatch(trained, noise, predicts, boxes)
+        self.training_noise = NoisingBatch(trained, noise, predicts, boxes, noise_period)
         self.noising = NoisingInferer(self.scheduler)
         self.noise, self.boxes, self.level, self.draws = noise, boxes, level, draws
+        self.noise_period = noise_period
         self.difference = ResidualMap(residual)
         self.reach = median // 2
         self.median = MedianFilter([self.reach] * spatial_dims, spatial_dims)
@@ -154,7 +157,7 @@ class DDPM(AnomalyNetwork):
 
         def noise() -> Tensor:
             # of no case, so that a map does not depend on a place in the batch
-            return draw_noise(self.noise, shape, generator).to(scan)
+            return draw_noise(self.noise, shape, generator, self.noise_period).to(scan)
 
         start = torch.full((len(scan),), self.level - 1, device=scan.device)
         sample: Tensor = self.scheduler.add_noise(scan, noise().expand_as(scan), start)

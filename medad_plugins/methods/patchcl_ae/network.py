@@ -52,6 +52,7 @@ class PatchCLAE(AnomalyNetwork):
         critic_width: channels of the discriminator's first block, which doubles them up to 8 times as many.
         dimensions: of the projections and of the discriminator's hidden layer.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        depths: whose maps are added up, of 0 (the scan's resolution) to 4; None takes all, as the paper.
 
     Reference:
         Lu et al., "PatchCL-AE: Anomaly detection for medical images using patch-wise contrastive learning-based
@@ -68,8 +69,12 @@ class PatchCLAE(AnomalyNetwork):
         critic_width: int = 64,
         dimensions: int = 256,
         reduction: str | float = 0.0015,
+        depths: Sequence[int] | None = None,
     ) -> None:
         super().__init__(reduction)
+        self.mapped = list(range(STEPS + 2)) if depths is None else sorted(depths)
+        if not self.mapped or not set(self.mapped) <= set(range(STEPS + 2)):
+            raise InputError("there are no such depths", where="depths", expected=f"of 0 to {STEPS + 1}", found=depths)
         size = ensure_tuple_rep(image_size, spatial_dims)
         step = 2**STEPS
         # an instance norm of a single place would be no norm
@@ -130,14 +135,15 @@ class PatchCLAE(AnomalyNetwork):
         return vectors
 
     def projected(self, features: list[Tensor]) -> list[Tensor]:
-        """Maps ``(B, D, *grid)`` of projected features, a list for the depths."""
+        """Maps ``(B, D, *grid)`` of projected features, a list for the depths that the map takes."""
         maps: list[Tensor] = []
         for index, projection in enumerate(self.projections):
-            maps.append(projection(features[index].movedim(1, -1)).movedim(-1, 1))
+            if index in self.mapped:
+                maps.append(projection(features[index].movedim(1, -1)).movedim(-1, 1))
         return maps
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Sum over the depths of one minus the cosine of scan and reconstruction; 0..10."""
+        """Sum over the depths of one minus the cosine of scan and reconstruction; 0 to twice their number."""
         features = self.encoder(image * 2 - 1)
         rebuilt = self.encoder(self.decoder(features[-1]))
         return self.fusion(self.projected(rebuilt), self.projected(features), list(image.shape[2:]))

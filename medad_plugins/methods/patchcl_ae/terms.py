@@ -24,7 +24,10 @@ class PatchCLAETerms:
         noise: standard deviation of the noise on scans from -1 to 1.
         places: that are drawn of each depth's map, the same of scan and reconstruction; all where it has fewer.
         temperature: see `info_nce`.
-        adversarial: see `discriminator_loss`; the paper's is ``"bce"``.
+        adversarial: see `generator_loss`; the paper's is ``"saturating"``.
+
+    The contrastive loss is a mean over the places where the paper sums: beside it, the paper's weight of 1 for the
+    discriminator is one over the number of places.
     """
 
     def __init__(

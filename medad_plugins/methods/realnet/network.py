@@ -41,27 +41,55 @@ class PlainResidualBlock(nn.Module):
         return torch.relu(x + self.layers(x))
 
 
+class PlainResidualStep(nn.Module):
+    """ReLU and 3x3 convolution, ReLU and 1x1 convolution, beside the input; without a norm."""
+
+    def __init__(self, channels: int, spatial_dims: int) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            conv(channels, channels, 3, padding=1, bias=False),
+            nn.ReLU(inplace=True),
+            conv(channels, channels, 1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.layers(x)
+        return y
+
+
 class ResidualJudge(nn.Module):
     """From residuals on the finest tap's grid to two logits a pixel.
 
-    Batch norms and no others: how large residuals are, against those of other scans, is what it goes by.
+    How large residuals are is what it goes by. A norm divides by the size of those of a batch of which half is
+    abnormal, so there is one alone, after the first convolution that has fewer channels.
+
+    Args:
+        in_channels: of the residuals.
+        spatial_dims: 2 or 3.
+        widths: channels of the convolutions.
+        norms: True has batch norms after every convolution instead.
 
     Shape:
         ``(B, in_channels, *grid)`` and the image's size to ``(B, 2, *size)``.
     """
 
-    def __init__(self, in_channels: int, spatial_dims: int, widths: Sequence[int] = HEAD) -> None:
+    def __init__(self, in_channels: int, spatial_dims: int, widths: Sequence[int] = HEAD, norms: bool = False) -> None:
         super().__init__()
         conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
 
-        def step(before: int, after: int) -> nn.Sequential:
-            return nn.Sequential(conv(before, after, 3, padding=1, bias=False), norm(after), nn.ReLU(inplace=True))
+        def step(before: int, after: int, normed: bool) -> nn.Sequential:
+            layers = [conv(before, after, 3, padding=1, bias=not normed), *([norm(after)] if normed else [])]
+            return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
-        blocks = [PlainResidualBlock(in_channels, spatial_dims) for _ in range(2)]
-        steps = [step(before, after) for before, after in itertools.pairwise([in_channels, *widths[:-1]])]
+        block = PlainResidualBlock if norms else PlainResidualStep
+        blocks = [block(in_channels, spatial_dims) for _ in range(2)]
+        pairs = itertools.pairwise([in_channels, *widths[:-1]])
+        steps = [step(before, after, norms or index == 0) for index, (before, after) in enumerate(pairs)]
         self.on_grid = nn.Sequential(*blocks, *steps)
         self.enlarge = UpsampleTo(spatial_dims)
-        self.on_image = nn.Sequential(step(widths[-2], widths[-1]), conv(widths[-1], 2, 3, padding=1))
+        self.on_image = nn.Sequential(step(widths[-2], widths[-1], norms), conv(widths[-1], 2, 3, padding=1))
 
     def forward(self, residuals: Tensor, size: list[int]) -> Tensor:
         logits: Tensor = self.on_image(self.enlarge(self.on_grid(residuals), size))
@@ -84,6 +112,7 @@ class RealNet(AnomalyNetwork):
         ranked: residuals kept by maximum and by mean, each, see `RankedResiduals`; the paper's is 256.
         window: edge of the window in which the map is averaged for the score, in pixels; the paper's is 16 of 256.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        judge_norms: see `ResidualJudge`; models of before this was asked have True.
 
     Raises:
         InputError: the backbone has no such layers.
@@ -107,6 +136,7 @@ class RealNet(AnomalyNetwork):
         ranked: int = 256,
         window: int = 16,
         reduction: str | float = "max",
+        judge_norms: bool = True,
     ) -> None:
         super().__init__(reduction)
         if len(channels) != len(layers):
@@ -117,7 +147,7 @@ class RealNet(AnomalyNetwork):
         kept = [min(tap, count) for tap, count in zip(taps, channels)]
         self.rebuilders = nn.ModuleList(AttentionUNet(spatial_dims, count, count, max(1, count // 2)) for count in kept)
         self.ranking = RankedResiduals(kept, spatial_dims, ranked)
-        self.judge = ResidualJudge(self.ranking.out_channels, spatial_dims)
+        self.judge = ResidualJudge(self.ranking.out_channels, spatial_dims, norms=judge_norms)
         self.keep_score = LocalMeanScore(spatial_dims, self.pool, window, padded=False)
 
     def taps(self, image: Tensor) -> list[Tensor]:

@@ -58,6 +58,10 @@ class SQUID(AnomalyNetwork):
         score: ``"rating"``, the paper's by the discriminator, to which the map is scaled, or ``"residual"``, which the
             map then is.
         reduction: of the map, see `medad_plugins.scorers.MapPool`; it decides the score of ``"residual"`` alone.
+        critic_norm: of the discriminator, see `norm_layer`. ``"instance"`` rates a scan by its own statistics, in
+            training as in scoring; ``"batch"``, the paper's, scores with running statistics, which are those of no
+            batch that it was trained on: scans and rebuilt scans come to it in batches of their own. The public code
+            scores single scans in train mode, which is each scan's own statistics as well.
 
     Reference:
         Xiang et al., "SQUID: Deep Feature In-Painting for Unsupervised Anomaly Detection", CVPR 2023.
@@ -84,6 +88,7 @@ class SQUID(AnomalyNetwork):
         masked_share: float = 0.95,
         score: str = "rating",
         reduction: str | float = "mean",
+        critic_norm: str = "batch",
     ) -> None:
         super().__init__(reduction)
         if score not in SCORES:
@@ -126,7 +131,7 @@ class SQUID(AnomalyNetwork):
         )
         self.teacher = PatchDecoder(spatial_dims, in_channels, parts=PARTS, widths=widths, patch_size=patch)
         critic_widths = doubling_widths(size, critic_width, widest=8 * critic_width)
-        self.discriminator = ConvDiscriminator(spatial_dims, in_channels, size, critic_widths)
+        self.discriminator = ConvDiscriminator(spatial_dims, in_channels, size, critic_widths, critic_norm)
         _start_as_pytorch_does(self.discriminator)
         self.normality = StandardScore()
         self.to_remember: Tensor | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
+from medad_plugins.networks.fitted.coreset import k_centre_by_place
 from medad_plugins.scorers.fitted import FittedModule
 
 __all__ = ["PlaceBank"]
@@ -57,6 +58,9 @@ class PlaceBank(FittedModule):
         references: how many scans are kept, evenly spread over those collected; 0 for all. While collecting, never
             more than twice as many are held.
         storage: ``"float16"``, which rounds tokens of unit length by less than 1e-4, or ``"float32"``.
+        coreset: share (a float up to 1) or number (an int) of the tokens kept of each place, such that none of the others
+            lies far from all of them; 1.0 for all. A row of the bank then is no scan: at every place it holds another's.
+        measures: whether `fit` leaves scans out to measure the unit, which takes time with their number.
 
     Buffers:
         seen: scans collected. step: every how many of them one became a candidate. candidates ``(n, V, P, D)``: of each
@@ -69,8 +73,17 @@ class PlaceBank(FittedModule):
         tokens ``(B, P, D)`` to distances ``(B, P)`` in units.
     """
 
-    def __init__(self, window: int = 3, references: int = 0, storage: str = "float16") -> None:
+    def __init__(
+        self,
+        window: int = 3,
+        references: int = 0,
+        storage: str = "float16",
+        coreset: float = 1.0,
+        measures: bool = True,
+    ) -> None:
         super().__init__()
+        if coreset <= 0 or (isinstance(coreset, float) and coreset > 1):
+            raise ValueError(f"coreset must be a share in (0, 1] or a number of tokens, got {coreset!r}.")
         if window < 0 or (window > 0 and window % 2 == 0):
             raise ValueError(f"window must be odd, or 0 for anywhere, got {window}.")
         if references < 0 or storage not in STORAGES:
@@ -78,7 +91,7 @@ class PlaceBank(FittedModule):
                 f"references must not be negative and storage one of {sorted(STORAGES)}, "
                 f"got {references} and {storage!r}."
             )
-        self.window, self.references = window, references
+        self.window, self.references, self.coreset, self.measures = window, references, coreset, measures
         self.seen: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.step: Tensor = nn.Buffer(torch.ones((), dtype=torch.long))
         self.candidates: Tensor = nn.Buffer(torch.empty(0, dtype=STORAGES[storage]))
@@ -109,8 +122,12 @@ class PlaceBank(FittedModule):
         while self.references and len(self.candidates) > 2 * self.references:
             self.candidates, self.step = self.candidates[::2], 2 * self.step
 
-    def fit(self) -> None:
+    def fit(self) -> Tensor:
         """Choose the bank from the candidates, and drop them; without candidates, from a bank that has grown.
+
+        Returns:
+            distances ``(n, P)`` of scans, each left out of the bank, at most 128 of them, and none without measuring; of
+            a single scan ``(1, P)``, of its tokens to the others of its own.
 
         Raises:
             InputError: nothing was collected.
@@ -121,10 +138,34 @@ class PlaceBank(FittedModule):
         rows = even_rows(len(source), self.references or len(source))
         self.bank = source if len(rows) == len(source) else source[rows.to(source.device)]
         self.candidates = self.candidates.new_empty(0)
+        self._prepare()
+        left_out = self._left_out() if self.measures else self.halves.new_empty(0, self.bank.shape[2])
+        if self.measures:
+            deviation = float(left_out.double().std(correction=0))
+            # tokens that are all alike have no unit of their own
+            self.unit = torch.full_like(self.unit, deviation if deviation > 1e-6 else 1.0)
+        views = self.bank.shape[0] * self.bank.shape[1]
+        kept = self._kept(views)
+        if kept < views:
+            self.bank = k_centre_by_place(self.bank.flatten(0, 1), kept).unsqueeze(1)
+            self._prepare()
+            logger.info(
+                "the memory bank keeps %d of %d tokens of each place.", kept, int(self.seen) * views // len(rows)
+            )
+        else:
+            logger.info("the memory bank keeps the tokens of %d of %d scans.", len(self.bank), int(self.seen))
+        return left_out
+
+    def _kept(self, tokens: int) -> int:
+        """How many of so many tokens a place keeps."""
+        if isinstance(self.coreset, float):
+            return max(1, round(self.coreset * tokens))
+        return min(self.coreset, tokens)
+
+    def _prepare(self) -> None:
+        """What distances to the bank take beside it."""
         self.centre = self.bank.flatten(0, 2).double().mean(0).float()
         self.halves = torch.cat([(some.float() - self.centre).square().sum(3) / 2 for some in self.bank.split(64)])
-        self._measure_unit()
-        logger.info("the memory bank keeps the tokens of %d of %d scans.", len(self.bank), int(self.seen))
 
     def united_buffers(self) -> tuple[str, ...]:
         return ("candidates", "bank")
@@ -137,27 +178,29 @@ class PlaceBank(FittedModule):
         merged["around"] = max((state["around"] for state in states), key=torch.Tensor.numel)
         # measured again in `after_merge`
         merged.update({name: states[0][name] for name in ("centre", "halves", "unit")})
+        fitted = [state["unit"] for state in states if state["bank"].numel()]
+        if fitted:
+            merged["unit"] = torch.stack(fitted).mean(0)
         return merged
 
     def after_merge(self) -> None:
-        """Choose again from a bank that has grown, and measure the unit on it."""
+        """Choose again from a bank that has grown, and measure the unit on it; a coreset keeps that of the sites."""
         if self.bank.numel() and not self.candidates.numel():
-            self.fit()
+            if self.coreset == 1.0 and isinstance(self.coreset, float):
+                self.fit()
+            else:
+                self._prepare()
 
     @torch.no_grad()
-    def _measure_unit(self) -> None:
-        """The deviation of the distances of the bank's scans to each other."""
+    def _left_out(self) -> Tensor:
+        """Distances of the bank's scans to each other, see `fit`."""
         if len(self.bank) > 1:
             rows = even_rows(len(self.bank), _MEASURED).to(self.bank.device)
-            parts = [self.distances(self.bank[some, 0].float(), some) for some in rows.split(16)]
-            distances = torch.cat(parts)
-        else:
-            tokens = self.bank[0, 0].float()
-            apart = torch.cdist(tokens, tokens).square() / 2
-            distances = apart.fill_diagonal_(float("inf")).amin(1) if len(tokens) > 1 else tokens.new_zeros(1)
-        deviation = float(distances.double().std(correction=0))
-        # tokens that are all alike have no unit of their own
-        self.unit = torch.full_like(self.unit, deviation if deviation > 1e-6 else 1.0)
+            return torch.cat([self.distances(self.bank[some, 0].float(), some) for some in rows.split(16)])
+        tokens = self.bank[0, 0].float()
+        apart = torch.cdist(tokens, tokens).square() / 2
+        nearest = apart.fill_diagonal_(float("inf")).amin(1) if len(tokens) > 1 else tokens.new_zeros(1)
+        return nearest.unsqueeze(0)
 
     def distances(self, tokens: Tensor, own: Tensor | None = None) -> Tensor:
         """Distances ``(B, P)`` of tokens ``(B, P, D)`` to the nearest in the bank.
