@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import io
 import logging
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,19 +20,14 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, run
 from monai.utils import set_determinism
 
+from medad_plugins.arguments import given_values, is_text_key, suggestion
+from medad_plugins.claims import claim_folder
 from medad_plugins.command_line import TRACEBACK_VARIABLE
 from medad_plugins.engines import join_ranks
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.files import output_folder
 from medad_plugins.inferers import said_precision
-from medad_plugins.key_values import (
-    as_written,
-    given_values,
-    is_text_key,
-    require_device,
-    settle_values,
-    suggestion,
-    unknown_key,
-)
+from medad_plugins.key_values import as_written, require_device, settle_values, unknown_key
 from medad_plugins.manifest import MANIFEST, Manifest
 from medad_plugins.running_config import running_config
 from medad_plugins.versions import require_bundle_fits
@@ -128,11 +125,14 @@ def _set_up_error(error: BaseException, traceback: TracebackType | None) -> Inpu
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).splitlines()
+    # those that the reason speaks of, where it does
+    said = {key: value for key, value in keys.items() if lines and (key in lines[0] or f"'{value}'" in lines[0])}
+    keys = said or keys
     return InputError(
         "the run cannot be set up with these values",
         where=", ".join(f"--{key} {value}" for key, value in keys.items()),
         found=f"{type(error).__name__}{': ' if lines else ''}{lines[0].rstrip('.') if lines else ''}",
-        todo=f"leave them out one by one; {TRACEBACK_VARIABLE}=1 in the environment shows where it fails",
+        todo=f"leave them out, or give others; {TRACEBACK_VARIABLE}=1 in the environment shows where it fails",
     )
 
 
@@ -202,6 +202,20 @@ def _prepare_process() -> None:
         signal.signal(signal.SIGTERM, _terminate)
 
 
+def _claim_output(parser: ConfigParser) -> None:
+    """Take the output folder before any work: of two commands that are started at once, the second is refused."""
+    if "output_dir" not in parser.get() or os.environ.get("RANK", "0") != "0":
+        return
+    folder = output_folder(parser.get_parsed_content("output_dir"))
+    claim_folder(folder)
+    atexit.register(_remove_if_empty, folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def begin(*names: str, seed: int = 0, device: str | torch.device | None = None) -> None:
     """First step of a configuration: one-sentence errors, a fitting version, known keys only, a fixed seed.
 
@@ -225,6 +239,7 @@ def begin(*names: str, seed: int = 0, device: str | torch.device | None = None) 
         _refuse_unknown_keys(workflow, names, known)
         if by_command and names[0] == _configuration():
             settle_values(workflow.parser, known, sys.argv[1:])
+            _claim_output(workflow.parser)
         _report_edited_configs(root)
         # found now, because hosts may later query the parser when no workflow exists
         workflow.parser.get_parsed_content("bundle_root")

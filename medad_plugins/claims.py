@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,13 +17,12 @@ except ImportError:  # not on Windows, where nothing is claimed
 
 __all__ = ["claim_folder", "claimed_folder", "release_folder"]
 
-_PATIENCE = 6.0  # seconds: the loading processes of a killed run hold its claim until they notice, after five
 _TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 # what this process has claimed: the open folder, and how often
 _held: dict[str, tuple[int, int]] = {}
 
 
-def claim_folder(path: str | os.PathLike[str], key: str = "--output_dir", patience: float = _PATIENCE) -> None:
+def claim_folder(path: str | os.PathLike[str], key: str = "--output_dir") -> None:
     """Take a folder for this process, until `release_folder` has been called as often, or the process has ended.
 
     A lock on the folder itself leaves no file behind. A disk that knows no locks is not claimed.
@@ -32,7 +30,6 @@ def claim_folder(path: str | os.PathLike[str], key: str = "--output_dir", patien
     Args:
         path: the folder, which is there.
         key: the key that says where it is, for the error.
-        patience: how many seconds to wait for another process to end.
 
     Raises:
         InputError: another process writes there.
@@ -44,22 +41,28 @@ def claim_folder(path: str | os.PathLike[str], key: str = "--output_dir", patien
         return
     if fcntl is None:
         return
-    limit = time.monotonic() + patience
     folder = os.open(name, os.O_RDONLY)
-    while True:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _held[name] = folder, 1
-            return
-        except OSError as error:
-            if error.errno not in _TAKEN:
-                os.close(folder)
-                return
-            if time.monotonic() >= limit:
-                os.close(folder)
-                todo = f"give another {key}, or wait until it has ended"
-                raise InputError("another run is writing into this folder", where=path, todo=todo) from error
-        time.sleep(0.2)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(folder)
+        if error.errno in _TAKEN:
+            todo = f"give another {key}, or wait until it has ended"
+            raise InputError("another run is writing into this folder", where=path, todo=todo) from error
+        return
+    _held[name] = folder, 1
+
+
+def _let_go() -> None:
+    """In a loading process: what its parent has claimed is claimed no longer than the parent lives."""
+    for folder, _ in _held.values():
+        with suppress(OSError):
+            os.close(folder)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def release_folder(path: str | os.PathLike[str]) -> None:

@@ -12,10 +12,10 @@ import re
 import socket
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -29,11 +29,13 @@ __all__ = [
     "output_folder",
     "read_torch",
     "remove_file",
+    "require_place",
     "unwritable",
     "write_csv",
     "write_json",
     "write_text",
     "write_torch",
+    "written",
 ]
 
 _KEY = "--output_dir"
@@ -69,12 +71,25 @@ def unwritable(path: str | os.PathLike[str], error: OSError, key: str = _KEY) ->
 def home_path(path: str | os.PathLike[str]) -> str:
     """The path with the home folder in place of a leading ``~``, unless there is a file or folder of that very name.
 
+    Raises:
+        InputError: the name is too long, or there is no permission to look there.
+
     Example:
-        >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~nobody of this name")
-        (True, '~nobody of this name')
+        >>> from pathlib import Path
+        >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~no-such-user")
+        (True, '~no-such-user')
     """
     text = os.fspath(path)
-    return text if os.path.lexists(text) else os.path.expanduser(text)
+    text = text if os.path.lexists(text) else os.path.expanduser(text)
+    try:
+        os.lstat(text)
+    except OSError as error:
+        # these would be raised wherever the path is first looked at
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError("a name is too long for this disk", where=text, todo="shorten it") from error
+        if error.errno == errno.EACCES:
+            raise InputError("there is no permission to look here", where=text, todo="let it be read") from error
+    return text
 
 
 def output_folder(path: str | os.PathLike[str], key: str = _KEY) -> Path:
@@ -126,6 +141,28 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part{suffix}")
 
 
+def require_place(path: str | os.PathLike[str], key: str = "--ckpt_path") -> None:
+    """Refuse, before hours of work, a place that a file cannot be written to in the end.
+
+    Args:
+        path: of the file.
+        key: the key that says where it is, for the error.
+
+    Raises:
+        InputError: its folder cannot be made or written, its name is too long, or a folder is there.
+    """
+    path = Path(path)
+    output_folder(path.parent, key)
+    try:
+        is_folder = path.is_dir()
+        path.with_name(f"{path.name}.stopped").is_file()
+    except OSError as error:
+        raise unwritable(path, error, key) from error
+    if is_folder:
+        todo = f"give the name of a file in it as {key}"
+        raise InputError("there is a folder in place of the file", where=path, todo=todo)
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str], key: str = _KEY) -> Iterator[Path]:
     """A temporary path beside ``path`` (same folder, same suffix, hidden) that replaces it when the block succeeds.
@@ -155,11 +192,28 @@ def atomic_path(path: str | os.PathLike[str], key: str = _KEY) -> Iterator[Path]
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def written(path: str | os.PathLike[str], key: str = _KEY) -> Iterator[None]:
+    """What fails in the block because of the disk is an `InputError` that names this file or folder.
+
+    Args:
+        path: what the block writes to.
+        key: the key that says where it is, for the error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _TODO:
+            raise unwritable(path, error, key) from error
+        raise
+
+
 class _Recording:
     """A binary file for PyTorch, which makes a RuntimeError of what happens to it: this one remembers it."""
 
     def __init__(self, file: Any) -> None:
-        self.file, self.error = file, None
+        self.file = file
+        self.error: OSError | None = None
 
     def write(self, values: Any) -> int:
         try:
@@ -172,25 +226,34 @@ class _Recording:
         self.file.flush()
 
 
-def write_torch(path: str | os.PathLike[str], content: Any, key: str = "--ckpt_path") -> None:
+def write_torch(
+    path: str | os.PathLike[str],
+    content: Any,
+    key: str = "--ckpt_path",
+    before: Callable[[Path], object] | None = None,
+) -> None:
     """``torch.save``, atomically, and on the disk when it returns.
 
     Args:
         path: the file.
         content: tensors and plain values.
         key: the key that says where it is, for the error.
+        before: called with the new file before it takes its place.
 
     Raises:
         InputError: the file cannot be written.
     """
-    with atomic_path(path, key) as temporary, temporary.open("wb") as file:
-        recording = _Recording(file)
-        try:
-            torch.save(content, recording)
-        except RuntimeError as error:
-            raise recording.error or error from error
-        file.flush()
-        os.fsync(file.fileno())
+    with atomic_path(path, key) as temporary:
+        with temporary.open("wb") as file:
+            recording = _Recording(file)
+            try:
+                torch.save(content, cast("IO[bytes]", recording))
+            except RuntimeError as error:
+                raise recording.error or error from error
+            file.flush()
+            os.fsync(file.fileno())
+        if before is not None:
+            before(temporary)
 
 
 def read_torch(path: str | os.PathLike[str], what: str, todo: str) -> Any:

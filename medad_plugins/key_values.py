@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,47 +12,17 @@ from typing import Any
 import torch
 from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, run
 
+from medad_plugins.arguments import given_values, is_path_key, is_text_key, suggestion
 from medad_plugins.errors import InputError
 from medad_plugins.files import home_path
 
-__all__ = ["as_written", "given_values", "is_text_key", "require_device", "settle_values", "suggestion", "unknown_key"]
+__all__ = ["as_written", "names_as_written", "require_device", "settle_values", "unknown_key"]
 
-# keys whose values are names, whatever they look like
-_TEXT_KEYS = {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_path", "weights", "where", "split"}
-_TEXT_ENDS = ("_dir", "_path", "_file", "_folder", "_root")
 _NEVER_EMPTY = {"bundle_root", "dataset_dir", "output_dir", "ckpt_path"}
+_MAY_BE_NONE = {"crop", "slice_axis"}
 _FLAGS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-_PRECISIONS = ("float32", "bfloat16")
+_PRECISIONS = ("auto", "float32", "bfloat16")
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
-
-
-def is_text_key(key: str) -> bool:
-    """Whether a key's values are names of files, folders, splits or the like."""
-    return key in _TEXT_KEYS or key.endswith(_TEXT_ENDS)
-
-
-def given_values(arguments: Sequence[str]) -> dict[str, str | None]:
-    """The ``--key value`` and ``--key=value`` of a command line as text, None where a key has no value.
-
-    Example:
-        >>> given_values(["run", "--dataset_dir", "patients#2", "--alpha=0.1", "--resume"])
-        {'dataset_dir': 'patients#2', 'alpha': '0.1', 'resume': None}
-    """
-    found: dict[str, str | None] = {}
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
-        if not _is_flag(argument):
-            continue
-        name, equals, value = argument.lstrip("-").partition("=")
-        if not equals:
-            value = None if not waiting or _is_flag(waiting[0]) else waiting.pop(0)  # type: ignore[assignment]
-        found[name.replace("-", "_")] = value
-    return found
-
-
-def _is_flag(argument: str) -> bool:
-    return argument.startswith("--") or re.match("-[a-zA-Z]", argument) is not None
 
 
 def as_written(text: str) -> str:
@@ -67,10 +37,16 @@ def as_written(text: str) -> str:
     return "$" + ascii(text).replace("@", "\\x40").replace("#", "\\x23")
 
 
-def suggestion(prefix: str, key: str, known: Mapping[str, Any] | Sequence[str]) -> str | None:
-    """What a misspelt key may have been meant for."""
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f"did you mean {prefix}{close[0]}" if close else None
+def names_as_written(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's values by key, those that are names such that MONAI leaves them as they are.
+
+    Example:
+        >>> names_as_written({"dataset_dir": "$scans", "alpha": "$0.1"})
+        {'dataset_dir': "$'$scans'", 'alpha': '$0.1'}
+    """
+    return {
+        key: as_written(str(value)) if is_text_key(key) and value is not None else value for key, value in keys.items()
+    }
 
 
 def require_device(device: Any) -> None:
@@ -128,8 +104,11 @@ def settle_values(parser: ConfigParser, known: Mapping[str, Any], arguments: Seq
             raise unknown_key(key, known)
         if is_text_key(key):
             name = _required(key, text)
-            _put(parser, key, home_path(name) if key.endswith(_TEXT_ENDS) else name)
+            _put(parser, key, home_path(name) if is_path_key(key) else name)
         elif text == "None":
+            default = known.get(key)
+            if default is not None and key not in _MAY_BE_NONE and "None" not in str(default):
+                raise _refused(key, "None", f"a value, e.g. {default}")
             _put(parser, key, None)
     for key, default in known.items():
         if key in content and content[key] != default:
@@ -214,11 +193,13 @@ def _number(key: str, value: Any) -> Any:
     return value
 
 
-def _whole(least: int) -> Callable[[str, Any], int]:
+def _whole(least: int, most: float = math.inf) -> Callable[[str, Any], int]:
+    expected = f"a whole number, {least} or more" if most == math.inf else f"a whole number from {least} to {most:,.0f}"
+
     def check(key: str, value: Any) -> int:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or value != value // 1 or value < least:
-            raise _refused(key, value, f"a whole number, {least} or more")
+        if not is_number or value != value // 1 or not least <= value <= most:
+            raise _refused(key, value, expected)
         return value if isinstance(value, int) else int(value)
 
     return check
@@ -243,11 +224,12 @@ def _sizes(key: str, value: Any) -> Any:
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": _whole(0),
-    "batch_size": _whole(1),
+    "batch_size": _whole(1, 100_000),
     "max_iterations": _whole(1),
-    "num_workers": _whole(0),
+    "num_workers": _whole(0, 1_000),
     "in_channels": _whole(1),
     "spatial_dims": _one_of(2, 3),
+    "equalize": _flag,
     "slice_axis": _one_of(0, 1, 2),
     "image_size": _sizes,
     "precision": _one_of(*_PRECISIONS),

@@ -100,6 +100,12 @@ class Manifest:
         self._enter(path)
         self.write()
 
+    def expect(self, path: Path, new: Path) -> None:
+        """List a file that is about to be replaced with the hash of both, the old one and the new."""
+        entry = self.files.get(self.name(path), {"sha256": "", "bytes": 0})
+        self.files[self.name(path)] = {**entry, "next_sha256": sha256(new)}
+        self.write()
+
     def verify(self, path: Path) -> None:
         """Refuse a file that is not the listed one; one that is not listed at all is reported.
 
@@ -111,7 +117,7 @@ class Manifest:
             logger.warning("%s is not listed in the bundle's %s: it did not come with the bundle.", path, MANIFEST)
             return
         found = sha256(path)
-        if found != self.files[name]["sha256"]:
+        if found not in (self.files[name]["sha256"], self.files[name].get("next_sha256")):
             raise InputError(
                 "the file is not the one that was packaged: it is damaged or was exchanged",
                 where=path,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder, write_json
+from medad_plugins.files import atomic_path, home_path, output_folder, require_place, write_json
 
 
 def test_atomic_path_replaces_on_success(tmp_path: Path) -> None:
@@ -58,6 +58,21 @@ def test_a_full_disk_is_an_input_error(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"No space left.*--output_dir"), atomic_path(tmp_path / "a.json"):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_place_that_a_model_cannot_be_written_to_is_known_at_once(tmp_path: Path) -> None:
+    require_place(tmp_path / "models" / "model.pt")
+    with pytest.raises(InputError, match=r"there is a folder in place of the file: .*models; .*--ckpt_path"):
+        require_place(tmp_path / "models")
+    with pytest.raises(InputError, match=r"File name too long.*shorter name"):
+        require_place(tmp_path / ("m" * 250))
+
+
+def test_a_name_that_no_disk_takes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a name is too long for this disk: .*xxx; shorten it"):
+        home_path(tmp_path / ("x" * 300))
+    with pytest.raises(InputError, match=r"a name is too long"):
+        home_path("医" * 90)
 
 
 def test_other_faults_keep_their_error(tmp_path: Path) -> None:

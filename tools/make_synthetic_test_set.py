@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 
 from medad_plugins.command_line import run_tool
 from medad_plugins.data import find_cases, read_scan
+from medad_plugins.data.nifti_output import write_nifti
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder, write_csv
+from medad_plugins.files import output_folder, write_csv
 from medad_plugins.synthesis import FindBodyd, Recipe, SynthesizeAnomalyd
 from medad_plugins.synthesis.published import blob, held_out_recipes
 
@@ -95,8 +95,11 @@ def make_synthetic_test_set(
     rows: list[tuple[Any, ...]] = []
     for split in ("train", "val"):
         for case in find_cases(dataset_dir, datalist, split):
-            rows.append((case["image"], case["label"], "", split, case.get("class", "")))
-    normal = [case for case in find_cases(dataset_dir, datalist, "test") if case["label"] == 0]
+            rows.append((case["image"], case.get("label", ""), "", split, case.get("class", "")))
+    normal = [case for case in find_cases(dataset_dir, datalist, "test") if case.get("label") == 0]
+    if not normal:
+        todo = "give a list with a column label, 0 for normal scans"
+        raise InputError("there is no normal test scan to change", where=dataset_dir or "the sample cohort", todo=todo)
     for number, case in enumerate(normal):
         scan = read_scan(Path(str(case["image"])))
         plain = np.asarray(scan.array, dtype=np.float32)
@@ -111,8 +114,7 @@ def make_synthetic_test_set(
         if scan.stored_bits == 8:
             plain, values = (np.rint(array.clip(0, 255)).astype(np.uint8) for array in (plain, values))
         for file, array in ((image, plain), (changed, values), (mask, made["mask"])):
-            with atomic_path(folder / file) as temporary:
-                nib.save(nib.Nifti1Image(array, scan.affine), temporary)
+            write_nifti(folder / file, array, scan.affine, str(case["image"]))
         rows.append((image, 0, "", "test", "normal"))
         rows.append((changed, 1, mask, "test", made["recipe"]))
     write_csv(folder / "datalist.csv", [("image", "label", "mask", "split", "class"), *rows])

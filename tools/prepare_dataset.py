@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from medad_plugins.arguments import suggestion
 from medad_plugins.command_line import run_tool
 from medad_plugins.data.adapters import ADAPTERS, find_adapter
 from medad_plugins.errors import InputError
@@ -41,6 +42,13 @@ def prepare_dataset(
         print("\n\n".join(_describe(known) for known in ADAPTERS))
         return
     adapter = find_adapter(str(name))
+    for key in options:
+        if key not in adapter.options:
+            known = ("source", "output", "seed", "allow_partial", "audit", *adapter.options)
+            todo = suggestion("--", key, known)
+            raise InputError(
+                "there is no such option", where=f"--{key}", expected=f"one of {', '.join(known)}", todo=todo
+            )
     for key, value in (("source", source), ("output", output)):
         if not value:
             raise InputError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from medad_plugins.data import Case
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder, write_json
+from medad_plugins.files import append_text, output_folder, write_json
 
 __all__ = ["CaseFiles"]
 
@@ -44,9 +44,15 @@ class CaseFiles:
         if not path.is_file():
             write_json(path, dict(settings))
             return
-        found = json.loads(path.read_text("utf-8"))
+        try:
+            found = dict(json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            todo = "give another --output_dir, or remove the file"
+            raise InputError("the settings of an earlier run cannot be read", where=path, todo=todo) from error
         plain = json.loads(json.dumps(dict(settings)))
-        differing = sorted(name for name in plain.keys() | found.keys() if plain.get(name) != found.get(name))
+        # what an older run does not say of its data is not compared
+        names = (plain.keys() | found.keys()) - ({"dataset_dir", "datalist"} - found.keys())
+        differing = sorted(name for name in names if plain.get(name) != found.get(name))
         if differing:
             raise InputError(
                 "the output folder holds results of other settings",
@@ -64,8 +70,8 @@ class CaseFiles:
         """A finished case's row; None where it is not finished or the name now stands for another scan."""
         try:
             content = json.loads(self._path(case).read_text("utf-8"))
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, ValueError):
+            return None  # not finished, or damaged: computed again
         row: dict[str, Any] = content["row"]
         return row if content["image"] == case["image"] else None
 
@@ -81,8 +87,7 @@ class CaseFiles:
             how many there are with this one.
         """
         path = self._attempts(case)
-        with path.open("a", encoding="ascii") as file:
-            file.write(".")
+        append_text(path, ".")
         return path.stat().st_size
 
     def attempts(self, case: Case) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from medad_plugins.archive.case_files import CaseFiles
 from medad_plugins.archive.worker import ArchiveWorker
+from medad_plugins.claims import claim_folder, release_folder
 from medad_plugins.data import Case, find_cases
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.handlers.results import write_results
@@ -77,7 +78,8 @@ def infer_archive(
         the rows of the results table, in the order of the list, those with an error last.
 
     Raises:
-        InputError: Ray is not installed or the cluster cannot be reached, the folder holds results of other settings,
+        InputError: Ray is not installed or the cluster cannot be reached, the folder holds results of other settings
+            or data, another run writes there,
             or whatever inference itself refuses.
     """
     ray = _ray()
@@ -88,7 +90,8 @@ def infer_archive(
     cases = find_cases(os.path.abspath(dataset_dir), datalist, split, where=where)
     first = ArchiveWorker(root, output, keys)  # what it refuses is refused here, in a sentence
     files = first.files
-    files.agree_on(first.settings())
+    claim_folder(output)
+    files.agree_on(first.settings() | {"dataset_dir": os.path.abspath(dataset_dir), "datalist": datalist})
     waiting = [case for case in cases if not files.is_done(case)]
     files.forget_attempts(waiting)
     logger.info("%d cases, %d of them done before; %d workers.", len(cases), len(cases) - len(waiting), workers)
@@ -96,7 +99,9 @@ def infer_archive(
         with _cluster(ray, address, workers, cpus_per_worker, gpus_per_worker):
             arguments = {"bundle_root": root, "output_dir": output, "keys": json.dumps(keys)}
             _compute(ray, waiting, first.batch_size, workers, cpus_per_worker, gpus_per_worker, arguments)
-    return _collect(files, cases)
+    rows = _collect(files, cases)
+    release_folder(output)
+    return rows
 
 
 def _ray() -> Any:

@@ -16,7 +16,9 @@ from medad_plugins.data import Case, FaultTolerantLoader
 from medad_plugins.engines import CaseEvaluator
 from medad_plugins.errors import InputError
 from medad_plugins.handlers.results import case_row, merged_cases
+from medad_plugins.key_values import as_written, names_as_written
 from medad_plugins.manifest import sha256
+from medad_plugins.transforms import remove_case_files
 
 __all__ = ["ArchiveWorker"]
 
@@ -49,9 +51,9 @@ class ArchiveWorker:
             config_file=str(path),
             workflow_type="infer",
             logging_file=False,
-            bundle_root=str(bundle_root),
-            output_dir=str(output_dir),
-            **keys,
+            bundle_root=as_written(str(bundle_root)),
+            output_dir=as_written(str(output_dir)),
+            **names_as_written(keys),
         )
         workflow.initialize()
         self._parsed = workflow.parser.get_parsed_content
@@ -95,6 +97,8 @@ class ArchiveWorker:
     def _compute(self, cases: Sequence[Case]) -> None:
         if not cases:
             return
+        # of an earlier run: where this one fails, it must not pass for this one's
+        remove_case_files(self.files.output_dir, [case["case_id"] for case in cases])
         for case in cases:
             self.files.begin(case)
         loader = FaultTolerantLoader(cases, self._parsed("preprocessing"), self.batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from medad_plugins.audit.audit import Audit, audit_cases
@@ -12,6 +13,8 @@ from medad_plugins.audit.listing import read_leniently
 from medad_plugins.audit.pictures import draw_pairs
 from medad_plugins.audit.report import find_results, write_audit
 from medad_plugins.audit.signatures import read_signatures
+from medad_plugins.claims import claimed_folder
+from medad_plugins.data import Case
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder
 
@@ -45,7 +48,19 @@ def audit_dataset(
         InputError: the folder or list is missing or faulty, no scan can be read, or a folder cannot be written.
     """
     cases = read_leniently(dataset_dir, datalist, spatial_dims)
-    folder = output_folder(output_dir)
+    with claimed_folder(output_folder(output_dir)) as folder:
+        return _audit(cases, folder, dataset_dir, datalist, write_grouped, weights, workers)
+
+
+def _audit(
+    cases: Sequence[Case],
+    folder: Path,
+    dataset_dir: str | Path,
+    datalist: str | Path,
+    write_grouped: str | Path,
+    weights: str,
+    workers: int | None,
+) -> Audit:
     signatures = read_signatures(cases, workers)
     if not signatures.items:
         _, reason = signatures.unreadable[0]

@@ -15,7 +15,7 @@ from typing import Any
 
 from medad_plugins.benchmark.plan import Cell
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder, write_json
+from medad_plugins.files import output_folder, write_json, written
 
 __all__ = ["CELL_FILE", "finished_row", "flat_figures", "run_cell"]
 
@@ -41,7 +41,7 @@ def run_cell(cell: Cell, bundles_dir: Path, output_dir: Path) -> Row:
     arguments = cell.arguments(bundles_dir, output_dir)
     row: Row = {"dataset": cell.dataset, "bundle": cell.bundle, "seed": cell.seed, "status": "failed", "error": ""}
     start = time.monotonic()
-    with (folder / "log.txt").open("w", encoding="utf-8") as log:
+    with written(folder / "log.txt"), (folder / "log.txt").open("w", encoding="utf-8") as log:
         status = subprocess.run(
             [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False
         ).returncode

@@ -66,7 +66,7 @@ class Cell:
         folder = self.folder(output_dir)
         config = bundles_dir / self.bundle / "configs" / "train.yaml"
         keys = {**self.keys, "seed": self.seed, "output_dir": folder / "test", "ckpt_path": folder / "model.pt"}
-        values = [text for key, value in keys.items() for text in (f"--{key}", _as_argument(value))]
+        values = [text for key, value in keys.items() for text in _argument(key, _as_argument(value))]
         return ["-m", "monai.bundle", "run", "--config_file", str(config), *values]
 
 
@@ -209,9 +209,14 @@ def _refuse_unknown(names: Sequence[str], known: Mapping[str, Any] | Sequence[st
             raise InputError(f"there is no such {what}", where=where, expected=", ".join(known), found=name, todo=todo)
 
 
+def _argument(key: str, text: str) -> tuple[str, ...]:
+    # a value that begins with a dash would pass for a key
+    return (f"--{key}={text}",) if text.startswith("-") else (f"--{key}", text)
+
+
 def _as_argument(value: Any) -> str:
-    # YAML's flow style is what the bundle's command line reads: numbers, true, null, [a, b]
-    if isinstance(value, (str, Path)):
+    # YAML's flow style is what the bundle's command line reads: numbers, true, [a, b]
+    if value is None or isinstance(value, (str, Path)):
         return str(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return json.dumps(value)  # the same with quotes, without which a path in a list is not read

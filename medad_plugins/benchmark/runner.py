@@ -12,6 +12,7 @@ from medad_plugins.benchmark.data_check import check_data
 from medad_plugins.benchmark.page import write_benchmark_page
 from medad_plugins.benchmark.plan import Cell, Plan
 from medad_plugins.benchmark.table import markdown_table, write_csv
+from medad_plugins.claims import claimed_folder
 from medad_plugins.files import output_folder, write_text
 
 __all__ = ["run_benchmark"]
@@ -52,9 +53,14 @@ def run_benchmark(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only
         the rows of ``results.csv``: cells in the plan's order, then the trivial baselines.
 
     Raises:
-        InputError: the output folder cannot be written, or has results of other settings (before anything is run).
+        InputError: the output folder cannot be written, another run writes there, or it has results of other settings
+            (before anything is run).
     """
-    output_folder(output_dir)
+    with claimed_folder(output_folder(output_dir)):
+        return _run(plan, bundles_dir, output_dir, finished_only)
+
+
+def _run(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only: bool) -> list[Row]:
     cells = plan.cells()
     rows = {cell.name: row for cell in cells if (row := finished_row(cell, output_dir)) is not None}
     clock = _Clock()

@@ -53,16 +53,24 @@ def class_folder_rows(folder: Path) -> Iterator[dict[str, str]]:
         InputError: one mask fits two scans.
     """
     rows = []
+    unsorted = _loose_scans(folder)
+    unsorted += [path for path in _folders(folder) if path.name.lower() not in (*SPLIT_NAMES, *MASK_FOLDERS)]
     for split in _splits(folder):
         name = SPLIT_NAMES[split.name.lower()]
         classes = [child for child in _folders(split) if child.name.lower() not in MASK_FOLDERS]
-        if not classes and name == "train" and _scans(split):
+        if not classes and name == "train":
             rows += [_row(scan, "normal", name, "") for scan in _scans(split)]
+        else:
+            unsorted += _loose_scans(split)
         for kind in classes:
             images = kind / "img" if (kind / "img").is_dir() else kind
             masks = [] if _is_normal(kind) else _mask_indices(folder, split, kind)
             rows += [_row(scan, kind.name, name, _mask_of(scan, images, masks)) for scan in _scans(images)]
     _refuse_shared_masks(rows, folder)
+    if unsorted:
+        names = ", ".join(os.path.relpath(path, folder) for path in unsorted[:5])
+        more = f" and {len(unsorted) - 5} more" if len(unsorted) > 5 else ""
+        logger.warning("%s: left out, for they are in no class of a split: %s%s.", folder, names, more)
     abnormal = sum(row["label"] == "1" for row in rows)
     masked = sum(bool(row["mask"]) for row in rows)
     logger.info(
@@ -91,6 +99,11 @@ def _splits(folder: Path) -> list[Path]:
 def _scans(folder: Path) -> list[Path]:
     """Scans below a folder; an empty class is no error."""
     return find_scans(folder) if any(path.is_file() for path in folder.rglob("*")) else []
+
+
+def _loose_scans(folder: Path) -> list[Path]:
+    """Scans that lie directly in a folder."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(SCAN_SUFFIXES))
 
 
 def _mask_indices(folder: Path, split: Path, kind: Path) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from medad_plugins.data.contradictions import warn_of_outlined_normals
 from medad_plugins.data.datalists import Case, read_datalist, same_keys
 from medad_plugins.data.find_cases import LAYOUTS, case_source, cases_where, require_files
 from medad_plugins.data.hold_out import hold_out
@@ -86,6 +87,7 @@ class Cohort:
                 todo="add normal scans, or use this data for inference or evaluation only",
             )
         held_out = _normal(by_split["val"])
+        warn_of_outlined_normals([*train, *held_out])
         self._origin = "split val"
         if not held_out:
             train, held_out = hold_out(train, validation_fraction, seed)

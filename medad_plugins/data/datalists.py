@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import os
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medad_plugins.data.class_folders import SPLIT_NAMES, class_folder_rows, has_class_folders, scan_stem
+from medad_plugins.data.list_table import list_text, table_rows
 from medad_plugins.errors import InputError, printable
 from medad_plugins.files import home_path
 
@@ -25,7 +24,7 @@ logger = logging.getLogger(__name__)
 # One scan and what is known of it; the keys are those of `read_datalist`.
 Case = dict[str, Any]
 
-LIST_NAMES = ("datalist.csv", "datalist.json", "data.json")
+LIST_NAMES = ("datalist.csv", "datalist.tsv", "datalist.json", "data.json")
 COLUMNS = ("image", "label", "mask", "split", "class", "patient", "cluster")
 # Keys that the bundles write; a column of this name (a results.csv used as a datalist) must not shadow them.
 RESULT_COLUMNS = {
@@ -67,16 +66,19 @@ def find_datalist(dataset_dir: str | Path | None, datalist: str | Path | None = 
         return None
     if folder.is_file():
         return folder if folder.suffix.lower() in (".csv", ".tsv", ".json") else None
-    for name in LIST_NAMES:
-        if (folder / name).is_file():
-            return folder / name
+    lists = [folder / name for name in LIST_NAMES if (folder / name).is_file()]
+    if lists:
+        if len(lists) > 1:
+            others = ", ".join(path.name for path in lists[1:])
+            logger.warning("%s is read, %s beside it not; name another with --datalist.", lists[0], others)
+        return lists[0]
     return folder if has_class_folders(folder) else None
 
 
 def read_datalist(path: str | Path, root: str | Path | None = None) -> list[Case]:
     """Read a list of scans.
 
-    A CSV (comma, semicolon or tab) has the columns ``image``, ``label`` and, where known, ``mask``, ``split``,
+    A CSV (comma, semicolon, tab or bar) has the columns ``image``, ``label`` and, where known, ``mask``, ``split``,
     ``class``, ``patient`` or ``cluster``; further columns are kept as text. A JSON file is a list of such rows, MONAI's
     ``{"training": [rows], "validation": [rows], "test": [rows]}``, or MedIAnomaly's ``{"train": {"0": [names]}}``. A
     folder holds ``train/normal`` and ``test/<class>``. Paths are relative to the list's folder, else to ``root``.
@@ -183,40 +185,18 @@ def _digest(text: str) -> str:
     return hashlib.sha256(printable(text).encode("utf-8")).hexdigest()[:8]
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        found = type(error).__name__
-        raise InputError("the datalist cannot be read", where=path, expected="UTF-8 text", found=found) from error
-
-
 def _csv_rows(path: Path) -> Iterator[_Row]:
-    text = _read_text(path)
-    header = text.lstrip().split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=max(",;\t", key=header.count))
-    columns = [name.strip() for name in next(reader, [])]
-    columns = [name.lower() if name.lower() in COLUMNS else name for name in columns]
-    found = ", ".join(columns)[:100] or "nothing"
-    if "image" not in columns:
-        raise InputError("the datalist has no column image", where=path, expected=EXPECTED_COLUMNS, found=found)
-    if len(set(columns)) < len(columns) and any(columns.count(name) > 1 for name in columns if name):
-        raise InputError("the datalist has two columns of one name", where=path, found=found)
-    for number, values in enumerate(reader, start=2):
-        where = f"{path}, row {number}"
-        if len(values) > len(columns):
-            expected, count = f"{len(columns)} values", str(len(values))
-            todo = "quote values that contain the separator"
-            raise InputError("a row is longer than the header", where=where, expected=expected, found=count, todo=todo)
-        if any(value.strip() for value in values):
-            yield where, dict.fromkeys(columns, "") | dict(zip(columns, values, strict=False))
+    return table_rows(path, COLUMNS, EXPECTED_COLUMNS)
 
 
 def _json_rows(path: Path) -> Iterator[_Row]:
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(list_text(path).removeprefix("\ufeff"), object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         raise InputError("the datalist is not valid JSON", where=f"{path}, line {error.lineno}") from error
+    except _RepeatedKeyError as error:
+        found, todo = f"{error} twice", "join what stands below it"
+        raise InputError("the datalist has two entries of one name", where=path, found=found, todo=todo) from error
     expected = '{"training": [...], "validation": [...], "test": [...]} or a list of such rows'
     if isinstance(content, list):
         content = {"": content}
@@ -228,7 +208,12 @@ def _json_rows(path: Path) -> Iterator[_Row]:
         yield from _medianomaly_rows(path, content)
         return
     # other entries (name, modality, labels of a Medical Decathlon list) describe the data set
-    lists = {key: rows for key, rows in content.items() if isinstance(rows, list) and (key == "" or _is_rows(rows))}
+    lists = {
+        key: rows for key, rows in content.items() if isinstance(rows, list) and (_is_split(key) or _is_rows(rows))
+    }
+    for key in content.keys() - lists.keys():
+        if isinstance(content[key], list) and any(isinstance(row, dict) for row in content[key]):
+            logger.warning("%s: %s is no list of scans (no image) and was left out.", path, key)
     if not lists:
         found = ", ".join(map(str, content))[:100] or "nothing"
         raise InputError("the datalist has no list of scans", where=path, expected=expected, found=found)
@@ -239,6 +224,22 @@ def _json_rows(path: Path) -> Iterator[_Row]:
             if not isinstance(row, dict):
                 raise InputError("an entry is not a row", where=where, expected="an object with image and label")
             yield where, {**row, "split": key} if key else row
+
+
+class _RepeatedKeyError(ValueError):
+    """A JSON object has two values of one name, of which only the last would be seen."""
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedKeyError(next(name for name in names if names.count(name) > 1))
+    return content
+
+
+def _is_split(key: str) -> bool:
+    return key == "" or key.lower() in SPLIT_NAMES
 
 
 def _is_rows(rows: list[Any]) -> bool:
@@ -252,6 +253,9 @@ def _medianomaly_rows(path: Path, content: Mapping[str, Any]) -> Iterator[_Row]:
     prefix = "images/" if (path.parent / "images").is_dir() else ""
     for split, labels in content.items():
         if not isinstance(labels, dict):
+            if _is_split(split):
+                expected = '{"0": [names], "1": [names]}'
+                raise InputError("a split is not sorted by label", where=f"{path}, {split}", expected=expected)
             continue
         for label, names in labels.items():
             where = f"{path}, {split}, {label}"

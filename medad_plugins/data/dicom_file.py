@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -26,7 +26,7 @@ __all__ = [
 OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 _PALETTE = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
 # Only these elements are ever parsed, so no name, date or identifier can reach a message, a warning or an output.
-_TAGS: list[str | int] = [
+_TAGS: list[Any] = [
     *("Modality", "SeriesInstanceUID", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("PlanarConfiguration", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
@@ -137,8 +137,10 @@ def plane_of(position: Dataset, orientation: Dataset, spacing: Dataset) -> Plane
         between_rows, between_columns = (float(value) for value in spacing.PixelSpacing)
     except (AttributeError, TypeError, ValueError, NotImplementedError):
         return None
+    if origin.shape != (3,):  # an empty value
+        return None
     numbers = np.concatenate([origin, axes.ravel(), [between_rows, between_columns]])
-    is_valid = origin.shape == (3,) and np.isfinite(numbers).all() and min(between_rows, between_columns) > 0
+    is_valid = np.isfinite(numbers).all() and min(between_rows, between_columns) > 0
     if not is_valid or not np.allclose(axes @ axes.T, np.eye(2), atol=1e-2):
         return None
     return Plane(origin, axes[0], axes[1], between_rows, between_columns)

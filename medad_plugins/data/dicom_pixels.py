@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -43,7 +43,8 @@ def stored_pixels(dataset: FileDataset, path: Path) -> np.ndarray:
     whole_cells = not syntax.is_encapsulated or syntax == RLELossless
     is_grey = int(dataset.SamplesPerPixel) == 1
     try:
-        return pixel_array(dataset, **({"correct_unused_bits": False} if whole_cells and is_grey else {}))
+        options: dict[str, Any] = {"correct_unused_bits": False} if whole_cells and is_grey else {}
+        return pixel_array(dataset, **options)
     except Exception as error:  # RuntimeError, ValueError, AttributeError and whatever else the decoders raise
         if not _decodable(syntax) or "does not support" in str(error):
             name = "an unknown compression" if syntax.name == str(syntax) else syntax.name
@@ -190,10 +191,11 @@ def _from_bits(stored: np.ndarray, dataset: Dataset, path: Path) -> np.ndarray:
     """
     bits, allocated, high = int(dataset.BitsStored), int(dataset.BitsAllocated), _high_bit(dataset)
     width = 8 * stored.dtype.itemsize
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if bits == allocated or width != allocated or stored.dtype.kind not in "iu":
         return stored
     shift, is_signed = high + 1 - bits, stored.dtype.kind == "i"
-    cells = stored.view(np.dtype(f"{stored.dtype.byteorder}u{stored.dtype.itemsize}"))
+    cells = stored.view(np.dtype(f"u{stored.dtype.itemsize}"))
     raised = np.left_shift(cells, allocated - high - 1).view(stored.dtype)
     values = np.right_shift(raised, allocated - bits)  # brings the sign along where there is one
     if not _has_embedded_overlay(dataset, allocated):

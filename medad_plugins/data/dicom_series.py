@@ -91,7 +91,9 @@ def _read_file(path: Path) -> Scan:
     stored = stored_pixels(dataset, path)
     pixels = pixel_values(_only_frame(stored, dataset), dataset, path, frame_groups(dataset).rescale)
     values = fill_padding(pixels.values, pixels.padding)
-    return Scan(values.swapaxes(0, 1), image_affine(dataset), pixels.stored_bits, values.ndim == 3)
+    lies_somewhere = frame_groups(dataset).plane is not None
+    affine = image_affine(dataset)
+    return Scan(values.swapaxes(0, 1), affine, pixels.stored_bits, values.ndim == 3, lies_somewhere)
 
 
 def _only_frame(stored: np.ndarray, dataset: FileDataset) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 from pathlib import Path
@@ -16,7 +17,7 @@ from medad_plugins.data.file_content import DAMAGED, file_bytes, gunzip, is_gzip
 from medad_plugins.data.scan import Scan, stored_bits_of
 from medad_plugins.errors import InputError
 
-__all__ = ["read_nifti"]
+__all__ = ["mm_of_unit", "nifti_forms", "nifti_header", "read_nifti"]
 
 _HEADER_CLASSES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 _MAGIC_PLACE = {348: 344, 540: 4}
@@ -24,6 +25,7 @@ _PAIR_MAGIC, _SINGLE_MAGIC = (b"ni1", b"ni2"), (b"n+1", b"n+2")
 # Other compressions by their first bytes, and what undoes them.
 _COMPRESSIONS = {b"\x28\xb5\x2f\xfd": "zstd -d", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"PK\x03\x04": "unzip"}
 _MM_OF_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # metres, millimetres, micrometres
+_LONGEST_HEADER = 540
 # What follows the voxels may be the rest of a block of a disk or tape, but no more.
 _BLOCK = 512
 
@@ -58,13 +60,63 @@ def read_nifti(path: Path) -> Scan:
         raise _no_image(shape, path)
     stored = np.frombuffer(voxels, dtype, count=length // dtype.itemsize, offset=start).reshape(shape, order="F")
     array, stored_bits = _intensities(stored, header, path)
-    affine[:3] *= _MM_OF_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+    affine[:3] *= mm_of_unit(header)
     _check_affine(affine, path)
     channel_axes = tuple(size for size in array.shape[3:] if size != 1)
     if array.ndim < 2 or len(channel_axes) > 1:
         raise _no_image(array.shape, path)
     spatial = array.shape[:3] if array.shape[2:3] != (1,) else array.shape[:2]
-    return Scan(array.reshape(spatial + channel_axes, order="F"), affine, stored_bits, bool(channel_axes))
+    array = array.reshape(spatial + channel_axes, order="F")
+    return Scan(array, affine, stored_bits, bool(channel_axes), _says_where(header, affine))
+
+
+def nifti_header(path: Path, mended: bool = True) -> Nifti1Header | None:
+    """The header of a NIfTI file, of which no more is read; None where there is none that can be read.
+
+    Args:
+        path: of the file.
+        mended: False leaves as they are what nibabel sets right, e.g. negative voxel sizes.
+    """
+    if not path.is_file():
+        return None
+    try:
+        for file in (path, _partner(path)):
+            content = b"" if file is None else _first_bytes(file)
+            if _magic(content).startswith((*_PAIR_MAGIC, *_SINGLE_MAGIC)):
+                return _header(content, mended)
+    except Exception:  # what damaged bytes provoke in nibabel and zlib
+        return None
+    return None
+
+
+def nifti_forms(path: Path) -> list[np.ndarray]:
+    """The affines that a NIfTI file gives, sform and qform, ``(4, 4)`` in mm, as far as they are there and usable."""
+    header = nifti_header(path)
+    if header is None:
+        return []
+    forms = [(header["sform_code"], header.get_sform), (header["qform_code"], header.get_qform)]
+    found = [np.array(read(), dtype=np.float64) for code, read in forms if int(code) > 0]
+    for affine in found:
+        affine[:3] *= mm_of_unit(header)
+    return [affine for affine in found if _spans_space(affine)]
+
+
+def _first_bytes(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        is_packed = is_gzip(file.read(2))
+    with gzip.open(path) if is_packed else open(path, "rb") as file:
+        return file.read(_LONGEST_HEADER)
+
+
+def mm_of_unit(header: Nifti1Header) -> float:
+    """Millimetres of the unit in which a header gives places and sizes."""
+    return _MM_OF_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _says_where(header: Nifti1Header, affine: np.ndarray) -> bool:
+    """Whether either form is there, and not the identity, which programs write for want of another."""
+    is_coded = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    return is_coded and not np.array_equal(affine, np.eye(4))
 
 
 def _no_image(shape: tuple[int, ...], path: Path) -> InputError:
@@ -100,8 +152,8 @@ def _magic(content: bytes) -> bytes:
     return content[place : place + 4] if place else b""
 
 
-def _header(content: bytes) -> Nifti1Header:
-    return _HEADER_CLASSES[_header_length(content)].from_fileobj(io.BytesIO(content))
+def _header(content: bytes, mended: bool = True) -> Nifti1Header:
+    return _HEADER_CLASSES[_header_length(content)].from_fileobj(io.BytesIO(content), check=mended)
 
 
 def _of_pair(path: Path, content: bytes, is_header: bool) -> tuple[bytes, bytes]:
@@ -181,8 +233,12 @@ def _intensities(stored: np.ndarray, header: Nifti1Header, path: Path) -> tuple[
 
 
 def _check_affine(affine: np.ndarray, path: Path) -> None:
-    # relative to the voxel's edges: voxels of a micrometre are as good as any
-    volume = np.linalg.norm(affine[:3, :3], axis=0).prod()
-    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 1e-6 * volume:
+    if not _spans_space(affine):
         todo = "repair the header, e.g. with fslcpgeom, or convert the scan again"
         raise InputError("the NIfTI file has no usable affine (sform/qform)", where=path, todo=todo)
+
+
+def _spans_space(affine: np.ndarray) -> bool:
+    # relative to the voxel's edges: voxels of a micrometre are as good as any
+    volume = np.linalg.norm(affine[:3, :3], axis=0).prod()
+    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6 * volume)

@@ -7,10 +7,10 @@ import re
 import warnings
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from medad_plugins.data.file_content import DAMAGED, file_bytes
 from medad_plugins.data.scan import PICTURE_AFFINE, Scan, stored_bits_of
@@ -77,7 +77,7 @@ def read_picture(path: Path) -> Scan:
         raise
     except Image.DecompressionBombError as error:
         raise _too_large(error, path) from error
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, SyntaxError) as error:  # the latter where a later page of a TIFF is not known
         raise _unknown(content, path) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise InputError("the image is truncated or damaged", where=path, todo=DAMAGED) from error
@@ -85,7 +85,7 @@ def read_picture(path: Path) -> Scan:
         todo = "save each page as a file of its own, or the stack as a NIfTI volume"
         raise InputError("the image file has several pages", where=path, expected=1, found=len(pages), todo=todo)
     array = _drop_alpha(pixels.array, path) if pixels.has_alpha else pixels.array
-    return Scan(array.swapaxes(0, 1), PICTURE_AFFINE.copy(), stored_bits_of(array.dtype), array.ndim == 3)
+    return Scan(array.swapaxes(0, 1), PICTURE_AFFINE.copy(), stored_bits_of(array.dtype), array.ndim == 3, False)
 
 
 def _too_large(error: Image.DecompressionBombError, path: Path) -> InputError:
@@ -144,7 +144,7 @@ def _check_png(content: bytes, path: Path) -> None:
         place = end
 
 
-def _full_pages(image: Image.Image) -> list[int]:
+def _full_pages(image: ImageFile.ImageFile) -> list[int]:
     """The pages that are images of their own."""
     count = getattr(image, "n_frames", 1)
     if image.format != "TIFF":
@@ -163,7 +163,7 @@ def _full_pages(image: Image.Image) -> list[int]:
     return pages
 
 
-def _decoded(image: Image.Image, page: int, path: Path) -> _Pixels:
+def _decoded(image: ImageFile.ImageFile, page: int, path: Path) -> _Pixels:
     if getattr(image, "n_frames", 1) > 1:
         image.seek(page)
     try:
@@ -186,11 +186,14 @@ def _not_read(path: Path, reason: Exception) -> InputError:
     return InputError("this kind of picture is not read", where=path, expected=expected, found=str(reason), todo=todo)
 
 
-def _pixels(image: Image.Image) -> _Pixels:
+def _pixels(image: ImageFile.ImageFile) -> _Pixels:
     _refuse_lost_bits(image)
     # applies to all formats alike; Pillow itself turns a TIFF while it decodes it
-    if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    turned = image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+    return _numbers(ImageOps.exif_transpose(image) if turned else image)
+
+
+def _numbers(image: Image.Image) -> _Pixels:
     if "transparency" in image.info and image.mode in ("P", "L", "RGB", "1"):
         image = image.convert("RGBA" if image.mode in ("P", "RGB") else "LA")
     elif image.mode == "I;16" and "transparency" in image.info:
@@ -203,19 +206,22 @@ def _pixels(image: Image.Image) -> _Pixels:
     return _Pixels(np.asarray(image), image.mode in ("LA", "RGBA"))
 
 
-def _refuse_lost_bits(image: Image.Image) -> None:
+def _refuse_lost_bits(image: ImageFile.ImageFile) -> None:
     """Pillow keeps 8 bits of wider colours, and leaves out channels it has no name for."""
-    args = image.tile[0][3] if getattr(image, "tile", None) else ""
+    args = image.tile[0][3] if image.tile else ""
     raw = args if isinstance(args, str) else str(args[0]) if args else ""
+    if image.tile and image.tile[0][0] == "libtiff" and re.search(r";(16|32)B", raw):
+        # libtiff gives the machine's own order, and Pillow takes it for the file's
+        raise _Unsupported("compressed numbers, the highest byte first")
     if raw.startswith("LA;16"):
         raise _Unsupported("grey of 16 bits with transparency")
     if ";16" in raw and not image.mode.startswith("I"):
         raise _WideColour("several channels of 16 bits")
-    if raw.endswith("X"):
+    if raw.endswith("X") and image.format == "TIFF":  # in a BMP it is filling
         raise _Unsupported(f"{len(raw)} channels")
 
 
-def _tiff_pixels(image: Image.Image) -> _Pixels:
+def _tiff_pixels(image: ImageFile.ImageFile) -> _Pixels:
     """Pixels of a TIFF page, with the signs and the direction of grey that Pillow does not heed."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     bits, layout = _first(tags.get(_BITS, 1)), _first(tags.get(_SAMPLE_FORMAT, 1))
@@ -235,8 +241,8 @@ def _tiff_pixels(image: Image.Image) -> _Pixels:
     return pixels._replace(array=array)
 
 
-def _first(value: object) -> int:
-    return int(value[0] if isinstance(value, tuple) else value)  # type: ignore[call-overload]
+def _first(value: Any) -> int:
+    return int(value[0] if isinstance(value, tuple) else value)
 
 
 def _drop_alpha(array: np.ndarray, path: Path) -> np.ndarray:

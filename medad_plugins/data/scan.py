@@ -21,12 +21,14 @@ class Scan(NamedTuple):
         affine: ``(4, 4)`` float64, voxel index to mm in RAS, for 2D images too.
         stored_bits: 8 where the intensities are unsigned 8-bit numbers as stored (0..255), else 16, 32 or 64.
         has_channels: whether the last axis is channels.
+        has_geometry: whether the file says where the scan lies, so that the affine can be compared with another's.
     """
 
     array: np.ndarray
     affine: np.ndarray
     stored_bits: int
     has_channels: bool
+    has_geometry: bool = True
 
 
 def stored_bits_of(dtype: np.dtype) -> int:

@@ -65,7 +65,9 @@ def read_simpleitk(path: Path) -> Scan:
     spatial = spatial[:2] if spatial[2:] == (1,) else spatial
     channels = channel_axes or ((array.shape[-1],) if has_components else ())
     array = array.reshape(spatial + channels)
-    return Scan(array, _affine(image, path), stored_bits_of(array.dtype), bool(channels))
+    affine = _affine(image, path)
+    says_where = not np.array_equal(affine, _LPS_TO_RAS)  # what ITK takes for none
+    return Scan(array, affine, stored_bits_of(array.dtype), bool(channels), says_where)
 
 
 def _read(package: Any, path: Path) -> Any:

@@ -29,7 +29,7 @@ class UprightTurn(NamedTuple):
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """A view of ``(..., *stored axes)`` as ``(..., rows, columns)``."""
         turned = values.swapaxes(-2, -1) if self.transposes else values
-        return np.flip(turned, [axis - 2 for axis in self.flips])
+        return np.flip(turned, tuple(axis - 2 for axis in self.flips))
 
     def matrix(self, shape: tuple[int, int]) -> NDArray[np.float64]:
         """``(4, 4)``, index (row, column, 0) to stored index; ``shape`` is that of the stored axes."""

@@ -67,6 +67,9 @@ def write_dicom_results(
                 "picture": picture_image(source, picture, algorithm),
                 "report": report(source, case, algorithm, region),
             }
+            for content in objects.values():
+                if content is not None:
+                    source.name_true_classes(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # not the message: it may quote the header
         raise InputError(

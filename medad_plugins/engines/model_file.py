@@ -56,10 +56,13 @@ def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapp
         "settings": dict(settings),
         "medad_version": medad_plugins.__version__,
     }
-    write_torch(path, content)
-    manifest = Manifest.of_bundle(_bundle_root(Path(path)))
-    if manifest is not None:
-        manifest.record(Path(os.path.abspath(path)))
+    manifest, place = Manifest.of_bundle(_bundle_root(Path(path))), Path(os.path.abspath(path))
+    if manifest is None:
+        write_torch(path, content)
+        return
+    # a process that ends in between leaves one of the two models that the manifest then knows
+    write_torch(path, content, before=lambda new: manifest.expect(place, new))
+    manifest.record(place)
 
 
 def save_state_dict(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -188,6 +191,15 @@ class ModelFile:
             rebuilt = network(**settings)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
+            other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}
+            if other:
+                raise InputError(
+                    "the model was trained with another setting",
+                    where=self.path,
+                    expected=", ".join(f"{key} {saved[key]}" for key in other),
+                    found=", ".join(f"{key} {value}" for key, value in other.items()),
+                    todo=f"leave out --{' and --'.join(other)}",
+                ) from error
             raise InputError(
                 "the model does not fit the network of this bundle",
                 where=self.path,

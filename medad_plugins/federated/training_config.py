@@ -16,6 +16,7 @@ from medad_plugins.engines.distributed import additive_buffers
 from medad_plugins.engines.training_setup import model_settings
 from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.handlers import CalibrateAndSave, FitAfterTraining, StandardHandlers, TestAtEnd
+from medad_plugins.key_values import as_written, names_as_written
 from medad_plugins.networks import AnomalyNetwork
 
 __all__ = ["TrainingConfig"]
@@ -51,8 +52,8 @@ class TrainingConfig:
             config_file=str(path),
             workflow_type="train",
             logging_file=False,
-            bundle_root=str(root),
-            **{**dict(keys), **first_step},
+            bundle_root=as_written(str(root)),
+            **{**names_as_written(keys), **first_step},
         )
         self._places: dict[str, str] = {}
         for index, handler in enumerate(self.workflow.parser["train::handlers"]):

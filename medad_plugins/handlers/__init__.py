@@ -7,6 +7,7 @@ from medad_plugins.handlers.clip_gradients import ClipGradients
 from medad_plugins.handlers.evaluation import EvaluationReport
 from medad_plugins.handlers.fit_after_training import FitAfterTraining, FitBeforeEpochs
 from medad_plugins.handlers.initial_centre import InitialCentre
+from medad_plugins.handlers.keep_frozen_taps import KeepFrozenTaps
 from medad_plugins.handlers.learning_rate import LearningRate, cosine_decay, step_decay, warm_cosine_decay
 from medad_plugins.handlers.look_at_scans import LookAtScans
 from medad_plugins.handlers.loss_terms import LossTerms
@@ -32,6 +33,7 @@ __all__ = [
     "InferenceProgress",
     "InitialCentre",
     "KeepBest",
+    "KeepFrozenTaps",
     "LearningRate",
     "Localization",
     "LookAtScans",

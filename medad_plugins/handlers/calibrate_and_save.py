@@ -17,12 +17,14 @@ from torch import Tensor
 
 from medad_plugins.engines import gather_list, save_model, score_cases
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder
+from medad_plugins.files import output_folder, require_place
 from medad_plugins.networks import AnomalyNetwork
 
 __all__ = ["CalibrateAndSave"]
 
 logger = logging.getLogger(__name__)
+
+_ODD_SHARE = 0.1
 
 
 def _spread(values: Tensor, most: int = 20_000) -> Tensor:
@@ -72,7 +74,7 @@ class CalibrateAndSave:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def _start(self, engine: Engine) -> None:
-        output_folder(self.path.parent, "--ckpt_path")
+        require_place(self.path)
 
     def __call__(self, engine: Engine) -> None:
         self.calibrate()
@@ -80,11 +82,22 @@ class CalibrateAndSave:
 
     def calibrate(self) -> None:
         """Score the held-out cases and keep their scores in the network."""
-        scores, pixels = [], []
+        scores, pixels, odd = [], [], list[str]()
         for case in score_cases(self.network, self.loader, self.inferer):
+            if not (math.isfinite(case.score) and bool(torch.isfinite(case.anomaly_map).all())):
+                logger.warning("left out %s: its anomaly map is not finite.", case.case_id)
+                odd.append(case.case_id)
+                continue
             scores.append(case.score)
             pixels.append(_spread(case.anomaly_map.flatten()).cpu().numpy())
-        scores, pixels = gather_list(scores), gather_list(pixels)
+        scores, pixels, odd = gather_list(scores), gather_list(pixels), gather_list(odd)
+        # one scan may be odd; where several are, it is the network
+        if len(odd) > max(1, _ODD_SHARE * (len(scores) + len(odd))) or (odd and not scores):
+            raise InputError(
+                "the network cannot be calibrated, so it was not saved",
+                found=f"{len(odd)} of {len(scores) + len(odd)} anomaly maps that are not finite, the first of {odd[0]}",
+                todo="lower the learning rate or use --precision float32",
+            )
         if not scores:
             raise InputError("no held-out normal case could be read, so there is nothing to calibrate on")
         try:

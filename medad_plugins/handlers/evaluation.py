@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shlex
 import sys
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from medad_plugins.claims import claim_folder, release_folder
 from medad_plugins.data import Case, FaultTolerantLoader, case_group
+from medad_plugins.data.contradictions import warn_of_contradictions
 from medad_plugins.engines import gather_list, score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder, remove_file, write_json
@@ -38,7 +40,7 @@ from medad_plugins.transforms import (
     AnomalyPostprocessing,
     RestoreScanGridd,
     fitted_calibration,
-    read_mask,
+    read_mask_of,
     remove_case_files,
 )
 
@@ -124,6 +126,7 @@ class EvaluationReport:
         threshold = calibration.pixel_threshold(self.postprocessing.alpha)
         curve = sorted({calibration.pixel_threshold(alpha) for alpha in _FROC_ALPHAS})
         self.cases, self.masks_left_out = [], 0
+        self.contradictory: dict[int, list[str]] = {0: [], 1: []}  # by label
         self.localization = LocalizationMetric(threshold, froc_thresholds=curve)
         self.gallery = Gallery(colour_range(calibration), threshold)
 
@@ -145,6 +148,8 @@ class EvaluationReport:
             )
             self.cases.append(evaluated)
             truth = self._known_truth(case) if label else None
+            if label == 0:
+                self._look_at_mask_of_normal(case)
             # an abnormal case with nothing outlined says nothing about where its lesion is
             if label == 0 or truth is not None:
                 self.localization.update(case["anomaly_map"][0].numpy(), truth, evaluated.group)
@@ -162,8 +167,18 @@ class EvaluationReport:
     def _truth(self, case: dict[str, Any]) -> NDArray[np.bool_] | None:
         if not case.get("mask"):
             return None
-        truth = read_mask(case["mask"], tuple(case["anomaly_map"].shape[1:]), case["case_id"])
-        return truth if truth.any() else None
+        truth = read_mask_of(case)
+        label, marks = case_label(case) or 0, bool(truth.any())
+        if marks != bool(label):
+            self.contradictory[label].append(case["case_id"])
+        return truth if marks else None
+
+    def _look_at_mask_of_normal(self, case: dict[str, Any]) -> None:
+        """It is for nothing but to contradict the label."""
+        try:
+            self._truth(case)
+        except InputError as error:
+            logger.warning("the mask of %s, a normal case, cannot be read: %s", case["case_id"], error)
 
     def _offer(self, evaluated: EvaluatedCase, case: dict[str, Any], truth: NDArray[np.bool_] | None) -> None:
         def render() -> RenderedCase:
@@ -217,6 +232,7 @@ class EvaluationReport:
         figures["can_flag"] = calibration.can_flag(self.postprocessing.alpha)
         figures["run"] = run_facts(self.postprocessing.network)
         figures["masks_left_out"] = sum(gathered)
+        warn_of_contradictions(self.contradictory[0], self.contradictory[1])
         logger.info("%s", self._line(figures))
         self._write(figures)
         release_folder(self.output_dir)
@@ -240,6 +256,8 @@ class EvaluationReport:
         """Take in the cases and pictures of the other ranks; the pixels are added up by their metric."""
         cases = gather_list(self.cases)
         self.cases = in_list_order(cases, [case.case_id for case in cases], engine.state.dataloader)
+        for label, ids in self.contradictory.items():
+            self.contradictory[label] = gather_list(ids)
         for rank, gallery in enumerate(gather_list([self.gallery])):
             if rank != idist.get_rank():
                 self.gallery.absorb(gallery)
@@ -248,7 +266,8 @@ class EvaluationReport:
         if not self.validation:
             return None
         loader = FaultTolerantLoader(self.validation, self.postprocessing.preprocessing, batch_size=8)
-        own = [(case.score, case.label) for case in score_cases(engine.network, loader, engine.inferer)]
+        scored_cases = score_cases(engine.network, loader, engine.inferer)
+        own = [(case.score, case.label) for case in scored_cases if math.isfinite(case.score)]
         scored = gather_list(own)
         labels = [label for _, label in scored]
         return ([score for score, _ in scored], labels) if {0, 1} <= set(labels) else None

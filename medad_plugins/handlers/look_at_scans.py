@@ -67,9 +67,9 @@ class LookAtScans:
         looked = good + more + len(broken) + len(unusable)
         left = len(self.held_out) + len(self.others) - looked
         logger.info(
-            "looked at %d held-out and test scans: %s cannot be used%s.",
+            "looked at %d held-out and test scans: %s%s.",
             looked,
-            len(broken) + len(unusable) or "none",
+            f"{len(broken) + len(unusable)} cannot be used" if broken or unusable else "all can be used",
             f"; {left} are read in the end" if left > 0 else "",
         )
 

@@ -16,7 +16,7 @@ from medad_plugins.claims import claim_folder, release_folder
 from medad_plugins.engines import gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.files import append_text, csv_text, output_folder, remove_file, write_csv, write_json
-from medad_plugins.transforms import remove_case_files
+from medad_plugins.transforms import files_of_other_cases, remove_case_files
 
 __all__ = ["ResultsTable", "case_label", "case_row", "in_list_order", "merged_cases", "write_results"]
 
@@ -106,9 +106,10 @@ class ResultsTable:
             for old in [folder / "results.json", *folder.glob("results.rank*.csv")]:
                 if old != self.path and not _is_of_a_rank(old):
                     remove_file(old)
-        others = remove_case_files(folder, [case["case_id"] for case in getattr(self.loader, "data", ())])
-        if others and idist.get_world_size() == 1:
-            logger.warning("%s also holds %d files of cases that are not in this run.", folder, others)
+            others = files_of_other_cases(folder, [case["case_id"] for case in getattr(self.loader, "cases", ())])
+            if others:
+                logger.warning("%s also holds %d files of cases that are not in this run.", folder, others)
+        remove_case_files(folder, [case["case_id"] for case in getattr(self.loader, "data", ())])
         write_csv(self.path, [COLUMNS])
         self._kept = 0
 

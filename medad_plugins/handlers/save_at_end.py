@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from medad_plugins.engines import save_model
-from medad_plugins.files import output_folder
+from medad_plugins.files import require_place
 
 __all__ = ["SaveAtEnd"]
 
@@ -36,7 +36,7 @@ class SaveAtEnd:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        engine.add_event_handler(Events.STARTED, lambda _: output_folder(self.path.parent, "--ckpt_path"))
+        engine.add_event_handler(Events.STARTED, lambda _: require_place(self.path))
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from ignite.engine import Engine, Events
 from PIL import Image
 
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder
+from medad_plugins.files import output_folder, unwritable
 from medad_plugins.handlers.loss_terms import iteration_terms
 
 __all__ = ["TensorBoardLog"]
+
+logger = logging.getLogger(__name__)
 
 
 class TensorBoardLog:
@@ -56,11 +60,27 @@ class TensorBoardLog:
         return sorted((self.output_dir / "training").glob("*.png"))
 
     def _log(self, engine: Engine) -> None:
+        self._guarded(self._add_values, engine)
+
+    def _guarded(self, add: Callable[[Engine], None], engine: Engine) -> None:
+        """A full disk costs the curves and not the training."""
+        if self._writer is None:
+            return
+        try:
+            add(engine)
+        except OSError as error:
+            logger.warning("%s The training goes on without its curves.", unwritable(self.output_dir, error))
+            self._writer = None
+
+    def _add_values(self, engine: Engine) -> None:
         for name, value in iteration_terms(engine.state.output).items():
             # as folders of curves, one for each phase
             self._writer.add_scalar(name.replace(".", "/"), float(value), engine.state.iteration)
 
     def _show(self, engine: Engine) -> None:
+        self._guarded(self._add_pictures, engine)
+
+    def _add_pictures(self, engine: Engine) -> None:
         for path in self._pictures():
             if path not in self._shown:
                 self._shown.add(path)
@@ -69,4 +89,4 @@ class TensorBoardLog:
                 self._writer.add_image("reconstructions", pixels, engine.state.iteration, dataformats="HWC")
 
     def _close(self, engine: Engine) -> None:
-        self._writer.close()
+        self._guarded(lambda _: self._writer.close(), engine)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder
+from medad_plugins.files import atomic_path, output_folder, remove_file
 from medad_plugins.protocols import Reconstructs
 from medad_plugins.reports.figures import colour_table
 
@@ -61,7 +61,13 @@ class TrainingPictures:
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
         if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw_when_due)
+
+    def _start(self, engine: Engine) -> None:
+        """What an earlier training has drawn must not pass for this one's; a resumed one goes on."""
+        for path in self.folder.glob("iteration_*.png") if engine.state.epoch == 0 else ():
+            remove_file(path)
 
     def _draw_when_due(self, engine: Engine) -> None:
         state: Any = engine.state
@@ -149,11 +155,11 @@ def training_picture(rows: list[Tensor], slice_axis: int | None = None) -> Image
 def _plane(values: Tensor, slice_axis: int | None) -> NDArray[np.float32]:
     """The middle slice of ``(C, *spatial)``, channels averaged, upright."""
     mean = values.mean(0)
-    if mean.dim() == 3 and slice_axis is None:
+    if mean.dim() == 3:
+        axis = 2 if slice_axis is None else slice_axis
+        mean = mean.select(axis, mean.shape[axis] // 2)
         # of right, anterior, superior: rows to the back, columns to the left
-        mean = mean[..., mean.shape[-1] // 2].T.flip([0, 1])
-    elif mean.dim() == 3:
-        mean = mean.select(slice_axis, mean.shape[slice_axis] // 2)
+        mean = mean.T.flip([0, 1]) if slice_axis is None else mean
     plane: NDArray[np.float32] = np.ascontiguousarray(mean.numpy())
     return np.nan_to_num(plane)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from medad_plugins.networks.backbones import BACKBONES
@@ -24,6 +26,8 @@ class EDC(FineTunedNetwork):
             the paper's backbone is ``resnet50``. EfficientNet-Lite is taken too: the last blocks of strides 4, 8, 16
             and 32, rebuilt by a `TapDecoder`; its features have both signs, so that the map's values are 0..2.
         norm_momentum: of the decoder's running statistics too; the paper's 0.01 suits 500 to 6,000 iterations.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the paper.
 
     Reference:
         Guo et al., "Encoder-Decoder Contrast for Unsupervised Anomaly Detection in Medical Images", IEEE TMI 43(3),
@@ -47,6 +51,7 @@ class EDC(FineTunedNetwork):
         encoder_norm: str = "train",
         norm_momentum: float = 0.01,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
             spatial_dims,
@@ -65,7 +70,7 @@ class EDC(FineTunedNetwork):
         else:
             channels, strides = self.encoder.channels, self.encoder.strides
             self.decoder = TapDecoder(spatial_dims, channels, strides, norm_momentum=norm_momentum)
-        self.fusion = CosineMapFusion(spatial_dims, self.pool)
+        self.fusion = CosineMapFusion(spatial_dims, self.pool, scale_weights=scale_weights)
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         encoded = self.encoder(image)

@@ -33,6 +33,8 @@ class GaussianMahalanobis(AnomalyNetwork):
         leave_out: share of the variance whose principal components are left out, see `ShrunkGaussian`; 0 for none,
             0.99 for the paper's NPCA.
         reduction: image score, see `medad_plugins.scorers.MapPool`; the same for all.
+        square_roots: fit the Gaussians to the pooled features' square roots, with their sign, for pooled features are
+            skewed; the paper's are the features themselves.
 
     Reference:
         Rippel, Mertens and Merhof, "Modeling the distribution of normal data in pre-trained deep features for anomaly
@@ -48,15 +50,21 @@ class GaussianMahalanobis(AnomalyNetwork):
         layers: Sequence[int] | None = None,
         leave_out: float = 0.0,
         reduction: str | float = "max",
+        square_roots: bool = False,
     ) -> None:
         super().__init__(reduction)
+        self.square_roots = square_roots
         layers = usual_layers(backbone, (1, 2, 3, 4)) if layers is None else layers
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         self.gaussians = nn.ModuleList(ShrunkGaussian(leave_out) for _ in layers)
 
     def pooled(self, image: Tensor) -> list[Tensor]:
-        """Mean features ``(B, C_k)`` of each layer."""
-        return [tap.flatten(2).mean(2) for tap in self.features(image)]
+        """Mean features ``(B, C_k)`` of each layer, or their square roots."""
+        vectors: list[Tensor] = []
+        for tap in self.features(image):
+            pooled = tap.flatten(2).mean(2)
+            vectors.append(pooled.sign() * pooled.abs().sqrt() if self.square_roots else pooled)
+        return vectors
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal scans ``(B, C, *spatial)`` to the running moments."""

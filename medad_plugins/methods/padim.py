@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.networks.fitted.gaussians import PatchGaussians
+from medad_plugins.networks.fitted.scan_score import ScanScore, pooled_features
 from medad_plugins.scorers import MapToImage
 
 __all__ = ["PaDiM"]
@@ -47,6 +49,11 @@ class PaDiM(AnomalyNetwork):
         reduction: image score, see `medad_plugins.scorers.MapPool`.
         layers: of the backbone, finest first, see `make_taps`; None for the stages of a ResNet from ``finest_stage`` to
             3, or what `usual_layers` says of another backbone.
+        square_roots: fit the Gaussians to the features' square roots, with their sign, for features are skewed; the
+            paper's are the features themselves.
+        unit_length: bring the joined features of a location to length one before, all channels counted; the paper does
+            not.
+        score: ``"local"``, ``"pooled"`` or ``"both"``, see `ScanScore`; the map is scaled to it.
 
     Reference:
         Defard et al., "PaDiM: a patch distribution modeling framework for anomaly detection and localization", ICPR
@@ -72,8 +79,12 @@ class PaDiM(AnomalyNetwork):
         feature_seed: int = 1024,
         reduction: str | float = "max",
         layers: Sequence[int] | None = None,
+        square_roots: bool = False,
+        unit_length: bool = False,
+        score: str = "local",
     ) -> None:
         super().__init__(reduction)
+        self.square_roots, self.unit_length = square_roots, unit_length
         if finest_stage not in (1, 2, 3):
             raise ValueError(f"finest_stage must be 1, 2 or 3, got {finest_stage}.")
         layers = usual_layers(backbone, range(finest_stage, 4)) if layers is None else layers
@@ -91,6 +102,8 @@ class PaDiM(AnomalyNetwork):
         self._choose()
         self.register_load_state_dict_post_hook(_choose_again)
         self.gaussians = PatchGaussians()
+        self.scan_score = ScanScore(score)
+        self.size = torch.Size()  # of the images collected
         self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="none")
 
     def _choose(self) -> None:
@@ -100,29 +113,54 @@ class PaDiM(AnomalyNetwork):
             chosen.places = self.selection[inside] - start
             start += count
 
-    def embed(self, image: Tensor) -> tuple[Tensor, list[int]]:
-        """Embeddings ``(B, P, dimensions)`` and the grid whose locations, in row-major order, they belong to."""
+    def embed(self, image: Tensor) -> tuple[Tensor, list[int], Tensor]:
+        """Embeddings ``(B, P, dimensions)``, the grid of their locations in row-major order, and pooled features."""
         taps = self.features(image)
         parts: list[Tensor] = []
         for index, choose in enumerate(self.chosen):
             parts.append(choose(taps[index]))
         embedded = self.embedding(parts)
-        return embedded.flatten(2).transpose(1, 2), list(embedded.shape[2:])
+        if self.unit_length:
+            embedded = embedded / self._lengths(taps)
+        if self.square_roots:
+            embedded = embedded.sign() * embedded.abs().sqrt()
+        return embedded.flatten(2).transpose(1, 2), list(embedded.shape[2:]), pooled_features(taps)
+
+    def _lengths(self, taps: list[Tensor]) -> Tensor:
+        """Lengths ``(B, 1, *grid)`` of the joined features, of which not all are kept, on the finest grid."""
+        squares = taps[0].float().square().sum(1, keepdim=True)
+        for tap in taps[1:]:
+            deeper = tap.float().square().sum(1, keepdim=True)
+            squares = squares + functional.interpolate(deeper, squares.shape[2:], mode="nearest")
+        return squares.sqrt().clamp_min(1e-12)
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal scans ``(B, C, *spatial)`` to the running moments."""
         with torch.no_grad():
-            self.gaussians.collect(self.embed(image)[0])
+            patches, grid, pooled = self.embed(image)
+            self.gaussians.collect(patches)
+            self.scan_score.collect(pooled, patches.unflatten(1, grid))
+            self.size = image.shape[2:]
 
     def fit(self) -> None:
-        """Fit the Gaussians to what was collected."""
+        """Fit the Gaussians to what was collected, and take what the scores of normal scans are."""
         self.gaussians.fit()
+        self.scan_score.fit(self._left_out_scores)
+
+    def _left_out_scores(self, patches: Tensor) -> Tensor:
+        """Local scores of scans fitted on, from their embeddings ``(n, *grid, dimensions)``, had they been left out."""
+        grid = list(patches.shape[1:-1])
+        distances = self.gaussians.left_out(patches.flatten(1, -2)).reshape([-1, 1] + grid)
+        return self.pool(self.to_image(distances, list(self.size) or grid))
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Mahalanobis distance at every location, interpolated to the image grid and smoothed, not negative."""
-        patches, grid = self.embed(image)
+        patches, grid, pooled = self.embed(image)
         distances = self.gaussians(patches).reshape([-1, 1] + grid)
-        return self.to_image(distances, image.shape[2:])
+        found = self.to_image(distances, image.shape[2:])
+        if self.scan_score.judges_pooled:
+            found = self.pool.scaled_to(self.scan_score(self.pool(found), pooled), found)
+        return found
 
 
 def _choose_again(network: PaDiM, _: Any) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor
 
-from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
+from medad_plugins.networks.families.distillation_parts import one_class_bottleneck
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 
 __all__ = ["RD4AD"]
@@ -14,7 +17,8 @@ class RD4AD(ReverseDistillation):
     """RD4AD: the student is given a one-class embedding of the teacher's three scales.
 
     Args:
-        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction: see `ReverseDistillation`.
+        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction, scale_weights: see
+            `ReverseDistillation`.
 
     Reference:
         Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", CVPR 2022.
@@ -29,11 +33,19 @@ class RD4AD(ReverseDistillation):
         combine: str = "sum",
         sigma: float = 4.0,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
-            spatial_dims, in_channels, backbone, weights, combine=combine, sigma=sigma, reduction=reduction
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            combine=combine,
+            sigma=sigma,
+            reduction=reduction,
+            scale_weights=scale_weights,
         )
-        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
+        self.bottleneck: Any = one_class_bottleneck(self.teacher, backbone, spatial_dims)
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:
         rebuilt: list[Tensor] = self.student(self.bottleneck(taps), [list(tap.shape[2:]) for tap in taps])

@@ -15,7 +15,7 @@ from typing import Any
 from medad_plugins.bundle import method_of
 from medad_plugins.engines.model_file import ModelFile, save_state_dict
 from medad_plugins.errors import InputError
-from medad_plugins.files import atomic_path, output_folder, write_json
+from medad_plugins.files import atomic_path, output_folder, write_json, written
 from medad_plugins.manifest import Manifest, sha256
 from medad_plugins.packaging.json_twins import write_json_twins
 from medad_plugins.packaging.model_metadata import describe_model
@@ -73,7 +73,7 @@ def package_bundle(
     metadata = _metadata(root)
     model = ModelFile(ckpt_path or root / MODEL, method_of(root))
     folder, title = output_folder(output_dir), f"{root.name}_v{metadata['version']}"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+    with written(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
         stage = Path(temporary) / root.name
         _stage(root, stage, metadata, model)
         if model_url:
@@ -84,9 +84,9 @@ def package_bundle(
             shutil.move(stage / MODEL, folder / f"{title}_model.pt")
         with atomic_path(folder / f"{title}.zip") as path:
             _zip(stage, path)
-    written = folder / f"{title}.zip"
-    _tell(written, folder / f"{title}_model.pt" if model_url else None)
-    return written
+    package = folder / f"{title}.zip"
+    _tell(package, folder / f"{title}_model.pt" if model_url else None)
+    return package
 
 
 def _metadata(root: Path) -> dict[str, Any]:

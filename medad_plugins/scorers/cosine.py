@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,6 +31,8 @@ class CosineMapFusion(nn.Module):
         interpolation: ``"linear"`` or ``"nearest"``, of the scales to the grid where they meet.
         align_corners: of all linear interpolation.
         sigma: Gaussian smoothing of the map in pixels of the image; on the image grid the score is taken after it.
+        scale_weights: how much each scale counts, finest first: factors in a mean or sum, exponents in a product; 0
+            leaves one out. Of more pairs than weights they begin anew. None is 1 for all.
         keep_score: see `MapToImage`; None is ``"none"`` on the image grid and ``"scale"`` on the finest pair's.
 
     Shape:
@@ -46,8 +50,14 @@ class CosineMapFusion(nn.Module):
         align_corners: bool = False,
         sigma: float = 0.0,
         keep_score: str | None = None,
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        self.scale_weights = [1.0] if scale_weights is None else [float(weight) for weight in scale_weights]
+        if not self.scale_weights or min(self.scale_weights) < 0 or max(self.scale_weights) == 0:
+            raise ValueError(
+                f"scale_weights must not be negative and one of them positive, got {list(scale_weights or [])}."
+            )
         if combine not in COMBINATIONS or interpolation not in ("linear", "nearest"):
             raise ValueError(
                 f"combine must be one of {COMBINATIONS} and interpolation 'linear' or 'nearest', got {combine!r} and "
@@ -69,13 +79,21 @@ class CosineMapFusion(nn.Module):
         """The scales combined on a grid ``(B, 1, *grid)``, for methods that go on from there to `to_image`."""
         start = 1.0 if self.combine == "product" else 0.0
         fused = torch.full([encoded[0].shape[0], 1] + grid, start, device=encoded[0].device)
-        for reconstruction, feature in zip(decoded, encoded):
+        total = 0.0
+        for index, (reconstruction, feature) in enumerate(zip(decoded, encoded)):
+            weight = self.scale_weights[index % len(self.scale_weights)]
+            if weight == 0.0:
+                continue
+            total += weight
             # float32: a cosine near 1 loses the digits that matter in half precision
             distance = 1 - functional.cosine_similarity(reconstruction.float(), feature.float(), dim=1)
             resized = self._resize(distance.unsqueeze(1), grid)
-            fused = fused * resized if self.combine == "product" else fused + resized
+            if self.combine == "product":
+                fused = fused * (resized if weight == 1.0 else resized.clamp_min(0) ** weight)
+            else:
+                fused = fused + (resized if weight == 1.0 else weight * resized)
         if self.combine == "mean":
-            fused = fused / len(encoded)
+            fused = fused / total
         return fused
 
     def forward(self, decoded: list[Tensor], encoded: list[Tensor], size: list[int]) -> Tensor:

@@ -6,7 +6,7 @@ from medad_plugins.transforms.check_contrast import CheckContrastd
 from medad_plugins.transforms.check_scan import CheckScand
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
-from medad_plugins.transforms.load_mask import read_mask
+from medad_plugins.transforms.load_mask import read_mask, read_mask_of
 from medad_plugins.transforms.postprocessing import (
     AnomalyPostprocessing,
     RestoreScanGridd,
@@ -18,7 +18,13 @@ from medad_plugins.transforms.preprocessing import RepeatGreyd, ScanPreprocessin
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.shrink import SmoothResized
 from medad_plugins.transforms.two_views import TwoViews
-from medad_plugins.transforms.writers import CaseWriter, SaveImageAnomalyd, SaveImageOverlayd, remove_case_files
+from medad_plugins.transforms.writers import (
+    CaseWriter,
+    SaveImageAnomalyd,
+    SaveImageOverlayd,
+    files_of_other_cases,
+    remove_case_files,
+)
 
 __all__ = [
     "AnomalyPostprocessing",
@@ -38,7 +44,9 @@ __all__ = [
     "SmoothResized",
     "ThresholdAnomalyMapd",
     "TwoViews",
+    "files_of_other_cases",
     "fitted_calibration",
     "read_mask",
+    "read_mask_of",
     "remove_case_files",
 ]

@@ -26,7 +26,8 @@ class LoadImageScan(Transform):
 
     Returns a float32 MetaTensor ``(*spatial)`` or ``(*spatial, C)`` in the file's own intensities, to be followed by
     MONAI's EnsureChannelFirst. ``meta`` holds ``affine``, ``original_affine`` (``(4, 4)``, mm, RAS), ``spatial_shape``,
-    ``original_channel_dim``, ``filename_or_obj``, ``stored_bits`` (8 where intensities are 0..255 as stored) and
+    ``original_channel_dim``, ``filename_or_obj``, ``stored_bits`` (8 where intensities are 0..255 as stored),
+    ``has_geometry`` (whether the file says where it lies) and
     MONAI's ``space``, for every format, and nothing else of a file's header.
 
     Args:
@@ -46,8 +47,11 @@ class LoadImageScan(Transform):
         if not isinstance(scan, (str, Path)):
             expected = "a path, a tensor or an array"
             raise InputError("a case's image is of the wrong type", expected=expected, found=type(scan).__name__)
-        array, affine, stored_bits, has_channels = read_scan(Path(scan))
-        return _meta_tensor(Scan(array, affine, stored_bits, has_channels), -1 if has_channels else _NO_CHANNEL, scan)
+        if isinstance(scan, str) and not scan.strip():
+            # as a path it would be the folder that the process happens to be in
+            raise InputError("a case has no image: its path is empty", todo="give the path of a scan")
+        read = read_scan(Path(scan))
+        return _meta_tensor(read, -1 if read.has_channels else _NO_CHANNEL, scan)
 
     def _from_host(self, image: torch.Tensor | np.ndarray) -> MetaTensor:
         array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else image
@@ -62,10 +66,11 @@ class LoadImageScan(Transform):
             size = len(given) - 1
             affine[:size, :size], affine[:size, 3] = given[:-1, :-1], given[:-1, -1]
         name = str(meta.get("filename_or_obj", ""))
+        is_placed = bool(meta.get("has_geometry", not np.array_equal(affine, np.eye(4))))
         if self.spatial_dims == 2 and np.array_equal(affine, np.eye(4)) and _says_no_geometry(name):
             affine = PICTURE_AFFINE.copy()
         bits = int(meta.get("stored_bits", stored_bits_of(array.dtype)))
-        return _meta_tensor(Scan(array, affine, bits, has_channels), channel_dim, name)
+        return _meta_tensor(Scan(array, affine, bits, has_channels, is_placed), channel_dim, name)
 
 
 def _says_no_geometry(name: str) -> bool:
@@ -84,6 +89,7 @@ def _meta_tensor(scan: Scan, channel_dim: float, name: object) -> MetaTensor:
         "original_channel_dim": float(channel_dim),
         "filename_or_obj": str(name),
         "stored_bits": scan.stored_bits,
+        "has_geometry": scan.has_geometry,
     }
     # always a copy, so that nothing downstream can change a host's array; that of an image stays row by row as it is
     # read, which is how it will stand

@@ -8,26 +8,25 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 from PIL import Image
 
+from medad_plugins.data.nifti_output import write_nifti
 from medad_plugins.errors import InputError, find_input_error
-from medad_plugins.files import atomic_path, output_folder, unwritable
+from medad_plugins.files import atomic_path, output_folder, remove_file
 from medad_plugins.protocols import Calibrated
 from medad_plugins.reports.figures import case_caption, colour_range, overlay_picture, scan_planes
 
-__all__ = ["CaseWriter", "SaveImageAnomalyd", "SaveImageOverlayd", "remove_case_files"]
+__all__ = ["CaseWriter", "SaveImageAnomalyd", "SaveImageOverlayd", "files_of_other_cases", "remove_case_files"]
 
 logger = logging.getLogger(__name__)
 
 _PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 _FOLDERS = {"anomaly_map": "maps", "anomaly_mask": "masks", "overlay": "overlays"}
-_FILES = {"maps": (".nii.gz",), "masks": (".nii.gz", ".png"), "overlays": (".png",), "dicom": ("",)}
+_FILES = {"maps": (".nii.gz",), "masks": (".nii.gz", ".png"), "overlays": (".png",)}
 
 
 class CaseWriter(SaveImaged):
@@ -71,7 +70,8 @@ class SaveImageAnomalyd(CaseWriter):
 
     Files: ``maps/<case_id>.nii.gz`` (float32) and ``masks/<case_id>.nii.gz`` (uint8, 0 and 1), or
     ``masks/<case_id>.png`` (0 and 255, rows and columns of the original file) where the scan is a picture file. A 2D
-    map has a third axis of 1 and MONAI's axis order (columns, rows). The names are added to the case as ``<key>_file``.
+    map has a third axis of 1 and MONAI's axis order (columns, rows). NIfTI files have the scan's qform and sform, see
+    `medad_plugins.data.nifti_output`. The names are added to the case as ``<key>_file``.
 
     Args:
         keys: ``anomaly_map``, ``anomaly_mask`` or both.
@@ -86,7 +86,7 @@ class SaveImageAnomalyd(CaseWriter):
             _write_png(path, values[0].numpy() * np.uint8(255))
         else:
             path = self._path(case, key, ".nii.gz")
-            _write_nifti(path, values[0].numpy(), np.asarray(values.affine))
+            write_nifti(path, values[0].numpy(), np.asarray(values.affine), source)
         case[f"{key}_file"] = str(path)
 
 
@@ -94,14 +94,6 @@ def _write_png(path: Path, values: NDArray[np.uint8]) -> None:
     """MONAI's arrays are (columns, rows), a picture file is written row by row."""
     with atomic_path(path) as temporary:
         Image.fromarray(np.ascontiguousarray(values.T)).save(temporary, format="PNG")
-
-
-def _write_nifti(path: Path, values: NDArray, affine: NDArray) -> None:
-    volume = values.reshape(values.shape + (1,) * (3 - values.ndim))
-    image = nib.Nifti1Image(volume, to_affine_nd(3, affine))
-    image.header.set_xyzt_units("mm")
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
 
 
 class SaveImageOverlayd(CaseWriter):
@@ -142,36 +134,33 @@ class SaveImageOverlayd(CaseWriter):
         case["overlay_file"] = str(path)
 
 
-def remove_case_files(output_dir: str | os.PathLike[str], case_ids: Iterable[str]) -> int:
+def remove_case_files(output_dir: str | os.PathLike[str], case_ids: Iterable[str]) -> None:
     """Remove what an earlier run has left of these cases, so that nothing of it stands beside what this run says.
 
     Args:
         output_dir: folder to write below.
         case_ids: of the cases.
 
-    Returns:
-        how many files of other cases are left there.
-
     Raises:
         InputError: a file cannot be removed.
     """
-    ids, others = set(case_ids), 0
+    folders = [(Path(output_dir, name), suffixes) for name, suffixes in _FILES.items()]
+    folders = [(folder, suffixes) for folder, suffixes in folders if folder.is_dir()]
+    for case_id in case_ids if folders else ():
+        for folder, suffixes in folders:
+            for suffix in suffixes:
+                remove_file(folder / f"{case_id}{suffix}")
+    for case_id in case_ids if (dicom := Path(output_dir, "dicom")).is_dir() else ():
+        for file in (dicom / case_id).glob("*.dcm"):
+            remove_file(file)
+
+
+def files_of_other_cases(output_dir: str | os.PathLike[str], case_ids: Iterable[str]) -> int:
+    """How many files below an output folder are of cases other than these."""
+    ids, count = set(case_ids), 0
     for name, suffixes in _FILES.items():
-        folder = Path(output_dir) / name
-        for path in [] if not folder.is_dir() else sorted(folder.iterdir()):
-            suffix = next((suffix for suffix in suffixes if path.name.endswith(suffix)), None)
-            if suffix is None or path.name.startswith("."):
-                continue
-            if path.name.removesuffix(suffix) not in ids:
-                others += 1
-                continue
-            try:
-                if path.is_dir():
-                    for file in path.glob("*.dcm"):
-                        file.unlink()
-                    path.rmdir()
-                else:
-                    path.unlink()
-            except OSError as error:
-                raise unwritable(path, error) from error
-    return others
+        folder = Path(output_dir, name)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            own = any(path.name.removesuffix(suffix) in ids for suffix in suffixes)
+            count += not own and path.name.endswith(suffixes) and not path.name.startswith(".")
+    return count

@@ -140,7 +140,7 @@ def test_plain_folders_without_a_list_are_audited_too(tmp_path: Path) -> None:
 
 def test_a_folder_in_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(InputError, match="none of the scans can be read.*not an image"):
+    with pytest.raises(InputError, match="none of the scans can be read.*is empty"):
         audit_dataset(tmp_path, tmp_path / "out")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import warnings
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from medad_plugins.data import find_scans, read_scan
 from medad_plugins.data.nifti_file import read_nifti
 from medad_plugins.errors import InputError
 
@@ -114,3 +117,132 @@ def test_damaged_nifti_headers_are_refused_not_raised(tmp_path: Path) -> None:
             except InputError:
                 outcomes.add("refused")
     assert "refused" in outcomes and (9, 10, 11) in outcomes
+
+
+_VOLUME = np.random.RandomState(0).randint(1, 900, (9, 10, 11)).astype(np.int16)
+
+
+def test_a_wrong_checksum_is_seen(tmp_path: Path) -> None:
+    raw = _nifti(tmp_path / "a.nii", _VOLUME).read_bytes()
+    packed = bytearray(gzip.compress(raw, 0))
+    packed[900:910] = bytes(10)
+    (tmp_path / "a.nii.gz").write_bytes(packed)
+    with pytest.raises(InputError, match="gzip file is damaged.*found a wrong checksum"):
+        read_nifti(tmp_path / "a.nii.gz")
+    packed = bytearray(gzip.compress(raw))
+    packed[-1] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(packed)
+    with pytest.raises(InputError, match="found a wrong length"):
+        read_nifti(tmp_path / "a.nii.gz")
+
+
+def test_every_member_of_a_gzip_counts(tmp_path: Path) -> None:
+    raw = _nifti(tmp_path / "a.nii", _VOLUME).read_bytes()
+    members = gzip.compress(raw[:500]) + gzip.compress(raw[500:])
+    (tmp_path / "a.nii.gz").write_bytes(members + bytes(512))
+    np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii.gz").array, _VOLUME)
+    for damaged in (members[:-3], members + b"rest", members + gzip.compress(b"more")):
+        (tmp_path / "a.nii.gz").write_bytes(damaged)
+        with pytest.raises(InputError, match="gzip file is|longer than its header says"):
+            read_nifti(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_content_says_whether_it_is_compressed(tmp_path: Path, packed: bool) -> None:
+    raw = _nifti(tmp_path / "b.nii", _VOLUME).read_bytes()
+    path = tmp_path / ("a.nii" if packed else "a.nii.gz")
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    np.testing.assert_array_equal(read_scan(path).array, _VOLUME)
+
+
+@pytest.mark.parametrize(("packing", "mark"), [("zst", b"\x28\xb5\x2f\xfd"), ("bz2", b"BZh9"), ("xz", b"\xfd7zXZ\0")])
+def test_other_compressions_are_named_and_keep_their_row(tmp_path: Path, packing: str, mark: bytes) -> None:
+    path = tmp_path / f"a.nii.{packing}"
+    path.write_bytes(mark + bytes(500))
+    assert find_scans(tmp_path) == [path]
+    with pytest.raises(InputError, match="compression of the NIfTI file is not read.*unpack it"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("image_class", [nibabel.Nifti1Pair, nibabel.Nifti2Pair])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_pairs_by_either_file(tmp_path: Path, image_class: type, suffix: str) -> None:
+    affine = np.diag([2.0, 3, 4, 1])
+    nibabel.save(image_class(_VOLUME, affine), tmp_path / f"a.img{suffix}")
+    for name in (f"a.hdr{suffix}", f"a.img{suffix}"):
+        scan = read_scan(tmp_path / name)
+        np.testing.assert_array_equal(scan.array, _VOLUME)
+        np.testing.assert_allclose(scan.affine, affine)
+    assert find_scans(tmp_path) == [tmp_path / f"a.hdr{suffix}"]
+    (tmp_path / f"a.img{suffix}").unlink()
+    with pytest.raises(InputError, match=r"lacks its .img"):
+        read_scan(tmp_path / f"a.hdr{suffix}")
+
+
+def test_analyze_does_not_say_what_is_left(tmp_path: Path) -> None:
+    nibabel.save(nibabel.AnalyzeImage(_VOLUME, np.eye(4)), tmp_path / "a.img")
+    for name in ("a.hdr", "a.img"):
+        with pytest.raises(InputError, match="Analyze 7.5"):
+            read_scan(tmp_path / name)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("unknown", 1), ("mm", 1), ("micron", 1e-3), ("meter", 1e3)])
+@pytest.mark.parametrize("edge", [1e-4, 1.0, 1e5])
+def test_units_and_voxels_of_any_size(tmp_path: Path, unit: str, factor: float, edge: float) -> None:
+    image = nibabel.Nifti1Image(_VOLUME, np.diag([edge, 2 * edge, edge, 1]))
+    image.header.set_xyzt_units(unit)
+    image.to_filename(tmp_path / "a.nii")
+    np.testing.assert_allclose(np.diag(read_nifti(tmp_path / "a.nii").affine)[:3], np.array([1, 2, 1]) * edge * factor)
+
+
+def _with_header(path: Path, **fields: object) -> Path:
+    raw = _nifti(path, _VOLUME).read_bytes()
+    header = nibabel.Nifti1Header.from_fileobj(io.BytesIO(raw))
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(header.binaryblock + raw[348:])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("slope", "inter", "expected"),
+    [(0, 9, (1, 0)), (np.nan, np.nan, (1, 0)), (2, 3, (2, 3)), (-1, 0, (-1, 0)), (1, 0, (1, 0)), (1, 5, (1, 5))],
+)
+def test_scaling(tmp_path: Path, slope: float, inter: float, expected: tuple[float, float]) -> None:
+    scan = read_nifti(_with_header(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter))
+    np.testing.assert_array_equal(scan.array, _VOLUME * float(expected[0]) + expected[1])
+    assert scan.stored_bits == (16 if expected == (1, 0) else 32)
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(np.inf, 0), (-np.inf, 0), (2, np.nan), (2, np.inf)])
+def test_scaling_that_is_none(tmp_path: Path, slope: float, inter: float) -> None:
+    with pytest.raises(InputError, match="no usable scaling"):
+        read_nifti(_with_header(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter))
+
+
+def test_fewer_or_more_voxels_than_the_header_says(tmp_path: Path) -> None:
+    path = _nifti(tmp_path / "a.nii", _VOLUME)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(400))  # the rest of a block
+    np.testing.assert_array_equal(read_nifti(path).array, _VOLUME)
+    for rest in (bytes(600), b"\1"):
+        path.write_bytes(whole + rest)
+        with pytest.raises(InputError, match="longer than its header says"):
+            read_nifti(path)
+    with pytest.raises(InputError, match="longer than its header says"):
+        read_nifti(_with_header(tmp_path / "b.nii", dim=[3, 9, 10, 10, 1, 1, 1, 1]))
+
+
+def test_transparency_that_varies_is_refused(tmp_path: Path) -> None:
+    colours = np.random.RandomState(0).randint(0, 255, (7, 8, 9, 4)).astype(np.uint8)
+    fields = [(name, "u1") for name in "RGBA"]
+    for is_read in (True, False):
+        if is_read:
+            colours[..., 3] = 200
+        _nifti(tmp_path / "a.nii", np.ascontiguousarray(colours).view(fields)[..., 0])
+        if is_read:
+            np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii").array, colours[..., :3])
+            colours[0, 0, 0, 3] = 1
+        else:
+            with pytest.raises(InputError, match="transparency that varies"):
+                read_nifti(tmp_path / "a.nii")

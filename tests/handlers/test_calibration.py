@@ -117,11 +117,27 @@ def test_nothing_to_calibrate_on(tmp_path: Path) -> None:
     assert not (tmp_path / "models" / "model.pt").exists()
 
 
+def test_one_odd_scan_costs_the_calibration_that_scan_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(Brightness):
+        def anomaly_map(self, image: Tensor) -> Tensor:
+            marked = image[:, :, :1, :1] > 0.9
+            return torch.where(marked, torch.inf, image)
+
+    cases = _cases(tmp_path, 5, 0)
+    pixels = np.array(Image.open(cases[2]["image"]))
+    pixels[:2, :2] = 255
+    Image.fromarray(pixels).save(cases[2]["image"])
+    network = Odd()
+    _end_of_training(CalibrateAndSave(tmp_path / "models" / "model.pt", network, _loader(cases), "ae", SETTINGS))
+    assert len(network.calibration.reference_scores) == 4
+    assert f"left out {cases[2]['case_id']}: its anomaly map is not finite." in caplog.messages
+
+
 def test_a_diverged_network_is_not_saved(tmp_path: Path) -> None:
     network = Brightness(float("nan"))
     loader = _loader(_cases(tmp_path / "data", 3, 0))
     handler = CalibrateAndSave(tmp_path / "model.pt", network, loader, "ae", SETTINGS)
-    with pytest.raises(InputError, match="cannot be calibrated, so it was not saved .*not all finite.*learning rate"):
+    with pytest.raises(InputError, match="cannot be calibrated, so it was not saved .*not finite.*learning rate"):
         _end_of_training(handler)
     assert not (tmp_path / "model.pt").exists()
 

@@ -56,7 +56,7 @@ def _case(folder: Path, name: str, label: int, brightness: int, mask: bool = Tru
 def _report(
     cases: list[dict[str, Any]],
     output: Path,
-    size: tuple[int, int] = (COLUMNS, ROWS),
+    size: tuple[int, int] = (ROWS, COLUMNS),
     save: tuple[str, ...] = (),
     **arguments: Any,
 ) -> EvaluationReport:
@@ -196,6 +196,21 @@ def test_a_mask_of_another_size_costs_its_own_case_the_pixel_figures_only(
     figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert (figures["n_abnormal"], figures["masks_left_out"]) == (2, 1)
     assert figures["pixel_ap"] == 1
+
+
+def test_labels_and_masks_that_contradict_each_other_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outlined, empty = _case(tmp_path, "lesion_a", 1, 250), _case(tmp_path, "lesion_b", 1, 250)
+    outlined["label"] = 0
+    Image.fromarray(np.zeros((ROWS, COLUMNS), dtype=np.uint8)).save(empty["mask"])
+    unreadable = _case(tmp_path, "lesion_c", 1, 250)
+    unreadable["label"] = 0
+    Path(unreadable["mask"]).write_bytes(b"x")
+    _report([outlined, empty, unreadable, _case(tmp_path, "good", 1, 250)], tmp_path / "out")
+    assert "1 case with label 0 and a mask that is not empty: lesion_a." in caplog.text
+    assert "1 case with label 1 and an empty mask: lesion_b." in caplog.text
+    assert "the mask of lesion_c, a normal case, cannot be read" in caplog.text
 
 
 def test_memory_does_not_grow_with_the_cases(tmp_path: Path) -> None:

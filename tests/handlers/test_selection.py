@@ -95,6 +95,10 @@ def test_a_stopped_training_still_knows_its_best(tmp_path: Path) -> None:
     again = _Level()
     path.write_bytes(b"of another training")
     assert _run(again, _keep(path, again), VALUES, from_epoch=3) == [4.0]
+    # nor where there is nothing to go on from: the file is of a training that is not continued
+    anew = _Level()
+    path.write_bytes(b"of another training")
+    assert _run(anew, _keep(path, anew, resume=True), VALUES) == [7.0]
 
 
 def test_where_a_training_diverged_nothing_is_chosen(tmp_path: Path) -> None:
@@ -107,6 +111,6 @@ def test_refusals(tmp_path: Path) -> None:
     network, path = _Level(), tmp_path / "best"
     torch.save({"model": {}}, path)
     with pytest.raises(InputError, match="the file holds no best weights"):
-        _run(network, _keep(path, network, resume=True), VALUES)
+        _run(network, _keep(path, network, resume=True), VALUES, from_epoch=2)
     with pytest.raises(InputError, match=r"select_by.*last, normal or synthetic.*found first"):
         KeepBest(path, network, "first")

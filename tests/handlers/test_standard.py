@@ -99,4 +99,5 @@ def test_a_model_says_how_its_scans_came(setup: TrainingSetup) -> None:
         "crop": None,
         "intensity": "auto",
         "equalize": False,
+        "orientation": "upright",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ def _run(
     batches: int = BATCHES,
     width: int = 4,
     seconds: float = 0.0,
+    at_end: Callable[[], object] | None = None,
+    **known: Any,
 ) -> tuple[dict[str, Tensor], list[float], int]:
     """State at the end, losses, and the iteration that it began at, of a training with all sorts of randomness."""
     torch.manual_seed(seed)
@@ -88,7 +91,7 @@ def _run(
         loss_function=nn.MSELoss(),
         prepare_batch=ScanBatch(target="image"),
         decollate=False,
-        train_handlers=[ResumableCheckpoint(path, network, optimizer, resume, seconds)],
+        train_handlers=[ResumableCheckpoint(path, network, optimizer, resume, seconds, **known)],
     )
     began = trainer.state.iteration
 
@@ -98,6 +101,8 @@ def _run(
         if engine.state.iteration == stop_after:
             raise Stopped
 
+    if at_end is not None:
+        trainer.add_event_handler(Events.COMPLETED, at_end)
     with contextlib.suppress(Stopped):
         trainer.run()
     return {name: value.clone() for name, value in network.state_dict().items()}, losses, began
@@ -218,3 +223,76 @@ def test_a_fit_without_optimizer_goes_on_too(tmp_path: Path) -> None:
 
     assert fit(5, False) > 0
     assert fit(None, True) == fit(None, False) == -9
+
+
+def _refuse() -> None:
+    raise InputError("no held-out normal case can be read")
+
+
+def test_the_trained_weights_stay_where_the_end_fails_and_resuming_does_the_end_again(tmp_path: Path) -> None:
+    path, ends = tmp_path / "stopped.pt", list[int]()
+    whole, losses, _ = _run(tmp_path / "whole.pt")
+    with pytest.raises(InputError, match="no held-out"):
+        _run(path, at_end=_refuse, seconds=3600)
+    assert _equal(torch.load(path, weights_only=True)["model"], whole)
+    state, again, _ = _run(path, seed=7, resume=True, at_end=lambda: ends.append(1))
+    assert _equal(state, whole)
+    assert (again, ends) == ([], [1])
+    assert losses
+    assert not path.exists()
+
+
+def test_a_state_that_cannot_be_written_costs_the_training_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, _, _ = _run(tmp_path / "whole.pt")
+
+    def full(path: Path, content: object) -> None:
+        raise InputError("the file cannot be written", where=path, found="No space left on device")
+
+    monkeypatch.setattr("medad_plugins.handlers.resumable_checkpoint.write_torch", full)
+    state, _, _ = _run(tmp_path / "models" / "stopped.pt")
+    assert _equal(state, whole)
+    assert "No space left on device" in caplog.text
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+KEYS = {"learning_rate": 0.001, "intensity": "auto", "seed": 0, "image_size": [64, 64]}
+
+
+@pytest.mark.parametrize(("key", "value"), [("learning_rate", 0.05), ("intensity", "percentile"), ("image_size", 64)])
+def test_other_settings_are_refused_by_name(key: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "stopped.pt"
+    _run(path, stop_after=5, keys=lambda: KEYS)
+    was = str(KEYS[key]).replace("[", r"\[").replace("]", r"\]")
+    with pytest.raises(InputError, match=rf"other settings: .*stopped.pt \(found --{key} was {was} and is {value}\)"):
+        _run(path, resume=True, keys=lambda: KEYS | {key: value})
+    assert path.is_file()
+    # keys that either does not know are not compared
+    _run(path, resume=True, keys=lambda: {"seed": 0, "depth": 3})
+
+
+def test_other_data_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "stopped.pt"
+    _run(path, stop_after=5, data={"cases": "24 normal cases of heads", "digest": "a"})
+    with pytest.raises(InputError, match=r"other data.*expected 24 .* of heads, found 30 .* of hands"):
+        _run(path, resume=True, data={"cases": "30 normal cases of hands", "digest": "b"})
+    with pytest.raises(InputError, match=r"found other cases, 24 normal cases of heads"):
+        _run(path, resume=True, data={"cases": "24 normal cases of heads", "digest": "b"})
+    _run(path, resume=True, data={"cases": "24 normal cases elsewhere", "digest": "a"})
+
+
+def test_two_trainings_with_one_file_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "stopped.pt"
+
+    def disturb() -> dict[str, Any]:
+        path.with_name("other").write_bytes(b"another training's")
+        path.with_name("other").replace(path)
+        return {}
+
+    # what is written before the second epoch is replaced by another training after the first
+    handler = ResumableCheckpoint(path, _network(4), None, seconds=0, keys=dict)
+    handler._seen = None
+    disturb()
+    with pytest.raises(InputError, match="another training writes to the same file: .*stopped.pt.*--ckpt_path"):
+        handler._save(None, torch.zeros(1))

@@ -15,6 +15,7 @@ from medad_plugins.engines import StableAdamW
 from medad_plugins.errors import InputError
 from medad_plugins.losses import ShareMinedCosineLoss
 from medad_plugins.methods.dinomaly import Dinomaly
+from medad_plugins.networks import TapCache
 from medad_plugins.networks.families.token_reconstruction import rebuilt_layers
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 
@@ -95,7 +96,7 @@ def test_the_map_is_the_mean_over_two_groups_of_a_transformers_blocks() -> None:
 @torch.no_grad()
 def test_volumes_by_a_convolutional_network(weights: str) -> None:
     network, image = _network(weights=weights, spatial_dims=3), _scan(32, 48, 32)
-    rebuilt, targets = network.rebuild(network.taps(image))
+    rebuilt, targets = network.rebuild(network.features(image))
     assert [tuple(target.shape) for target in targets] == [(2, 128, 2, 3, 2), (2, 256, 2, 3, 2)]
     taps = network.features(image)
     fine = functional.interpolate(taps[0], (2, 3, 2), mode="trilinear", align_corners=False)
@@ -115,6 +116,18 @@ def test_the_backbone_is_frozen_and_the_rest_learns_with_noise(weights: str) -> 
     ShareMinedCosineLoss()(network(image)).backward()
     for name, parameter in network.named_parameters():
         assert (parameter.grad is None) == name.startswith("features."), name
+
+
+@torch.no_grad()
+def test_features_of_training_scans_are_computed_once(weights: str) -> None:
+    network, image = _network(weights=weights).train(), _scan(48, 48)
+    cache = network.features.cache = TapCache(2)
+    cache.current = ["one", "other"]
+    first, second = network.training_output(image), network.training_output(image)
+    assert (cache.computed, cache.given) == (2, 2)
+    torch.testing.assert_close(second[1], first[1], rtol=1e-2, atol=1e-3)
+    network.eval()(image)
+    assert cache.given == 2, "scans to be judged are not looked up"
 
 
 def test_it_learns_to_rebuild_what_it_is_shown(weights: str) -> None:
@@ -146,10 +159,10 @@ def test_recentred_tokens_are_those_minus_the_class_token() -> None:
     network = _network("dinov2_vits14", layers=[0, 1], recentre=True)
     network.load_state_dict(plain.state_dict())
     image = _scan(28, 42)
-    maps, tokens = network.features.with_class_tokens(image)  # type: ignore[operator]
-    for tap, one, token in zip(network.taps(image), maps, tokens, strict=True):
-        torch.testing.assert_close(tap, one - token.reshape(2, 384, 1, 1))
-    assert not torch.equal(network(image), plain(image))
+    maps, tokens = plain.features.with_class_tokens(image)  # type: ignore[operator]
+    centred = [one - token.reshape(2, 384, 1, 1) for one, token in zip(maps, tokens, strict=True)]
+    torch.testing.assert_close(network.features(image), centred)
+    torch.testing.assert_close(network(image), plain.fusion(*plain.rebuild(centred), image.shape[2:]))
     with pytest.raises(InputError, match="class token, and this backbone has none: resnet10 "):
         Dinomaly(backbone="resnet10", weights="none", recentre=True)
 
@@ -171,8 +184,8 @@ def test_half_precision_is_near_and_a_map_of_float32(weights: str) -> None:
 
 
 def test_layers_of_each_kind_of_backbone(tmp_path: Path) -> None:
-    assert rebuilt_layers("dinov2_vitb14_reg") == [2, 3, 4, 5, 6, 7, 8]
-    assert rebuilt_layers("dinov2_vitl14") == [4, 6, 8, 10, 12, 14, 16]
+    assert rebuilt_layers("dinov2_vitb14_reg") == [7, 8]
+    assert rebuilt_layers("dinov2_vitl14") == [16, 17]
     assert rebuilt_layers("efficientnet_lite0") == [4, 10]
     assert rebuilt_layers("resnet18") == [2, 3]
     with pytest.raises(InputError, match="volumes slice by slice"):

@@ -174,3 +174,12 @@ def test_fewer_scans_than_dimensions_are_reported(weights: str, caplog: pytest.L
 def test_layers_that_no_backbone_has() -> None:
     with pytest.raises(InputError, match="the backbone has no such layers"):
         GaussianMahalanobis(backbone="resnet10", weights="none", layers=(1, 5))
+
+
+def test_square_roots_of_pooled_features() -> None:
+    torch.manual_seed(0)
+    rooted = GaussianMahalanobis(2, 1, "resnet10", "none", layers=[2, 3], square_roots=True)
+    image = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for vectors, tap in zip(rooted.pooled(image), rooted.features(image), strict=True):
+            torch.testing.assert_close(vectors, tap.mean((2, 3)).sqrt())

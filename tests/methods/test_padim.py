@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,51 @@ def test_more_locations_than_a_block_of_the_solver() -> None:
     normal = torch.randn(8, 300, 2, generator=torch.Generator().manual_seed(0))
     together, last = _fitted(normal), _fitted(normal[:, 290:])
     torch.testing.assert_close(together(normal)[:, 290:], last(normal[:, 290:]))
+
+
+def test_what_a_scan_would_have_had_it_been_left_out() -> None:
+    patches = _patches(12)
+    distances = _fitted(patches, regularisation=1e-9).left_out(patches)
+    for scan in range(12):
+        others = torch.cat([patches[:scan], patches[scan + 1 :]])
+        expected = _fitted(others, regularisation=1e-9)(patches[scan : scan + 1])[0]
+        torch.testing.assert_close(distances[scan], expected, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_unit_length_of_all_channels_before_some_are_chosen(weights: str) -> None:
+    settings: dict[str, Any] = {"weights": weights, "dimensions": 30, "finest_stage": 2}
+    network = PaDiM(2, 1, "resnet10", unit_length=True, **settings)
+    image = _scans(24, 32)
+    fine, coarse = network.features(image)
+    coarse = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, :3, :4]
+    joined = functional.normalize(torch.cat([fine, coarse], 1), dim=1)
+    expected = joined[:, network.selection].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(network.embed(image)[0], expected)
+
+
+@torch.no_grad()
+def test_square_roots_and_a_score_by_both(weights: str) -> None:
+    scans, image = _scans(24, 32, batch=12), _scans(24, 32, batch=2, seed=1)
+    settings: dict[str, Any] = {"weights": weights, "dimensions": 4, "finest_stage": 2, "reduction": 0.05}
+    rooted = PaDiM(2, 1, "resnet10", square_roots=True, score="both", **settings)
+    plain = PaDiM(2, 1, "resnet10", **settings)
+    torch.testing.assert_close(rooted.embed(image)[0], plain.embed(image)[0].sqrt())
+    for batch in scans.split(5):
+        rooted.collect(batch)
+    rooted.fit()
+    rooted.eval()
+    distances = rooted.gaussians(rooted.embed(image)[0]).reshape(2, 1, 3, 4)
+    local = rooted.pool(rooted.to_image(distances, [24, 32]))
+    left_out = rooted.gaussians.left_out(rooted.embed(scans)[0]).reshape(12, 1, 3, 4)
+    unit = rooted.pool(rooted.to_image(left_out, [24, 32])).std()
+    torch.testing.assert_close(
+        rooted.scan_score.unit, unit, rtol=1e-2, atol=0
+    )  # the examples are kept in half precision
+    assert rooted.scan_score.pooled is not None
+    expected = (local / rooted.scan_score.unit + rooted.scan_score.pooled(rooted.embed(image)[2])) / 2
+    torch.testing.assert_close(rooted.pool(rooted(image)), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.jit.script(rooted)(image), rooted(image), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23])
@@ -148,7 +194,7 @@ def network(weights: str) -> PaDiM:
 
 def test_embedding_stacks_the_cells_that_a_location_lies_in(network: PaDiM) -> None:
     image = _scans(24, 32, batch=2)
-    patches, grid = network.embed(image)
+    patches, grid, _ = network.embed(image)
     taps = network.features(image)
     assert grid == [6, 8] and patches.shape == (2, 48, 10)
     assert network.selection.tolist() == sorted(set(network.selection.tolist()))
@@ -216,7 +262,7 @@ def test_taps_of_which_no_channel_was_drawn(weights: str, stage: int) -> None:
     # of the finest tap nothing, of one in the middle nothing
     for selection in ([64, 200], [3, 447]) if stage == 1 else ([0, 255],):
         network.load_state_dict({**network.state_dict(), "selection": torch.tensor(selection)})
-        patches, grid = network.embed(image)
+        patches, grid, _ = network.embed(image)
         expected = torch.cat(everything, 1)[:, selection].flatten(2).transpose(1, 2)
         assert grid == list(everything[0].shape[2:])
         torch.testing.assert_close(patches, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medad_plugins.errors import InputError
-from medad_plugins.methods.patchcore import PatchCore
+from medad_plugins.methods.patchcore import PatchCore, PatchesAnywhere
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,8 @@ def test_reweighting_by_the_neighbours_of_the_nearest(weights: str, network: Pat
     weighted = _fitted(weights, _scans(32, 48), neighbours=3)
     assert torch.equal(weighted.memory.bank, network.memory.bank)
     image = _scans(32, 48, batch=2, seed=1)
-    patches = network.embed(image)[0].reshape(2, 24, 24)
+    patches = network.embed(image)[0]
+    assert patches.shape == (2, 24, 24)
     bank = network.memory.bank.tolist()
     plain, found = network(image), weighted(image)
     for case in range(2):
@@ -110,20 +112,21 @@ def test_the_memory_is_part_of_the_state(network: PatchCore, tmp_path: Path) -> 
         assert torch.equal(other(_scans(32, 48)), network(_scans(32, 48)))
 
 
-@pytest.mark.parametrize("neighbours", [0, 3])
+@pytest.mark.parametrize("settings", [{}, {"neighbours": 3}, {"window": 3, "score": "both"}])
 @torch.no_grad()
-def test_scripted_it_gives_the_same_map(weights: str, neighbours: int) -> None:
-    network = _fitted(weights, _scans(32, 48), neighbours=neighbours)
-    network.memory.at_once = 10
+def test_scripted_it_gives_the_same_map(weights: str, settings: dict[str, Any]) -> None:
+    network = _fitted(weights, _scans(32, 48), **settings)
+    if isinstance(network.memory, PatchesAnywhere):
+        network.memory.at_once = 10
     image = _scans(32, 48, batch=2, seed=1)
     torch.testing.assert_close(torch.jit.script(network)(image), network(image), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("neighbours", [0, 3])
+@pytest.mark.parametrize("settings", [{}, {"neighbours": 3}, {"window": 3, "score": "both"}])
 @torch.no_grad()
-def test_a_map_does_not_depend_on_batch_mates(weights: str, neighbours: int) -> None:
-    network = _fitted(weights, _scans(32, 48), neighbours=neighbours)
-    image = _scans(32, 48, batch=3)
+def test_a_map_does_not_depend_on_batch_mates(weights: str, settings: dict[str, Any]) -> None:
+    network = _fitted(weights, _scans(32, 48), **settings)
+    image = _scans(32, 48, batch=3, seed=1)
     torch.testing.assert_close(network(image)[1:2], network(image[1:2]), rtol=1e-4, atol=1e-4)
 
 
@@ -138,11 +141,11 @@ def test_volumes(weights: str) -> None:
 
 def test_other_layers(weights: str) -> None:
     network = PatchCore(2, 1, "resnet10", weights, layers=[1, 2, 4], dimensions=30)
-    patches, grid = network.embed(_scans(32, 32))
-    assert grid == [8, 8] and patches.shape == (4 * 64, 30)
+    patches, grid, pooled = network.embed(_scans(32, 32))
+    assert grid == [8, 8] and patches.shape == (4, 64, 30) and pooled.shape == (4, 64 + 128 + 512)
 
 
-@pytest.mark.parametrize("layers", [[], [0, 1], [2, 5], [3, 2], [2, 2]])
+@pytest.mark.parametrize("layers", [[], [-1, 1], [2, 5], [3, 2], [2, 2]])
 def test_layers_that_no_backbone_has(layers: list[int]) -> None:
     with pytest.raises(InputError, match=r"the backbone has no such layers: layers .expected stages .* 1 to 4"):
         PatchCore(backbone="resnet10", weights="none", layers=layers)
@@ -163,6 +166,58 @@ def test_an_image_smaller_than_the_deepest_stride(size: tuple[int, ...]) -> None
     )
     with pytest.raises(InputError, match=text):
         network.collect(_scans(*size))
+
+
+@torch.no_grad()
+def test_by_place_it_is_the_nearest_of_the_places_around(weights: str) -> None:
+    """Unit vectors, and of each place all that normal scans have at it and its neighbours, in loops."""
+    scans, image = _scans(32, 48, batch=5), _scans(32, 48, batch=2, seed=1)
+    network = _fitted(weights, scans, window=3, unit_length=True, coreset=1.0, reduction=0.1)
+    normal, found = network.embed(scans)[0].reshape(5, 4, 6, 24), network.embed(image)[0].reshape(2, 4, 6, 24)
+    torch.testing.assert_close(torch.linalg.vector_norm(found, dim=3), torch.ones(2, 4, 6))
+    expected = torch.zeros(2, 4, 6)
+    for case, row, column in itertools.product(range(2), range(4), range(6)):
+        around = normal[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].reshape(-1, 24)
+        expected[case, row, column] = torch.cdist(found[case, row, column][None], around).min()
+    scores = expected.flatten(1).topk(2, 1).values.mean(1)
+    torch.testing.assert_close(network.pool(network(image)), scores, rtol=2e-3, atol=0)  # half precision is kept
+
+
+@torch.no_grad()
+def test_a_normal_patch_in_a_wrong_place_is_seen_by_place_alone(weights: str) -> None:
+    scans = torch.zeros(4, 1, 64, 64)
+    scans[:, :, :32] = _scans(32, 64, seed=2)
+    upside_down = scans[:1].flip(2)
+    ratio = {}
+    for window in (0, 3):
+        network = _fitted(weights, torch.cat([scans, scans[:, :, :, :].roll(1, 3)]), window=window, coreset=1.0)
+        ratio[window] = float(network.pool(network(upside_down)) / network.pool(network(scans[:1] + 0.2)))
+    assert ratio[3] > 1.5 * ratio[0]
+
+
+@pytest.mark.parametrize("window", [0, 3])
+@torch.no_grad()
+def test_scores_by_pooled_features_and_by_both(weights: str, window: int) -> None:
+    scans, image = _scans(32, 48, batch=8), _scans(32, 48, batch=3, seed=1)
+    networks = {s: _fitted(weights, scans, window=window, coreset=0.3, score=s) for s in ("local", "pooled", "both")}
+    local, pooled, both = (network.pool(network(image)) for network in networks.values())
+    apart = networks["pooled"].scan_score.pooled
+    assert apart is not None
+    torch.testing.assert_close(pooled, apart(networks["pooled"].embed(image)[2]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(both, (local / networks["both"].scan_score.unit + pooled) / 2, rtol=1e-3, atol=1e-3)
+    # the unit is the deviation of what normal scans score that are judged by the others
+    assert 0 < float(networks["both"].scan_score.unit) < float(local.mean())
+    assert not any(name.startswith("scan_score") for name in networks["local"].state_dict())
+    # the map is the same but for a factor
+    maps = [network(image).flatten(1) for network in networks.values()]
+    torch.testing.assert_close(maps[0] / maps[0].amax(1, True), maps[2] / maps[2].amax(1, True), rtol=1e-3, atol=1e-4)
+
+
+def test_a_window_has_no_neighbours_anywhere() -> None:
+    with pytest.raises(ValueError, match="give no window, got 3"):
+        PatchCore(backbone="resnet10", weights="none", neighbours=2, window=3)
+    with pytest.raises(ValueError, match="score must be one of"):
+        PatchCore(backbone="resnet10", weights="none", score="none")
 
 
 def test_wrong_number_of_neighbours() -> None:

@@ -88,7 +88,7 @@ def test_as_many_parameters_learn_as_in_the_public_code(backbone: str, millions:
     with torch.device("meta"):
         network = RD4AD(2, 3, backbone, "none")
     assert sum(parameter.numel() for parameter in network.student_parameters()) == round(millions * 1e6)
-    depths = [len(stage.blocks) for stage in network.student.stages]  # type: ignore[arg-type]
+    depths = [len(stage.blocks) for stage in network.student.stages]
     assert depths == {"resnet18": [2, 2, 2], "wide_resnet50_2": [3, 4, 6]}[backbone], "deepest stage first"
     grown = [m for m in network.student.modules() if isinstance(m, nn.ConvTranspose2d)]
     assert len(grown) == 6 and {m.kernel_size for m in grown} == {(2, 2)}
@@ -153,5 +153,5 @@ def test_volumes() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="combine must be one of .*, got 'max'"):
         _rd4ad(combine="max")
-    with pytest.raises(ValueError, match="wants a ResNet.*: backbone .expected one of resnet10.*, found vgg"):
+    with pytest.raises(ValueError, match="a backbone of convolutions: backbone .expected one of resnet10.*, found vgg"):
         RD4AD(backbone="vgg", weights="none")

@@ -162,6 +162,6 @@ def test_volumes() -> None:
 def test_the_papers_decoder_has_its_encoders_depths_from_the_deepest_stage_on() -> None:
     with torch.device("meta"):
         network = ReContrast(2, 3, "resnet50", "none")
-    depths = [len(stage.blocks) for stage in network.decoder.stages]  # type: ignore[arg-type]
+    depths = [len(stage.blocks) for stage in network.decoder.stages]
     assert depths == [3, 4, 6]
     assert [head.out_channels for head in network.teacher_heads] == [256, 512, 1024]

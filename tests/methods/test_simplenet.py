@@ -69,7 +69,7 @@ def test_embeds_stages_2_and_3_in_neighbourhoods_of_three(network: SimpleNet) ->
     assert network.embedding.out_channels == 12
     assert network.features.stages == 3
     taps = network.features(_scan(40, 48))
-    assert network.adapted(_scan(40, 48))[0].shape == (2 * 5 * 6, 12) == (2 * taps[0][0, 0].numel(), 12)
+    assert network.adapted(taps)[0].shape == (2 * 5 * 6, 12) == (2 * taps[0][0, 0].numel(), 12)
     # of neighbours beyond the border there is nothing
     embedded = network.embedding([torch.ones(2, tap.shape[1], 12 // k, 12 // k) for k, tap in enumerate(taps, 1)])
     torch.testing.assert_close(embedded[:, :, 6, 6], torch.ones(2, 12))
@@ -101,6 +101,16 @@ def test_the_noise_is_normal_and_of_the_given_size(monkeypatch: pytest.MonkeyPat
     # every value has its own
     assert float(torch.corrcoef(noise.T).fill_diagonal_(0).abs().max()) < 0.15
     assert float((noise.abs() < 0.3).float().mean()) == pytest.approx(0.683, abs=0.02)
+
+
+def test_noise_in_deviations_of_the_adapted_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _simplenet(noise=0.3, noise_unit="deviations").train()
+    monkeypatch.setattr(network.discriminator, "forward", lambda vectors: vectors.detach())
+    normal, noisy = network(_scan(128, 128, batch=4))
+    deviation = float(normal.double().var(0, correction=0).mean().sqrt())
+    assert float((noisy - normal).std()) == pytest.approx(0.3 * deviation, rel=0.03)
+    with pytest.raises(ValueError, match="noise_unit must be one of"):
+        _simplenet(noise_unit="voxels")
 
 
 def test_normal_and_noisy_vectors_share_the_batch_norm() -> None:

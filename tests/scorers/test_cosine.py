@@ -102,6 +102,30 @@ def test_on_the_image_grid_the_scales_meet_there_and_are_scored_there(
     torch.testing.assert_close(fusion(decoded, encoded, size), torch.from_numpy(expected), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("combine", ["mean", "sum", "product"])
+@pytest.mark.parametrize("weights", [[0.0, 1.0, 2.0], [0.5, 1.0, 0.0], [1.0, 1.0, 1.0]])
+def test_scales_count_by_their_weights(combine: str, weights: list[float]) -> None:
+    # two directions of three scales each: the weights begin anew
+    decoded, encoded = _features(2, 0) + _features(2, 2), _features(2, 1) + _features(2, 3)
+    fusion = CosineMapFusion(2, MapPool("max"), combine, on_image_grid=True, scale_weights=weights)
+    maps = [
+        functional.interpolate(1 - functional.cosine_similarity(d, e)[:, None], SIZES[2], mode="bilinear").double()
+        for d, e in zip(decoded, encoded, strict=True)
+    ]
+    sums = sum(w * m for w, m in zip(weights * 2, maps, strict=True))
+    products = torch.stack([m**w for w, m in zip(weights * 2, maps, strict=True)]).prod(0)
+    expected = {"mean": sums / (2 * sum(weights)), "sum": sums, "product": products}[combine]
+    found = fusion(decoded, encoded, SIZES[2])
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.jit.script(fusion)(decoded, encoded, SIZES[2]), found)
+
+
+@pytest.mark.parametrize("weights", [[], [0.0, 0.0], [1.0, -1.0]])
+def test_weights_that_leave_no_scale(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="scale_weights must not be negative and one of them positive"):
+        CosineMapFusion(2, MapPool("max"), scale_weights=weights)
+
+
 def test_nearest_scales_are_blocks() -> None:
     encoded = [torch.ones(1, 2, 4, 4), torch.ones(1, 2, 2, 2)]
     turned = torch.ones(1, 2, 2, 2)

@@ -17,7 +17,8 @@ from medad_plugins.errors import InputError
 from medad_plugins.transforms import LoadImageScan, LoadImageScand
 
 META_KEYS = {
-    *("affine", "original_affine", "spatial_shape", "original_channel_dim", "filename_or_obj", "stored_bits", "space")
+    *("affine", "original_affine", "spatial_shape", "original_channel_dim", "filename_or_obj", "stored_bits", "space"),
+    "has_geometry",
 }
 
 
@@ -100,3 +101,12 @@ def test_meta_tensor_of_a_host_keeps_its_geometry_and_loses_the_rest() -> None:
 def test_other_types_are_refused() -> None:
     with pytest.raises(InputError, match="found list"):
         LoadImageScan(2)(["a.png"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_no_folder(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that does not know a scan's name hands over an empty one."""
+    (tmp_path / "scan.dcm").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="its path is empty"):
+        LoadImageScan(2)(path)

@@ -76,11 +76,11 @@ def test_standard_takes_brightness_and_contrast_out_of_the_foreground(tmp_path: 
     """A scan of less contrast, as diffuse disease makes it, is no longer nearer to any mean."""
     foreground = np.random.RandomState(0).uniform(0.3, 0.9, (20, 24))
     foreground[:, :6] = 0.0
-    scan = ScanPreprocessing(ScanFormat(2, (24, 20), intensity="standard"))
+    scan = ScanPreprocessing(ScanFormat(2, (20, 24), intensity="standard"))
     images = []
     for number, (gain, offset) in enumerate(((200, 0), (90, 40), (250, 0))):
         array = np.where(foreground > 0, foreground * gain + offset, 0).astype(np.uint8)
-        images.append(scan({"image": _png(tmp_path / f"{number}.png", array)})["image"].numpy()[0].T)
+        images.append(scan({"image": _png(tmp_path / f"{number}.png", array)})["image"].numpy()[0])
         inside = images[-1][foreground > 0]
         assert (inside.mean(), inside.std()) == (pytest.approx(0.5, abs=1e-3), pytest.approx(0.15, abs=1e-3))
         assert not images[-1][foreground == 0].any(), "where the body is looked for the background is black"
@@ -304,3 +304,24 @@ def test_four_channels_into_a_network_of_four(tmp_path: Path) -> None:
 def test_options_that_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ScanPreprocessing(ScanFormat(**options))
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (np.full((40, 40), -1000) + np.eye(40) * 50, {"intensity": [0, 80]}),
+        (np.full((40, 40), 2000) + np.eye(40) * 50, {"intensity": [0, 80]}),
+        (np.pad(np.full((20, 20), 90.0), ((0, 20), (0, 20))), {"crop": "foreground"}),
+        (np.pad(np.eye(4), 18) * 0 + np.pad(np.ones((1, 1)), ((0, 39), (0, 39))), {"crop": 0.5}),
+        (np.pad(np.full((1, 1), 1.0), ((499, 500), (499, 500))), {}),
+    ],
+    ids=["below the window", "above the window", "one value in the foreground", "cropped away", "resized away"],
+)
+@pytest.mark.parametrize("equalize", [False, True])
+def test_a_scan_that_is_blank_to_the_network_is_refused(
+    tmp_path: Path, values: np.ndarray, options: dict[str, Any], equalize: bool
+) -> None:
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "a.tif")
+    preprocessing = ScanPreprocessing(ScanFormat(image_size=16, equalize=equalize, **options))
+    with pytest.raises(InputError, match=r"blank to the network: .*a.tif"):
+        preprocessing({"image": tmp_path / "a.tif"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -18,6 +19,7 @@ from scan_samples import dicom_image
 from medad_plugins.data import ScanFormat, read_scan
 from medad_plugins.transforms import ScanPreprocessing
 from medad_plugins.transforms.postprocessing import RestoreScanGridd
+from medad_plugins.transforms.writers import SaveImageAnomalyd
 
 ROWS, COLUMNS = 20, 28
 PICTURE = np.random.RandomState(0).randint(0, 200, (ROWS, COLUMNS)).astype(np.uint8)
@@ -36,7 +38,7 @@ def _write_nifti(path: Path, codes: str, shown: str = "PLS", picture: np.ndarray
 
 
 def _write_dicom(path: Path, flip_rows: bool, flip_columns: bool, transpose: bool) -> Path:
-    pixels = np.flip(PICTURE, [axis for axis, flips in enumerate((flip_rows, flip_columns)) if flips])
+    pixels = np.flip(PICTURE, tuple(axis for axis, flips in enumerate((flip_rows, flip_columns)) if flips))
     down, right = (0, -1 if flip_rows else 1, 0), (-1 if flip_columns else 1, 0, 0)
     along_row, along_column = (down, right) if transpose else (right, down)
     pixels = np.ascontiguousarray(pixels.T if transpose else pixels)
@@ -78,6 +80,14 @@ def test_a_spot_of_the_map_comes_back_to_its_voxel(tmp_path: Path, size: int | t
         found = np.unravel_index(int(restored.argmax()), scan.array.shape)
         spot = np.unravel_index(int(scan.array.argmax()), scan.array.shape)
         assert np.abs(np.subtract(found, spot)).max() <= (0 if size == (ROWS, COLUMNS) else 1), path.name
+        if size == (ROWS, COLUMNS):
+            mask = (restored > 0.5).to(torch.uint8)
+            case: dict[Any, Any] = {"case_id": path.name, "anomaly_map": restored, "anomaly_mask": mask}
+            case = SaveImageAnomalyd(("anomaly_map", "anomaly_mask"), tmp_path / "out")(case)
+            for key in ("anomaly_map_file", "anomaly_mask_file"):
+                written = read_scan(Path(str(case[key])))
+                assert np.argwhere(written.array).tolist() == [list(spot)], f"{path.name} {key}"
+                np.testing.assert_allclose(written.affine, scan.affine, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +131,11 @@ def test_pictures_from_hosts_stand_as_their_files_do(tmp_path: Path) -> None:
     preprocessing = ScanPreprocessing(SCAN)
     Image.fromarray(PICTURE).save(tmp_path / "a.png")
     path = _write_nifti(tmp_path / "a.nii.gz", "RAS")
-    arrays = [PICTURE.T, MetaTensor(PICTURE.T), MetaTensor(read_scan(path).array, affine=read_scan(path).affine)]
+    arrays = [
+        PICTURE.T,
+        MetaTensor(PICTURE.T),
+        MetaTensor(read_scan(path).array, affine=torch.as_tensor(read_scan(path).affine)),
+    ]
     for given in (LoadImage(dtype=None)(tmp_path / "a.png"), *arrays):
         image = preprocessing({"image": given})["image"]
         np.testing.assert_array_equal(image.numpy()[0], PICTURE / np.float32(255))

@@ -12,17 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.data.utils import to_affine_nd
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.bundle import BundleInferTask
 from torch import nn
 
 from medad_label.request_values import plain_value, refusals
 from medad_plugins.bundle import method_of
+from medad_plugins.data.nifti_output import write_nifti
 from medad_plugins.data.scan_files import NIFTI_SUFFIXES, PICTURE_SUFFIXES
 from medad_plugins.errors import InputError
 from medad_plugins.reports import decision_words
@@ -134,10 +133,8 @@ def _write_nifti(mask: MetaTensor, suffix: str) -> str:
     """Write the mask with its own affine whatever that is; MONAI Label's writer, by ITK, needs one of right angles."""
     file, path = tempfile.mkstemp(suffix)
     os.close(file)
-    values = mask.numpy().reshape(mask.shape + (1,) * (3 - mask.ndim))
-    image = nib.Nifti1Image(values, to_affine_nd(3, mask.affine.numpy()))
-    image.header.set_xyzt_units("mm")
-    nib.save(image, path)
+    source = str(mask.meta.get("filename_or_obj", ""))
+    write_nifti(path, mask.numpy(), mask.affine.numpy(), source)
     return path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +63,8 @@ class EA2D(FineTunedNetwork):
         norm_momentum: of the decoders' running statistics too; the paper's is 0.01. Those of the encoder are updated
             twice at an iteration, once for each view.
         views: 2, or 1 for the scan as it is alone.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the paper.
         attention_levels: how many taps have an attended skip: 2 (strides 16 and 8), 1 (stride 16) or 0.
 
     Raises:
@@ -81,6 +85,7 @@ class EA2D(FineTunedNetwork):
         views: int = 2,
         attention_levels: int = 2,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         if views not in (1, 2) or attention_levels not in (0, 1, 2):
             raise ValueError(f"views must be 1 or 2 and attention_levels 0 to 2, got {views} and {attention_levels}.")
@@ -97,7 +102,7 @@ class EA2D(FineTunedNetwork):
         self.decoders = nn.ModuleList(
             AttendedDecoder(backbone, spatial_dims, norm_momentum, attention_levels) for _ in range(views)
         )
-        self.fusion = CosineMapFusion(spatial_dims, self.pool, interpolation="nearest")
+        self.fusion = CosineMapFusion(spatial_dims, self.pool, interpolation="nearest", scale_weights=scale_weights)
 
     def training_output(self, image: Tensor) -> tuple[list[tuple[list[Tensor], list[Tensor]]], list[Tensor]]:
         """For each view, decoded and encoded maps of strides 4, 8 and 16 and the deepest features' means ``(B, C)``."""

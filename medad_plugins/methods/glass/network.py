@@ -135,9 +135,9 @@ class GLASS(AnomalyNetwork):
         self.centre = LocationMeans(spatial_dims) if hypothesis == "hypersphere" else None
         self.to_image = MapToImage(spatial_dims, self.pool, sigma)
 
-    def adapted(self, image: Tensor) -> Tensor:
-        """Adapted embeddings ``(B, P, dimensions)`` and, last, their grid in row-major order."""
-        embedded = self.embedding(self.features(image)).flatten(2).transpose(1, 2)
+    def adapted(self, taps: list[Tensor]) -> Tensor:
+        """Adapted embeddings ``(B, P, dimensions)`` of the locations of the first map's grid in row-major order."""
+        embedded = self.embedding(taps).flatten(2).transpose(1, 2)
         # not in half precision, where autocast gives that: noise and steps are small beside the features
         return self.projection(embedded).to(self.projection.weight.dtype)
 
@@ -149,7 +149,9 @@ class GLASS(AnomalyNetwork):
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal scans ``(B, C, *spatial)`` to the mean of each location."""
         if self.centre is not None:
-            self.centre.collect(self.adapted(image).transpose(1, 2).unflatten(2, self._grid(image)))
+            self.centre.collect(
+                self.adapted(self.features.remembered(image)).transpose(1, 2).unflatten(2, self._grid(image))
+            )
 
     def fit(self) -> None:
         """Set the centres to the mean of what was collected."""
@@ -166,7 +168,9 @@ class GLASS(AnomalyNetwork):
         channels = (image.shape[1] - 1) // 2
         clean, anomalous, mask = image.split([channels, channels, 1], 1)
         grid = self._grid(clean)
-        normal, local = self.adapted(torch.cat([clean, anomalous])).flatten(0, 1).chunk(2)
+        # of the scans as they are the frozen backbone's features are always the same
+        pairs = zip(self.features.remembered(clean), self.features(anomalous), strict=True)
+        normal, local = self.adapted([torch.cat(pair) for pair in pairs]).flatten(0, 1).chunk(2)
         pool = functional.adaptive_max_pool2d if self.spatial_dims == 2 else functional.adaptive_max_pool3d
         changed = pool(mask, grid).flatten()
         usual = self._usual(len(clean), grid)
@@ -233,6 +237,6 @@ class GLASS(AnomalyNetwork):
 
         It rises with the paper's ``sigmoid(d)`` everywhere, so that maxima keep their order, and does not tie near one.
         """
-        said = self.discriminator(self.adapted(image).flatten(0, 1))
+        said = self.discriminator(self.adapted(self.features(image)).flatten(0, 1))
         grid_map = functional.softplus(said).reshape([-1, 1] + self._grid(image))
         return self.to_image(grid_map, image.shape[2:])

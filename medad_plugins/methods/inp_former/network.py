@@ -97,14 +97,14 @@ class INPFormer(TokenReconstruction):
 
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Rebuilt and true maps ``(B, C_g, *grid)`` of each group, and distances ``(B, N)`` to the prototypes."""
-        tokens, targets = self.groups(self.taps(image))
+        tokens, targets = self.groups(self.features.remembered(image))
         prototypes = self.extractor(tokens)
         rebuilt = self.groups.rebuilt(self._decode(tokens, prototypes), targets)
         return rebuilt, targets, gather_distance(tokens, prototypes)
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """One minus a cosine at every place, 0..2, on the image grid and smoothed: see ``map_of``."""
-        tokens, targets = self.groups(self.taps(image))
+        tokens, targets = self.groups(self.features(image))
         prototypes = self.extractor(tokens)
         if self.gathered:
             distance = gather_distance(tokens, prototypes)

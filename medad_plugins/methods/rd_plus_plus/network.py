@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medad_plugins.methods.rd_plus_plus.projection import Projection
-from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
+from medad_plugins.networks.families.distillation_parts import one_class_bottleneck
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 
 __all__ = ["RDPlusPlus"]
@@ -21,7 +22,8 @@ class RDPlusPlus(ReverseDistillation):
     `medad_plugins.synthesis.NoisyCopyd`.
 
     Args:
-        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction: see `ReverseDistillation`.
+        spatial_dims, in_channels, backbone, weights, combine, sigma, reduction, scale_weights: see
+            `ReverseDistillation`.
 
     Shape:
         train: ``(B, 2 * in_channels, *spatial)``, scans and their noisy copies, to the dictionary that the loss takes.
@@ -39,11 +41,19 @@ class RDPlusPlus(ReverseDistillation):
         combine: str = "sum",
         sigma: float = 4.0,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
-            spatial_dims, in_channels, backbone, weights, combine=combine, sigma=sigma, reduction=reduction
+            spatial_dims,
+            in_channels,
+            backbone,
+            weights,
+            combine=combine,
+            sigma=sigma,
+            reduction=reduction,
+            scale_weights=scale_weights,
         )
-        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
+        self.bottleneck: Any = one_class_bottleneck(self.teacher, backbone, spatial_dims)
         self.projections = nn.ModuleList(Projection(width, spatial_dims) for width in self.teacher.channels)
 
     def projection_parameters(self) -> list[nn.Parameter]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-from medad_plugins.networks.backbones import BACKBONES, ResNetTaps, tap_channels
 from medad_plugins.networks.blocks.init_convolutions import init_convolutions
-from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottleneck
-from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
+from medad_plugins.networks.families.distillation_parts import one_class_bottleneck, student_decoder, teacher_taps
 from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.scorers import CosineMapFusion
 
@@ -34,8 +35,10 @@ class ReContrast(FineTunedNetwork):
 
     Args:
         spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of three stages;
-            the paper's backbone is ``wide_resnet50_2``.
+            the paper's backbone is ``wide_resnet50_2``. EfficientNet-Lite is taken too.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image; the paper's is 4 of 256.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the paper.
 
     Reference:
         Guo et al., "ReContrast: Domain-Specific Anomaly Detection via Contrastive Reconstruction", NeurIPS 2023.
@@ -50,6 +53,7 @@ class ReContrast(FineTunedNetwork):
         encoder_norm: str = "train",
         sigma: float = 4.0,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
             spatial_dims,
@@ -60,19 +64,25 @@ class ReContrast(FineTunedNetwork):
             encoder_norm=encoder_norm,
             norm_momentum=0.1,
             reduction=reduction,
+            resnets_only=False,
         )
-        self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, frozen=True)
+        # its layers have other names in each kind of backbone
+        self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels)
         # without a file, too, both must start as one
         self.teacher.load_state_dict(self.encoder.state_dict())
-        self.bottleneck = OneClassBottleneck(backbone, spatial_dims)
-        # not mirrored: the encoder's depths of layer1 to layer3 are the decoder's from its deepest stage on
-        depths = BACKBONES[backbone][1][:3]
-        self.decoder = ResidualDecoder(backbone, spatial_dims, upsampling="transposed", blocks=depths)
-        channels = tap_channels(backbone)[:3]
+        self.bottleneck: Any = one_class_bottleneck(self.teacher, backbone, spatial_dims)
+        self.decoder: Any = student_decoder(self.teacher, backbone, spatial_dims)
+        channels = self.teacher.channels
         self.teacher_heads = OutputHeads(channels, spatial_dims)
         self.encoder_heads = OutputHeads(channels, spatial_dims)
         self.fusion = CosineMapFusion(
-            spatial_dims, self.pool, "sum", on_image_grid=True, align_corners=True, sigma=sigma
+            spatial_dims,
+            self.pool,
+            "sum",
+            on_image_grid=True,
+            align_corners=True,
+            sigma=sigma,
+            scale_weights=scale_weights,
         )
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
+from medad_plugins.networks.backbones.tap_cache import TapCache
 
 if TYPE_CHECKING:
     from typing import Self  # of Python 3.11
@@ -53,6 +54,8 @@ class FeatureTaps(nn.Module):
         self.fresh_stages: tuple[str, ...] = ()
         # whether the weights' norms have no statistics of their own: those of any batch would undo the weights
         self.folded = False
+        # see `remembered`; no part of the state
+        self.cache: TapCache | None = None
 
     def freeze(self, channels_last: bool) -> None:
         """Last step of a subclass's making: stop what learns, where it is to be frozen, and lay it out for speed."""
@@ -95,6 +98,16 @@ class FeatureTaps(nn.Module):
                 "%s has its batch norms folded into its convolutions: their statistics are kept, in training too.",
                 path.name,
             )
+
+    def remembered(self, image: Tensor) -> list[Tensor]:
+        """The maps of a batch of training scans, of each scan computed once where a `TapCache` is at work.
+
+        For what a method does in training with a frozen backbone and scans that nothing random has changed.
+        """
+        if self.cache is None or not self.frozen:
+            maps: list[Tensor] = self(image)
+            return maps
+        return self.cache.taps(image, self)
 
     def is_fresh(self, name: str) -> bool:
         """Whether a parameter or module, by its name, belongs to a stage that the pretrained weights lack."""

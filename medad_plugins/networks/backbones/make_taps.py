@@ -39,6 +39,22 @@ def require_backbone(backbone: str) -> None:
         raise InputError("there is no such backbone", where=backbone, expected=expected, todo="give another --backbone")
 
 
+def require_convolutions(backbone: str) -> None:
+    """Refuse a backbone whose feature maps have no rising strides, for methods that mirror or train one of these.
+
+    Raises:
+        InputError: it is neither a ResNet nor an EfficientNet-Lite.
+    """
+    if backbone not in BACKBONES and backbone not in EFFICIENTNETS:
+        raise InputError(
+            "this method mirrors or trains a backbone of convolutions",
+            where="backbone",
+            expected=f"one of {', '.join([*BACKBONES, *EFFICIENTNETS])}",
+            found=backbone,
+            todo="give another --backbone; docs/backbones.md tells which bundle takes which",
+        )
+
+
 def usual_layers(backbone: str, stages: Sequence[int] = DEFAULT_STAGES) -> list[int]:
     """The layers that a method taps by default.
 
@@ -62,6 +78,7 @@ def make_taps(
     layers: Sequence[int] | None = None,
     weights: str = "none",
     average: bool = False,
+    recentre: bool = False,
 ) -> FeatureTaps:
     """A frozen backbone that gives the named feature maps of a scan.
 
@@ -73,9 +90,10 @@ def make_taps(
             `usual_layers`.
         weights: path, known name, ``"auto"`` or ``"none"``, see `medad_plugins.networks.find_weights`.
         average: one map, the mean of those of all layers; of a transformer, whose maps are alike.
+        recentre: subtract the class token from the others; of a transformer.
 
     Raises:
-        InputError: there is no such backbone, layer, or file of weights.
+        InputError: there is no such backbone, layer, or file of weights, or it has not what is averaged or subtracted.
 
     Example:
         >>> taps = make_taps("resnet18", layers=[2, 3])
@@ -85,10 +103,19 @@ def make_taps(
     require_backbone(backbone)
     layers = usual_layers(backbone) if layers is None else layers
     if TAPS[backbone] is VisionTransformerTaps:
-        return VisionTransformerTaps(backbone, spatial_dims, in_channels, layers, weights, average=average)
+        return VisionTransformerTaps(
+            backbone, spatial_dims, in_channels, layers, weights, average=average, recentre=recentre
+        )
     if average:
         expected = "a vision transformer, whose blocks' maps have one grid and one width"
         raise InputError("the maps of this backbone cannot be averaged", where=backbone, expected=expected)
+    if recentre:
+        raise InputError(
+            "tokens are recentred by the class token, and this backbone has none",
+            where=backbone,
+            expected="a vision transformer",
+            todo="leave out --recentre or give another --backbone",
+        )
     if TAPS[backbone] is EfficientNetLiteTaps:
         return EfficientNetLiteTaps(backbone, spatial_dims, in_channels, layers, weights)
     return ResNetTaps(backbone, spatial_dims, in_channels, weights=weights, frozen=True, layers=layers)
@@ -120,14 +147,7 @@ def make_learning_taps(
         return EfficientNetLiteTaps(
             backbone, spatial_dims, in_channels, layers, weights, frozen=False, norm_momentum=norm_momentum
         )
-    if backbone not in BACKBONES:
-        raise InputError(
-            "this method trains a backbone of convolutions further",
-            where="backbone",
-            expected=f"one of {', '.join([*BACKBONES, *EFFICIENTNETS])}",
-            found=backbone,
-            todo="give another --backbone; docs/backbones.md tells which bundle takes which",
-        )
+    require_convolutions(backbone)
     return ResNetTaps(
         backbone,
         spatial_dims,

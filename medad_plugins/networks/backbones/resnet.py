@@ -63,15 +63,20 @@ def tap_channels(architecture: str) -> list[int]:
     return [planes * BACKBONES[architecture][0].expansion for planes in STAGE_PLANES]
 
 
-def require_stages(layers: Sequence[int]) -> list[int]:
+def require_stages(layers: Sequence[int], first: int = 1) -> list[int]:
     """Stages of a backbone as a method's key names them, finest first.
+
+    Args:
+        layers: the stages.
+        first: the lowest that there is; 0 is the stem.
 
     Raises:
         InputError: there is no such stage, or they are not in order.
     """
     found = [int(layer) for layer in layers]
-    if not found or found != sorted(set(found)) or found[0] < 1 or found[-1] > len(STAGE_PLANES):
-        expected = f"stages of a backbone, 1 to {len(STAGE_PLANES)}, finest first, e.g. [2, 3]"
+    if not found or found != sorted(set(found)) or found[0] < first or found[-1] > len(STAGE_PLANES):
+        stem = ", or 0 for the stem" if first == 0 else ""
+        expected = f"stages of a backbone, 1 to {len(STAGE_PLANES)}{stem}, finest first, e.g. [2, 3]"
         raise InputError("the backbone has no such layers", where="layers", expected=expected, found=list(layers))
     return found
 
@@ -97,8 +102,8 @@ class ResNetTaps(FeatureTaps):
         optional_stages: stages that a weights file may lack, e.g. ``("layer4",)``.
         norm_momentum: momentum of the batch norms' running statistics.
         frozen: nothing in it learns: no gradients, batch norms in eval mode whatever mode the rest is in.
-        layers: stages to return, finest first, the last of which is the last that is built; None builds and returns
-            the first ``stages``.
+        layers: stages to return, finest first, the last of which is the last that is built; 0 is the stem's output
+            after its pooling, on the grid of stage 1. None builds and returns the first ``stages``.
 
     Shape:
         ``(B, in_channels, *spatial)``, intensities 0..1, to a list of ``(B, C_k, *spatial / stride_k)``.
@@ -118,13 +123,13 @@ class ResNetTaps(FeatureTaps):
     ) -> None:
         require_resnet(architecture)
         if layers is not None:
-            layers = require_stages(layers)
+            layers = require_stages(layers, first=0)
             stages = layers[-1]
         if spatial_dims not in (2, 3) or not 1 <= stages <= 4:
             raise ValueError(f"spatial_dims must be 2 or 3 and stages 1 to 4, got {spatial_dims} and {stages}.")
         returned = list(range(1, stages + 1)) if layers is None else layers
-        channels = tap_channels(architecture)
-        super().__init__(returned, [channels[s - 1] for s in returned], [2 ** (s + 1) for s in returned], frozen)
+        channels = [STAGE_PLANES[0], *tap_channels(architecture)]
+        super().__init__(returned, [channels[s] for s in returned], [2 ** (max(s, 1) + 1) for s in returned], frozen)
         block, blocks = BACKBONES[architecture]
         self.adapter = ScanToBackbone(spatial_dims, in_channels)
         resnet = ResNet(
@@ -156,7 +161,7 @@ class ResNetTaps(FeatureTaps):
         if not torch.jit.is_scripting():
             self.require_edge(image, 2 ** (self.stages + 1), max(image.shape[2:]))
         x = self.maxpool(self.act(self.bn1(self.conv1(self.adapter(image)))))
-        taps = [self.layer1(x)]
+        taps = [x, self.layer1(x)]
         if self.stages > 1:
             taps.append(self.layer2(taps[-1]))
         if self.stages > 2:
@@ -165,5 +170,5 @@ class ResNetTaps(FeatureTaps):
             taps.append(self.layer4(taps[-1]))
         chosen: list[Tensor] = []
         for stage in self.layers:
-            chosen.append(taps[stage - 1])
+            chosen.append(taps[stage])
         return chosen

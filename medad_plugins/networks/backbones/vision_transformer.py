@@ -116,6 +116,8 @@ class VisionTransformerTaps(FeatureTaps):
         weights: path, known name, or ``"none"`` for random initialisation, see `find_weights`.
         frozen: nothing in it learns.
         average: return one map, the mean of those of all layers, in place of one of each.
+        recentre: subtract from a block's tokens its class token, so that they tell what sets a patch apart from its
+            scan.
 
     Shape:
         ``(B, in_channels, H, W)``, intensities 0..1, to a list of ``(B, D, H / patch, W / patch)``, rounded up.
@@ -133,6 +135,7 @@ class VisionTransformerTaps(FeatureTaps):
         weights: str = "none",
         frozen: bool = True,
         average: bool = False,
+        recentre: bool = False,
     ) -> None:
         if architecture not in TRANSFORMERS:
             raise ValueError(f"backbone must be one of {sorted(TRANSFORMERS)}, got {architecture!r}.")
@@ -152,7 +155,7 @@ class VisionTransformerTaps(FeatureTaps):
         maps = 1 if average else len(layers)
         super().__init__(layers, [shape.width] * maps, [shape.patch] * maps, frozen, covers=True)
         self.patch, self.grid, self.offset, self.antialias = shape.patch, shape.grid, shape.offset, shape.antialias
-        self.average = average
+        self.average, self.recentre = average, recentre
         self.free_tokens = 1 + shape.registers
         self.adapter = ScanToBackbone(2, in_channels)
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, shape.width))
@@ -214,7 +217,10 @@ class VisionTransformerTaps(FeatureTaps):
 
     def maps(self, taps: list[Tensor], grid: list[int]) -> list[Tensor]:
         """Feature maps ``(B, D, *grid)`` of tokens."""
-        maps = [tokens[:, self.free_tokens :].transpose(1, 2).unflatten(2, grid) for tokens in taps]
+        patches = [tokens[:, self.free_tokens :] for tokens in taps]
+        if self.recentre:
+            patches = [patch - tokens[:, :1] for patch, tokens in zip(patches, taps)]
+        maps = [patch.transpose(1, 2).unflatten(2, grid) for patch in patches]
         return [torch.stack(maps).mean(0)] if self.average else maps
 
     @torch.jit.export

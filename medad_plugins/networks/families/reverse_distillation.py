@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import BACKBONES, ResNetTaps
-from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
+from medad_plugins.networks.families.distillation_parts import student_decoder, teacher_taps
 from medad_plugins.scorers import CosineMapFusion
 
 __all__ = ["ReverseDistillation"]
@@ -21,11 +23,14 @@ class ReverseDistillation(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        backbone: a key of `medad_plugins.networks.BACKBONES`; the papers' is ``wide_resnet50_2``.
+        backbone: a ResNet, the papers' is ``wide_resnet50_2``, or an EfficientNet-Lite, whose features have both signs:
+            each scale's map is then 0..2.
         weights: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is not needed.
         combine: ``"sum"``, ``"mean"`` or ``"product"`` of the three scales' maps.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the papers.
     """
 
     def __init__(
@@ -37,14 +42,20 @@ class ReverseDistillation(AnomalyNetwork):
         combine: str = "sum",
         sigma: float = 4.0,
         reduction: str | float = "max",
+        scale_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__(reduction)
-        self.teacher = ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
-        # not mirrored: the encoder's depths of layer1 to layer3 are the student's from its deepest stage on
-        depths = BACKBONES[backbone][1][:3]
-        self.student = ResidualDecoder(backbone, spatial_dims, upsampling="transposed", blocks=depths)
+        # its layers have other names in each kind of backbone
+        self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels, weights)
+        self.student: Any = student_decoder(self.teacher, backbone, spatial_dims)
         self.fusion = CosineMapFusion(
-            spatial_dims, self.pool, combine, on_image_grid=True, align_corners=True, sigma=sigma
+            spatial_dims,
+            self.pool,
+            combine,
+            on_image_grid=True,
+            align_corners=True,
+            sigma=sigma,
+            scale_weights=scale_weights,
         )
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:
@@ -57,7 +68,7 @@ class ReverseDistillation(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Student's and teacher's feature maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
-        taps = self.teacher(image)
+        taps = self.teacher.remembered(image)
         return self.rebuild(taps), taps
 
     def anomaly_map(self, image: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["distances_to_random", "k_centre_greedy", "random_projection"]
+__all__ = ["distances_to_random", "k_centre_by_place", "k_centre_greedy", "random_projection"]
 
 # points looked at together: their vectors should lie in the processor's cache
 _POOL = 8192
@@ -60,6 +60,41 @@ def k_centre_greedy(points: Tensor, count: int, distances: Tensor) -> tuple[Tens
     while selection.made < count and selection.round():
         pass
     return torch.tensor(selection.picks, dtype=torch.long, device=points.device), selection.radius
+
+
+def k_centre_by_place(tokens: Tensor, count: int, projection: int = 64, seed: int = 0) -> Tensor:
+    """Of the tokens of each place, those that `k_centre_greedy` would select, of all places at once.
+
+    The first is the one furthest from the place's mean; then each is the furthest from those before.
+
+    Args:
+        tokens: ``(n, P, D)``, any floating type.
+        count: how many of the n are kept.
+        projection: random directions in which distances are compared.
+        seed: of these.
+
+    Returns:
+        ``(count, P, D)``, at every place in the order of selection.
+    """
+    chosen = []
+    for some in tokens.split(64, 1):  # places at once, so that it takes little memory
+        points = some.transpose(0, 1).float()
+        points = points - points.mean(1, keepdim=True)
+        points = random_projection(points.flatten(0, 1), projection, seed).reshape(*points.shape[:2], -1)
+        norms = points.square().sum(2)
+        places = torch.arange(len(points), device=points.device)
+        nearest, picks = norms.clone(), []
+        for number in range(count):
+            pick = nearest.argmax(1)
+            picks.append(pick)
+            vector = points[places, pick]
+            apart = norms - 2 * torch.bmm(points, vector.unsqueeze(2)).squeeze(2) + norms[places, pick].unsqueeze(1)
+            nearest = apart if number == 0 else torch.minimum(nearest, apart)
+            # what is selected is not selected again, whatever rounding says
+            nearest = nearest.clamp_min(0)
+            nearest[places.unsqueeze(1), torch.stack(picks, 1)] = -1
+        chosen.append(some[torch.stack(picks), places])
+    return torch.cat(chosen, 1)
 
 
 class _Selection:

@@ -82,6 +82,16 @@ class PatchGaussians(FittedModule):
         self.moment_1 = self.moment_1.new_empty(0)
         self.moment_2 = self.moment_2.new_empty(0)
 
+    def left_out(self, patches: Tensor) -> Tensor:
+        """Distances ``(B, P)`` that scans fitted on ``(B, P, D)`` would have, had each been left out of the fit.
+
+        Leaving one out is a change of rank one of mean and scatter; the regularisation is taken as growing with n.
+        """
+        n = int(self.count)
+        share = self(patches).double().square() / (n - 1)
+        left = (1 - n / (n - 1) * share).clamp_min(1e-3)
+        return ((n - 2) * (n / (n - 1)) ** 2 * share / left).sqrt().float()
+
     def forward(self, patches: Tensor) -> Tensor:
         """Mahalanobis distances ``(B, P)`` of embeddings ``(B, P, D)``."""
         if self.whitening.numel() == 0:

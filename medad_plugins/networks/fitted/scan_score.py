@@ -40,14 +40,14 @@ def pooled_features(taps: list[Tensor]) -> Tensor:
 class ScanScore(FittedModule):
     """How abnormal a scan is, for methods that judge the locations of frozen features.
 
-    ``"local"`` is what the method's map says, best for focal disease; ``"pooled"`` is how far the features averaged over
-    all locations lie from those of normal scans, see `PooledGaussian`; ``"both"`` is the mean of the two, each in
+    ``"local"`` is what the method's map says, best for focal disease; ``"pooled"`` is how far the features averaged
+    over all locations lie from those of normal scans, see `PooledGaussian`; ``"both"`` is the mean of the two, each in
     standard deviations of what normal scans have.
 
     Args:
         score: one of `SCORES`.
 
-    Buffers:
+    Buffers, of which only ``"both"`` keeps any in its state:
         examples ``(n, ...)``: what the method makes of normal scans and can judge again, float16, while collecting; of
         at most 128 of them, evenly spread. seen, step: how many scans there were, and every how many became an example.
         unit: standard deviation of normal scans' local scores.
@@ -60,11 +60,13 @@ class ScanScore(FittedModule):
         super().__init__()
         self.score = require_score(score)
         self.judges_pooled, self.judges_both = score != "local", score == "both"
-        self.pooled = PooledGaussian()
-        self.seen: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
-        self.step: Tensor = nn.Buffer(torch.ones((), dtype=torch.long))
-        self.examples: Tensor = nn.Buffer(torch.empty(0, dtype=torch.float16))
-        self.unit: Tensor = nn.Buffer(torch.ones(()))
+        self.pooled = PooledGaussian() if self.judges_pooled else None
+        # models that judge by the map alone have nothing of this in their files
+        kept = self.judges_both
+        self.seen: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long), persistent=kept)
+        self.step: Tensor = nn.Buffer(torch.ones((), dtype=torch.long), persistent=kept)
+        self.examples: Tensor = nn.Buffer(torch.empty(0, dtype=torch.float16), persistent=kept)
+        self.unit: Tensor = nn.Buffer(torch.ones(()), persistent=kept)
 
     def collect(self, pooled: Tensor, examples: Tensor | None = None) -> None:
         """Add normal scans.
@@ -73,7 +75,7 @@ class ScanScore(FittedModule):
             pooled: their features ``(B, D)``.
             examples: what `fit` judges ``(B, ...)``; None where the method brings their local scores itself.
         """
-        if not self.judges_pooled:
+        if self.pooled is None:
             return
         self.pooled.collect(pooled)
         if not self.judges_both or examples is None:
@@ -99,7 +101,7 @@ class ScanScore(FittedModule):
         Raises:
             InputError: there are fewer than three normal scans.
         """
-        if not self.judges_pooled:
+        if self.pooled is None:
             return
         self.pooled.fit()
         if self.judges_both and local is not None:
@@ -125,7 +127,7 @@ class ScanScore(FittedModule):
         return merged
 
     def forward(self, local: Tensor, pooled: Tensor) -> Tensor:
-        if not self.judges_pooled:
+        if self.pooled is None:
             return local
-        apart = self.pooled(pooled)
+        apart: Tensor = self.pooled(pooled)
         return (local / self.unit + apart) / 2 if self.judges_both else apart

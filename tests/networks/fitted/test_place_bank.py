@@ -13,7 +13,7 @@ from torch.nn import functional
 from medad_plugins.errors import InputError
 from medad_plugins.federated import Reply, merge_replies
 from medad_plugins.networks import PlaceBank
-from medad_plugins.networks.fitted.place_bank import even_rows
+from medad_plugins.networks.fitted.scan_bank import even_rows
 
 GRIDS = [(3, 4), (2, 3, 3)]
 
@@ -186,3 +186,30 @@ def test_refusals() -> None:
     bank.fit()
     with pytest.raises(RuntimeError, match="fitted on another image size"):
         bank(_tokens(1, (2, 3))[:, 0])
+
+
+@pytest.mark.parametrize(("coreset", "kept"), [(0.25, 5), (7, 7), (100, 20)])
+def test_a_coreset_is_chosen_at_every_place(coreset: float, kept: int) -> None:
+    """As by the loop that takes the furthest from what it has, beginning far from the mean."""
+    tokens = _tokens(20, (2, 3))
+    bank = _filled(tokens, (2, 3), coreset=coreset)  # type: ignore[arg-type]
+    left_out = bank.fit()
+    assert bank.bank.shape == (kept, 1, 6, 6) and left_out.shape == (20, 6)
+    if kept < 20:
+        for place in range(6):
+            points = tokens[:, 0, place].double()
+            distances, expected = (points - points.mean(0)).norm(dim=1), []
+            for _ in range(kept):
+                expected.append(int(distances.argmax()))
+                apart = (points - points[expected[-1]]).norm(dim=1)
+                distances = apart if len(expected) == 1 else torch.minimum(distances, apart)
+            assert torch.equal(bank.bank[:, 0, place], tokens[expected, 0, place])
+    # what is measured by leaving scans out is of all of them
+    whole = _filled(tokens, (2, 3))
+    torch.testing.assert_close(left_out, whole.fit())
+    torch.testing.assert_close(bank.unit, whole.unit)
+
+
+def test_wrong_coreset() -> None:
+    with pytest.raises(ValueError, match="coreset must be a share"):
+        PlaceBank(coreset=1.5)
