@@ -37,7 +37,7 @@ _TABLE = """| what | images at once | anomalib, images/s | MedAD, images/s | rat
 def _peer(method: str, model: str, **arguments: Any) -> nn.Module:
     """One of anomalib's models with random weights, which it would otherwise download."""
     try:
-        module = importlib.import_module(f"anomalib.models.image.{method}.torch_model")
+        module: Any = importlib.import_module(f"anomalib.models.image.{method}.torch_model")
     except ImportError as error:
         todo = "run this with an interpreter that has anomalib and medad-plugins"
         raise InputError("anomalib cannot be imported", found=str(error), todo=todo) from error
