@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from medad_plugins.scorers import Calibration, MapPool
 
-__all__ = ["Calibrated", "Centred", "Fittable", "ModuleLike", "Reconstructs", "Stateful"]
+__all__ = ["Calibrated", "Centred", "Fittable", "JudgesScans", "ModuleLike", "Reconstructs", "Stateful"]
 
 
 class ModuleLike(Protocol):
@@ -47,6 +47,26 @@ class Fittable(ModuleLike, Protocol):
 
     def fit(self) -> None:
         """Solve for what was collected."""
+
+
+@runtime_checkable
+class JudgesScans(ModuleLike, Protocol):
+    """A network that is fitted to scans by comparing them with each other, whatever they show."""
+
+    pool: MapPool
+    calibration: Calibration
+
+    def collect(self, image: Tensor) -> Any:
+        """Add a batch ``(B, C, *spatial)``."""
+
+    def fit(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Compare; ``progress`` is called with how many were compared, and with how many there are."""
+
+    def bank_maps(self) -> Tensor:
+        """Distances ``(M, P)`` of the tokens of the scans kept to their like in the others."""
+
+    def bank_scores(self) -> Tensor:
+        """Scores ``(M,)`` of the scans kept."""
 
 
 class Centred(ModuleLike, Protocol):

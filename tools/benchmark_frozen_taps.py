@@ -1,6 +1,6 @@
-"""What it saves to compute a frozen backbone's features of the training scans once, for SimpleNet and GLASS, in one run.
+"""What it saves to compute a frozen backbone's features of training scans once, for SimpleNet and GLASS, in one run.
 
-    python tools/benchmark_frozen_taps.py [--backbone resnet18] [--image_size 128] [--batch_size 16] [--precision float32]
+    python tools/benchmark_frozen_taps.py [--backbone resnet18] [--image_size 128] [--precision float32]
 
 Prints a training step's seconds of the processor, with and without, measured in turns on one thread, and their ratio.
 """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from medad_plugins.archive.case_files import CaseFiles
+from medad_plugins.archive.ranking import rank_archive
 from medad_plugins.archive.ray_run import infer_archive
 from medad_plugins.archive.worker import ArchiveWorker
 
-__all__ = ["ArchiveWorker", "CaseFiles", "infer_archive"]
+__all__ = ["ArchiveWorker", "CaseFiles", "infer_archive", "rank_archive"]

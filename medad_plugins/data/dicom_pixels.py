@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -43,7 +43,8 @@ def stored_pixels(dataset: FileDataset, path: Path) -> np.ndarray:
     whole_cells = not syntax.is_encapsulated or syntax == RLELossless
     is_grey = int(dataset.SamplesPerPixel) == 1
     try:
-        return pixel_array(dataset, **({"correct_unused_bits": False} if whole_cells and is_grey else {}))
+        options: dict[str, Any] = {"correct_unused_bits": False} if whole_cells and is_grey else {}
+        return pixel_array(dataset, **options)
     except Exception as error:  # RuntimeError, ValueError, AttributeError and whatever else the decoders raise
         if not _decodable(syntax) or "does not support" in str(error):
             name = "an unknown compression" if syntax.name == str(syntax) else syntax.name

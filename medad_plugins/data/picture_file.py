@@ -7,7 +7,7 @@ import re
 import warnings
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -241,8 +241,8 @@ def _tiff_pixels(image: ImageFile.ImageFile) -> _Pixels:
     return pixels._replace(array=array)
 
 
-def _first(value: object) -> int:
-    return int(value[0] if isinstance(value, tuple) else value)  # type: ignore[call-overload]
+def _first(value: Any) -> int:
+    return int(value[0] if isinstance(value, tuple) else value)
 
 
 def _drop_alpha(array: np.ndarray, path: Path) -> np.ndarray:

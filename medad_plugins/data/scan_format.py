@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medad_plugins.errors import InputError
 
@@ -85,3 +85,13 @@ class ScanFormat:
     def network_dims(self) -> int:
         """Spatial axes of what the network sees."""
         return len(self.network_edges)
+
+    def upright(self) -> ScanFormat:
+        """The same for a new training: upright, with the sides of images and slices in that order."""
+        size = self.image_size
+        if self.orientation == "stored" and self.network_dims == 2 and not isinstance(size, int):
+            edges = self.edges
+            first, second = (axis for axis in range(self.spatial_dims) if axis != self.slice_axis)
+            edges[first], edges[second] = edges[second], edges[first]
+            size = edges
+        return replace(self, orientation="upright", image_size=size)

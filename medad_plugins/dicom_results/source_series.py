@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 from pydicom.valuerep import DA, TM
@@ -77,7 +76,7 @@ class SourceSeries:
                 where=_place(path),
                 todo="export it again from the PACS",
             )
-        slices = (0,)
+        slices: tuple[int, ...] = (0,)
         if len(shape) == 3:
             slices = tuple(_slices(images, np.asarray(affine, dtype=float), shape[2], _place(path)))
         images = images[:1] if len(shape) == 2 else images
@@ -99,8 +98,8 @@ class SourceSeries:
 
     def name_true_classes(self, result: Dataset) -> None:
         """Let all references of a result name the classes that the images have."""
-        for item in [result, *(element for element in result.iterall() if element.VR == "SQ")]:
-            for reference in item.value if isinstance(item, DataElement) else [item]:
+        for element in result.iterall():
+            for reference in element.value if element.VR == "SQ" else ():
                 true = self.classes.get(str(reference.get("ReferencedSOPInstanceUID")))
                 if true is not None and "ReferencedSOPClassUID" in reference:
                     reference.ReferencedSOPClassUID = true

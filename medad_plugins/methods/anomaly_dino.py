@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS
+from medad_plugins.networks.blocks.scan_views import ScanViews
 from medad_plugins.networks.blocks.unit_tokens import UnitTokens
 from medad_plugins.networks.fitted.place_bank import PlaceBank
 from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
@@ -143,11 +143,7 @@ class AnomalyDINO(AnomalyNetwork):
         super().__init__(reduction)
         if score not in SCORES:
             raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
-        if rotations < 1 or mirrored not in (None, *range(spatial_dims)):
-            raise ValueError(
-                f"rotations must be positive and mirrored one of the {spatial_dims} axes, "
-                f"got {rotations} and {mirrored!r}."
-            )
+        self.shown_as = ScanViews(spatial_dims, mirrored, rotations)
         names = [backbone] if isinstance(backbone, str) else list(backbone)
         files = [weights] * len(names) if isinstance(weights, str) else list(weights)
         taps = _for_each(layers, len(names))
@@ -155,7 +151,7 @@ class AnomalyDINO(AnomalyNetwork):
             raise ValueError(
                 f"weights and layers must be one for each backbone, got {len(names)}, {len(files)} and {len(taps)}."
             )
-        self.score, self.mirrored, self.rotations = score, mirrored, rotations
+        self.score = score
         self.foreground = -1.0 if foreground is None else float(foreground)
         self.parts = nn.ModuleList(
             BackboneTokens(
@@ -194,10 +190,7 @@ class AnomalyDINO(AnomalyNetwork):
 
     def views(self, image: Tensor) -> list[Tensor]:
         """The scans ``(B, C, *spatial)`` as they are, turned and mirrored."""
-        turned = [image] + [_turned(image, 2 * math.pi * k / self.rotations) for k in range(1, self.rotations)]
-        if self.mirrored is None:
-            return turned
-        return turned + [view.flip(2 + self.mirrored) for view in turned]
+        return self.shown_as(image)
 
     def grid_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map ``(B, 1, *grid)`` on the first backbone's grid, in deviations of normal tokens, and score ``(B,)``."""
@@ -229,17 +222,3 @@ def _for_each(layers: Sequence[int] | Sequence[Sequence[int]] | None, count: int
     if all(isinstance(layer, int) for layer in layers):
         return [layers] * count  # type: ignore[list-item]
     return list(layers)  # type: ignore[arg-type]
-
-
-def _turned(image: Tensor, angle: float) -> Tensor:
-    """Scans turned about their centre in the plane of their first two axes; the border's values reach outwards."""
-    dims = image.dim() - 2
-    # grids count axes from the last
-    matrix = torch.eye(dims, dims + 1, dtype=image.dtype, device=image.device)
-    first, second = dims - 1, dims - 2
-    size = image.shape[2:]
-    matrix[first, first] = matrix[second, second] = math.cos(angle)
-    matrix[first, second] = -math.sin(angle) * size[1] / size[0]
-    matrix[second, first] = math.sin(angle) * size[0] / size[1]
-    grid = functional.affine_grid(matrix.expand(len(image), -1, -1), list(image.shape), align_corners=False)
-    return functional.grid_sample(image, grid, padding_mode="border", align_corners=False)

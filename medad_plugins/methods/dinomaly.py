@@ -81,4 +81,4 @@ class Dinomaly(TokenReconstruction):
 
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Rebuilt and true maps ``(B, C_g, *grid)`` of each group."""
-        return self.rebuild(self.features(image))
+        return self.rebuild(self.features.remembered(image))

@@ -26,8 +26,8 @@ class EDC(FineTunedNetwork):
             the paper's backbone is ``resnet50``. EfficientNet-Lite is taken too: the last blocks of strides 4, 8, 16
             and 32, rebuilt by a `TapDecoder`; its features have both signs, so that the map's values are 0..2.
         norm_momentum: of the decoder's running statistics too; the paper's 0.01 suits 500 to 6,000 iterations.
-        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
-            as in the paper.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the paper.
 
     Reference:
         Guo et al., "Encoder-Decoder Contrast for Unsupervised Anomaly Detection in Medical Images", IEEE TMI 43(3),

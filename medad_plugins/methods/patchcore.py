@@ -137,7 +137,7 @@ class PatchCore(AnomalyNetwork):
         self.to_image = MapToImage(spatial_dims, self.pool, sigma)
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[int], Tensor]:
-        """Embeddings ``(B, P, D)`` of the patches in row-major order, their grid, and the pooled features ``(B, D')``."""
+        """Embeddings ``(B, P, D)`` of the patches in row-major order, their grid, and pooled features ``(B, D')``."""
         taps = self.features(image)
         embedded = self.embedding(taps)
         if self.unit_length:

@@ -28,8 +28,8 @@ class STFPM(AnomalyNetwork):
         weights: of the teacher: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`; layer4 is
             not needed.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
-        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
-            as in the paper.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the paper.
 
     Reference:
         Wang et al., "Student-Teacher Feature Pyramid Matching for Anomaly Detection", BMVC 2021.
@@ -54,7 +54,7 @@ class STFPM(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Student's and teacher's feature maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
-        return self.student(image), self.teacher(image)
+        return self.student(image), self.teacher.remembered(image)
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Product over three scales of one minus the cosine of both features, interpolated to the image, 0..1."""

@@ -22,6 +22,7 @@ from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscriminator
 from medad_plugins.networks.blocks.flow import CouplingFlow
 from medad_plugins.networks.blocks.fourier_positions import FourierPositions, PositionedConvolution
+from medad_plugins.networks.blocks.frozen_tokens import FrozenTokens
 from medad_plugins.networks.blocks.linear_attention import LinearAttention
 from medad_plugins.networks.blocks.location_means import LocationMeans
 from medad_plugins.networks.blocks.memory_addressing import hard_shrink, look_up
@@ -30,6 +31,7 @@ from medad_plugins.networks.blocks.one_class_bottleneck import OneClassBottlenec
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.networks.blocks.perceptual import PerceptualResidual
 from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
+from medad_plugins.networks.blocks.scan_views import ScanViews
 from medad_plugins.networks.blocks.self_attention import GatedSelfAttention
 from medad_plugins.networks.blocks.spectral_norm import SpectralNorm
 from medad_plugins.networks.blocks.tap_decoder import TapDecoder
@@ -49,6 +51,7 @@ from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.networks.families.pixel_predictor import PixelPredictor
 from medad_plugins.networks.families.pretext_classifier import PretextClassifier
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
+from medad_plugins.networks.families.token_network import TokenNetwork
 from medad_plugins.networks.families.token_reconstruction import TokenReconstruction
 from medad_plugins.networks.fitted.gaussians import PatchGaussians
 from medad_plugins.networks.fitted.isolation_forest import IsolationTrees
@@ -57,10 +60,16 @@ from medad_plugins.networks.fitted.kernel_support import KernelSupport
 from medad_plugins.networks.fitted.local_outliers import LocalOutliers
 from medad_plugins.networks.fitted.low_rank_gaussian import LowRankGaussian
 from medad_plugins.networks.fitted.memory_bank import MemoryBank
+from medad_plugins.networks.fitted.mutual_bank import MutualBank
 from medad_plugins.networks.fitted.place_bank import PlaceBank
 from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
+from medad_plugins.networks.fitted.scan_bank import ScanBank
 from medad_plugins.networks.fitted.scan_score import ScanScore
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
+from medad_plugins.networks.fitted.token_dictionary import TokenDictionary
+from medad_plugins.networks.fitted.token_head import TokenHead
+from medad_plugins.networks.fitted.token_mixture import TokenMixture
+from medad_plugins.networks.fitted.token_subspace import TokenSubspace
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
 from medad_plugins.networks.scored_network import ScoredNetwork
@@ -84,6 +93,7 @@ __all__ = [
     "FeatureTaps",
     "FineTunedNetwork",
     "FourierPositions",
+    "FrozenTokens",
     "GatedSelfAttention",
     "IsolationTrees",
     "KernelDensityHead",
@@ -94,6 +104,7 @@ __all__ = [
     "LowRankGaussian",
     "MemoryBank",
     "MemoryModule",
+    "MutualBank",
     "OneClassBottleneck",
     "PatchEmbedding",
     "PatchGaussians",
@@ -111,15 +122,22 @@ __all__ = [
     "ResidualDecoder",
     "ResidualGenerator",
     "ReverseDistillation",
+    "ScanBank",
     "ScanScore",
     "ScanToBackbone",
+    "ScanViews",
     "ScoredNetwork",
     "ShrunkGaussian",
     "SpectralNorm",
     "TapCache",
     "TapDecoder",
     "TimeUNet",
+    "TokenDictionary",
+    "TokenHead",
+    "TokenMixture",
+    "TokenNetwork",
     "TokenReconstruction",
+    "TokenSubspace",
     "UnitTokens",
     "UpsamplingDecoder",
     "VectorDetector",

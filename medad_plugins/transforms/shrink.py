@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def _smoothed(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.fl
     kept = values
     for axis, (now, then) in enumerate(zip(values.shape, size, strict=True)):
         if now > then:
-            kept = _apply(_gaussian_rows(now, (now / then - 1) / 2, read[axis]), kept, axis)
+            kept = _apply(_gaussian_rows(now, then), kept, axis)
     if kept is values:
         return values
     smoothed = np.zeros_like(values)
@@ -63,6 +64,7 @@ def _smoothed(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.fl
     return smoothed
 
 
+@lru_cache(maxsize=32)
 def _read_places(now: int, then: int) -> NDArray[np.intp]:
     """Where along an axis a linear resize without aligned corners reads."""
     if now <= then:
@@ -73,8 +75,10 @@ def _read_places(now: int, then: int) -> NDArray[np.intp]:
     return np.unique(np.clip([below, below + 1], 0, now - 1))
 
 
-def _gaussian_rows(length: int, sigma: float, places: NDArray[np.intp]) -> csr_array:
-    """The rows ``places`` of the matrix that smooths an axis."""
+@lru_cache(maxsize=32)  # scans of a run mostly have one size
+def _gaussian_rows(length: int, then: int) -> csr_array:
+    """The rows of the matrix that smooths an axis at which a resize to ``then`` reads."""
+    places, sigma = _read_places(length, then), (length / then - 1) / 2
     radius = int(_TRUNCATE * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)

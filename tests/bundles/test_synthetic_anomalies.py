@@ -130,7 +130,8 @@ def test_left_and_right_change_places(tmp_path: Path) -> None:
         workflow = open_config(copy_bundle("many_tasks", tmp_path / f"{spatial_dims}{slice_axis}"), "train", **values)
         try:
             assert workflow.parser.get_parsed_content("sideways") == expected
-            codes = UPRIGHT_SLICES.get(slice_axis, "RAS") if spatial_dims == 3 else "PL"
+            volume = "RAS" if slice_axis is None else UPRIGHT_SLICES[slice_axis]
+            codes = volume if spatial_dims == 3 else "PL"
             assert codes[expected] in "RL"
         finally:
             set_determinism(None)

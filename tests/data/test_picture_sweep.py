@@ -23,7 +23,7 @@ RGB = _RNG.randint(0, 256, (9, 12, 3)).astype(np.uint8)
 RGB16 = _RNG.randint(0, 65536, (9, 12, 3)).astype(np.uint16)
 needs_simpleitk = pytest.mark.skipif(find_spec("SimpleITK") is None, reason="needs SimpleITK")
 
-NUMBERS = {
+NUMBERS: dict[str, np.ndarray] = {
     "u8": G8,
     "i8": G8.view(np.int8),
     "u16": G16,
@@ -187,7 +187,8 @@ def test_palettes_of_every_depth(tmp_path: Path, bits: int, suffix: str) -> None
     colours = _RNG.randint(0, 256, (2**bits, 3)).astype(np.uint8)
     image = Image.fromarray(indices, mode="P")
     image.putpalette(colours.ravel().tolist())
-    image.save(tmp_path / f"a{suffix}", **({"bits": bits} if suffix == ".png" else {}))
+    options: dict[str, Any] = {"bits": bits} if suffix == ".png" else {}
+    image.save(tmp_path / f"a{suffix}", **options)
     _check(tmp_path / f"a{suffix}", colours[indices])
 
 

@@ -13,7 +13,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel
 import numpy as np
@@ -27,9 +27,21 @@ from medad_plugins.data.scan import Scan
 from medad_plugins.errors import InputError
 
 hypothesis = pytest.importorskip("hypothesis")
-given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
+st = hypothesis.strategies
+_Test = TypeVar("_Test", bound=Callable[..., None])
 
-few = settings(max_examples=25, derandomize=True, deadline=None, database=None)
+
+def given(**drawn: Any) -> Callable[[_Test], _Test]:
+    """Hypothesis's decorator, few examples each and always the same."""
+
+    def decorate(test: _Test) -> _Test:
+        few = hypothesis.settings(max_examples=25, derandomize=True, deadline=None, database=None)
+        decorated: _Test = few(hypothesis.given(**drawn)(test))
+        return decorated
+
+    return decorate
+
+
 SEEDS = st.integers(0, 2**20)
 
 
@@ -59,7 +71,6 @@ def _numbers(dtype: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return rng.randint(max(info.min, -(2**23)), min(int(info.max), 2**23), shape).astype(dtype)
 
 
-@few
 @given(
     shape=st.lists(st.integers(1, 6), min_size=2, max_size=5),
     dtype=st.sampled_from(_DTYPES),
@@ -70,7 +81,7 @@ def _numbers(dtype: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     order=st.sampled_from("<>"),
 )
 def test_nifti(
-    folder: Path, shape: list[int], dtype: str, seed: int, scaling: Any, unit: str, kind: str, order: str
+    folder: Path, shape: list[int], dtype: str, seed: int, scaling: Any, unit: str, kind: str, order: Any
 ) -> None:
     array = _numbers(dtype, tuple(shape), seed)
     affine = np.diag([*np.random.RandomState(seed).uniform(0.1, 9, 3), 1.0])
@@ -110,7 +121,6 @@ def _set_scaling(path: Path, image_class: Any, scaling: tuple[float, float]) -> 
     header_path.write_bytes(gzip.compress(bytes(content)) if path.suffix == ".gz" else bytes(content))
 
 
-@few
 @given(
     shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F"]),
@@ -144,7 +154,6 @@ def test_pictures(folder: Path, shape: tuple[int, int], mode: str, suffix: str, 
     np.testing.assert_array_equal(scan.array, expected.swapaxes(0, 1))
 
 
-@few
 @given(
     allocated=st.sampled_from([8, 16, 32]),
     stored=st.integers(1, 32),
@@ -229,7 +238,6 @@ UNCHECKED = ["a.nii", "a.dcm", "a.tif", "packed.tif", "a.bmp", "a.jpg", "a.nrrd"
 
 
 @pytest.mark.parametrize("name", [*CHECKED, *UNCHECKED])
-@few
 @given(where=st.floats(0, 1, exclude_max=True), lost=st.integers(1, 40))
 def test_a_cut_is_refused(folder: Path, name: str, where: float, lost: int) -> None:
     whole = _sample(name, folder)
@@ -250,7 +258,6 @@ def _of_header(name: str, place: int, whole: bytes) -> bool:
 
 
 @pytest.mark.parametrize("name", CHECKED)
-@few
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_under_a_checksum_changes_nothing_unsaid(folder: Path, name: str, where: float, bit: int) -> None:
     whole = _sample(name, folder)
@@ -270,7 +277,6 @@ def test_a_flipped_bit_under_a_checksum_changes_nothing_unsaid(folder: Path, nam
 
 
 @pytest.mark.parametrize("name", UNCHECKED)
-@few
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_without_a_checksum_keeps_the_grid_or_is_refused(
     folder: Path, name: str, where: float, bit: int

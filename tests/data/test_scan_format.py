@@ -26,6 +26,16 @@ def test_a_network_sees_scans_or_their_slices() -> None:
     assert ScanFormat(2, (16, 32)).network_edges == [16, 32]
 
 
+def test_a_new_training_is_upright_with_the_sides_of_the_old_one() -> None:
+    columns_first = ScanFormat(2, (64, 32), orientation="stored")
+    assert columns_first.upright() == ScanFormat(2, [32, 64]) == ScanFormat(2, [32, 64]).upright()
+    assert ScanFormat(2, 64, crop=0.5, orientation="stored").upright() == ScanFormat(2, 64, crop=0.5)
+    for axis, edges in enumerate(([16, 48, 32], [48, 32, 16], [32, 16, 48])):
+        stored = ScanFormat(3, (16, 32, 48), slice_axis=axis, orientation="stored")
+        assert stored.upright() == ScanFormat(3, edges, slice_axis=axis)
+    assert ScanFormat(3, (16, 32, 48), orientation="stored").upright() == ScanFormat(3, (16, 32, 48))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -37,7 +37,7 @@ def _results(path: Path, folder: Path, spatial_dims: int = 3) -> dict[str, Datas
     picture = Image.new("RGB", (40, 30), "red")
     written = write_dicom_results(case, source, Algorithm("Method", "1.2.3"), picture, (0.0, 1.0), folder)
     with _strictly():
-        results = {kind: pydicom.dcmread(file) for kind, file in written.items()}
+        results: dict[str, Dataset] = {kind: pydicom.dcmread(file) for kind, file in written.items()}
         for result in results.values():
             list(result.iterall())  # every element is decoded, and checked
     for result in results.values():

@@ -12,8 +12,8 @@ from medad_plugins.handlers import MovingAverage
 
 def _train(decay: float, iterations: int, until: int | None = None) -> tuple[float, list[float]]:
     """A weight that begins at 100 and is a random number about 1 after each iteration: its average, and its course."""
-    network = nn.ModuleDict({"generator": nn.Linear(1, 1, bias=False)})
-    weight = network["generator"].weight
+    layer = nn.Linear(1, 1, bias=False)
+    network, weight = nn.ModuleDict({"generator": layer}), layer.weight
     nn.init.constant_(weight, 100.0)
     generator, course = torch.Generator().manual_seed(0), []
 

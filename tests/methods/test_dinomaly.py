@@ -15,6 +15,7 @@ from medad_plugins.engines import StableAdamW
 from medad_plugins.errors import InputError
 from medad_plugins.losses import ShareMinedCosineLoss
 from medad_plugins.methods.dinomaly import Dinomaly
+from medad_plugins.networks import TapCache
 from medad_plugins.networks.families.token_reconstruction import rebuilt_layers
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 
@@ -115,6 +116,18 @@ def test_the_backbone_is_frozen_and_the_rest_learns_with_noise(weights: str) -> 
     ShareMinedCosineLoss()(network(image)).backward()
     for name, parameter in network.named_parameters():
         assert (parameter.grad is None) == name.startswith("features."), name
+
+
+@torch.no_grad()
+def test_features_of_training_scans_are_computed_once(weights: str) -> None:
+    network, image = _network(weights=weights).train(), _scan(48, 48)
+    cache = network.features.cache = TapCache(2)
+    cache.current = ["one", "other"]
+    first, second = network.training_output(image), network.training_output(image)
+    assert (cache.computed, cache.given) == (2, 2)
+    torch.testing.assert_close(second[1], first[1], rtol=1e-2, atol=1e-3)
+    network.eval()(image)
+    assert cache.given == 2, "scans to be judged are not looked up"
 
 
 def test_it_learns_to_rebuild_what_it_is_shown(weights: str) -> None:

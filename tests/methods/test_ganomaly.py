@@ -157,6 +157,20 @@ def test_score_is_the_mean_squared_distance_of_the_codes(spatial_dims: int, redu
 
 
 @torch.no_grad()
+def test_both_errors_count_alike_in_deviations_of_normal_scans() -> None:
+    network = _network(score="both", reduction=0.05).eval()
+    scans = torch.rand(9, 1, 16, 16, generator=torch.Generator().manual_seed(2))
+    for part in scans.split(3):
+        network.collect(part)
+    network.fit()
+    residual, distance = network.errors(scans)
+    pooled = network.pool(residual)
+    expected = pooled / pooled.std(correction=0) + distance / distance.std(correction=0)
+    torch.testing.assert_close(network.pool(network(scans)) / pooled.std(correction=0), expected, rtol=1e-3, atol=1e-4)
+    assert "image_normality.mean" not in _network(score="latent").state_dict(), "older files have none"
+
+
+@torch.no_grad()
 def test_residual_score_is_the_absolute_residual() -> None:
     network, image = _network(score="residual", in_channels=2).eval(), _scan(channels=2)
     expected = (network.reconstruct(image) - image).abs().mean(1, keepdim=True)

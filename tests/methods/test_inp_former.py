@@ -16,6 +16,7 @@ from medad_plugins.errors import InputError
 from medad_plugins.losses import DistanceMinedCosineLoss
 from medad_plugins.methods.inp_former import INPFormer, PrototypeLoss
 from medad_plugins.methods.inp_former.prototypes import gather_distance
+from medad_plugins.networks import TapCache
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,18 @@ def test_all_but_the_backbone_learns_and_prototypes_by_the_distances(weights: st
     DistanceMinedCosineLoss(3.0)((rebuilt, targets)).backward(retain_graph=True)
     (0.2 * distances.mean()).backward()
     torch.testing.assert_close(network.extractor.queries.grad, both)
+
+
+@torch.no_grad()
+def test_features_of_training_scans_are_computed_once(weights: str) -> None:
+    network, image = _network(weights=weights).train(), _scan(48, 48)
+    cache = network.features.cache = TapCache(2)
+    cache.current = ["one", "other"]
+    first, second = network.training_output(image), network.training_output(image)
+    assert (cache.computed, cache.given) == (2, 2)
+    torch.testing.assert_close(second[1], first[1], rtol=1e-2, atol=1e-3)
+    network.eval()(image)
+    assert cache.given == 2, "scans to be judged are not looked up"
 
 
 def test_it_learns_to_rebuild_what_it_is_shown(weights: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from plain_resnet import vary_norms
@@ -12,7 +14,7 @@ from medad_plugins.errors import InputError
 from medad_plugins.methods.realnet import ChannelSelection, RankedResiduals, RealNet
 
 
-def _realnet(spatial_dims: int = 2, layers: tuple[int, ...] = (1, 2), **arguments: int) -> RealNet:
+def _realnet(spatial_dims: int = 2, layers: tuple[int, ...] = (1, 2), **arguments: Any) -> RealNet:
     torch.manual_seed(0)
     channels = [8] * len(layers)
     network = RealNet(spatial_dims, 1, "resnet10", "none", layers, channels, 5, **{"window": 4, **arguments})

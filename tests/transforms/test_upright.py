@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -18,6 +19,7 @@ from scan_samples import dicom_image
 from medad_plugins.data import ScanFormat, read_scan
 from medad_plugins.transforms import ScanPreprocessing
 from medad_plugins.transforms.postprocessing import RestoreScanGridd
+from medad_plugins.transforms.writers import SaveImageAnomalyd
 
 ROWS, COLUMNS = 20, 28
 PICTURE = np.random.RandomState(0).randint(0, 200, (ROWS, COLUMNS)).astype(np.uint8)
@@ -78,6 +80,14 @@ def test_a_spot_of_the_map_comes_back_to_its_voxel(tmp_path: Path, size: int | t
         found = np.unravel_index(int(restored.argmax()), scan.array.shape)
         spot = np.unravel_index(int(scan.array.argmax()), scan.array.shape)
         assert np.abs(np.subtract(found, spot)).max() <= (0 if size == (ROWS, COLUMNS) else 1), path.name
+        if size == (ROWS, COLUMNS):
+            mask = (restored > 0.5).to(torch.uint8)
+            case: dict[Any, Any] = {"case_id": path.name, "anomaly_map": restored, "anomaly_mask": mask}
+            case = SaveImageAnomalyd(("anomaly_map", "anomaly_mask"), tmp_path / "out")(case)
+            for key in ("anomaly_map_file", "anomaly_mask_file"):
+                written = read_scan(Path(str(case[key])))
+                assert np.argwhere(written.array).tolist() == [list(spot)], f"{path.name} {key}"
+                np.testing.assert_allclose(written.affine, scan.affine, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ __all__ = ["NormalTrainTask", "replace_model"]
 logger = logging.getLogger(__name__)
 
 # how scans come to the network: a new model keeps to what the old one was trained with
-_AS_BEFORE = ("spatial_dims", "image_size", "in_channels", "crop", "intensity")
+_AS_BEFORE = ("spatial_dims", "image_size", "in_channels", "slice_axis", "crop", "intensity")
 _SET_HERE = {"bundle_root", "dataset_dir", "datalist", "where", "output_dir", "ckpt_path", "device"}
 
 
@@ -93,7 +93,9 @@ class NormalTrainTask(BundleTrainTask):
         parser = ConfigParser()
         parser.read_config(str(inference))
         parser["bundle_root"] = self.bundle_path
-        return {name: parser.get_parsed_content(name) for name in _AS_BEFORE}
+        scan = parser.get_parsed_content("scan").upright()
+        known = ConfigParser.load_config_file(self.bundle_config_path)
+        return {name: getattr(scan, name) for name in _AS_BEFORE if name in known}
 
     def _wishes(self, request: Mapping[str, Any]) -> dict[str, Any]:
         keys = ConfigParser.load_config_file(self.bundle_config_path)

@@ -90,7 +90,7 @@ class AEFlow(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latent features ``(B, C, *spatial / 16)``, log-determinants ``(B,)``, reconstruction and scan in -1..1."""
-        features = self.standard(self.features(image)[0])
+        features = self.standard(self.features.remembered(image)[0])
         if self.noise > 0:
             features = features + self.noise * batch_normal(features.shape, features)
         z, log_det = self.flow(features)

@@ -63,8 +63,8 @@ class EA2D(FineTunedNetwork):
         norm_momentum: of the decoders' running statistics too; the paper's is 0.01. Those of the encoder are updated
             twice at an iteration, once for each view.
         views: 2, or 1 for the scan as it is alone.
-        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
-            as in the paper.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the paper.
         attention_levels: how many taps have an attended skip: 2 (strides 16 and 8), 1 (stride 16) or 0.
 
     Raises:

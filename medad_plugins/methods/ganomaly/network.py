@@ -10,10 +10,11 @@ from torch import Tensor
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.coders.conv_family import doubling_widths
 from medad_plugins.networks.coders.dcgan import ConvDiscriminator, DCGANEncoder, DCGANGenerator, init_dcgan
+from medad_plugins.scorers import StandardScore
 
 __all__ = ["GANomaly", "RestartDiscriminator"]
 
-SCORES = ("latent", "residual")
+SCORES = ("latent", "residual", "both")
 
 
 class GANomaly(AnomalyNetwork):
@@ -33,8 +34,9 @@ class GANomaly(AnomalyNetwork):
             paper writes, here with running statistics.
         extra_blocks: 3x3 convolutions after the first block of encoders and discriminator.
         grid: edge of the smallest feature maps.
-        score: ``"latent"``, the mean squared difference of the codes, by which the map is scaled; or ``"residual"``,
-            the pooled map.
+        score: ``"latent"``, the mean squared difference of the codes, by which the map is scaled; ``"residual"``, the
+            pooled map; or ``"both"``, their sum, each in standard deviations of normal scans, for which `collect` and
+            `fit` see these after the training: the two err differently.
         reduction: of the map, see `medad_plugins.scorers.MapPool`.
 
     Reference:
@@ -59,6 +61,8 @@ class GANomaly(AnomalyNetwork):
         if score not in SCORES:
             raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
         self.score = score
+        self.image_normality = StandardScore() if score == "both" else None
+        self.latent_normality = StandardScore() if score == "both" else None
         channels = doubling_widths(image_size, width, grid, widest)
         shape = (spatial_dims, in_channels, image_size, channels)
         self.encoder = DCGANEncoder(*shape, latent_size, norm, extra_blocks=extra_blocks)
@@ -80,13 +84,40 @@ class GANomaly(AnomalyNetwork):
         """See `rebuild`, of scans of 0..1."""
         return self.rebuild(image * 2 - 1)
 
-    def anomaly_map(self, image: Tensor) -> Tensor:
-        """Absolute residual on 0..1, averaged over channels; with the latent score scaled so that it pools to that."""
+    def errors(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Absolute residual on 0..1, averaged over channels, ``(B, 1, *spatial)``, and that of the code, ``(B,)``."""
         again, code, second = self.rebuild(image * 2 - 1)
         residual = ((again.float() + 1) / 2 - image.float()).abs().mean(1, keepdim=True)
+        return residual, (code.float() - second.float()).square().mean(1)
+
+    @torch.no_grad()
+    def collect(self, image: Tensor) -> None:
+        """Add the errors of a batch of normal scans ``(B, C, *spatial)``, in eval mode, where both count."""
+        if self.image_normality is not None and self.latent_normality is not None:
+            was_training = self.training
+            self.eval()
+            residual, distance = self.errors(image)
+            self.train(was_training)
+            self.image_normality.collect(self.pool(residual))
+            self.latent_normality.collect(distance)
+
+    def fit(self) -> None:
+        """Compute mean and standard deviation of both errors in normal scans."""
+        if self.image_normality is not None and self.latent_normality is not None:
+            self.image_normality.fit()
+            self.latent_normality.fit()
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """Absolute residual on 0..1, averaged over channels; with the latent score scaled so that it pools to that.
+
+        With both scores the code's error is added to it, with the spread that the pooled residual has in normal scans.
+        """
+        residual, distance = self.errors(image)
         if self.score == "residual":
             return residual
-        distance = (code.float() - second.float()).square().mean(1)
+        if self.image_normality is not None and self.latent_normality is not None:
+            distance = distance * (self.image_normality.deviation / self.latent_normality.deviation)
+            return residual + distance.reshape([-1] + [1] * (residual.dim() - 1))
         return self.scaled_to(distance, residual)
 
 

@@ -97,7 +97,7 @@ class INPFormer(TokenReconstruction):
 
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Rebuilt and true maps ``(B, C_g, *grid)`` of each group, and distances ``(B, N)`` to the prototypes."""
-        tokens, targets = self.groups(self.features(image))
+        tokens, targets = self.groups(self.features.remembered(image))
         prototypes = self.extractor(tokens)
         rebuilt = self.groups.rebuilt(self._decode(tokens, prototypes), targets)
         return rebuilt, targets, gather_distance(tokens, prototypes)

@@ -37,8 +37,8 @@ class ReContrast(FineTunedNetwork):
         spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of three stages;
             the paper's backbone is ``wide_resnet50_2``. EfficientNet-Lite is taken too.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image; the paper's is 4 of 256.
-        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
-            as in the paper.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the paper.
 
     Reference:
         Guo et al., "ReContrast: Domain-Specific Anomaly Detection via Contrastive Reconstruction", NeurIPS 2023.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -151,8 +152,9 @@ class UTransformer(nn.Module):
         self.outwards = nn.Linear(width, channels, bias=False)
         self.positions = GridQueries([-(-edge // self.multiple) * self.multiple for edge in grid], width)
         self.dropout = TokenDropout(dropout)
-        self.down = nn.ModuleList(LevelDown(dims, size, *arguments) for size in self.sizes)
-        self.up = nn.ModuleList(LevelUp(dims, size, *arguments) for size in reversed(self.sizes))
+        # levels, whose own methods and sizes are used
+        self.down: Any = nn.ModuleList(LevelDown(dims, size, *arguments) for size in self.sizes)
+        self.up: Any = nn.ModuleList(LevelUp(dims, size, *arguments) for size in reversed(self.sizes))
         self.encoder_norm, self.decoder_norm = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def continued(self, features: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ class ReverseDistillation(AnomalyNetwork):
         combine: ``"sum"``, ``"mean"`` or ``"product"`` of the three scales' maps.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
-        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all alike,
-            as in the papers.
+        scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
+            alike, as in the papers.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ReverseDistillation(AnomalyNetwork):
 
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Student's and teacher's feature maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
-        taps = self.teacher(image)
+        taps = self.teacher.remembered(image)
         return self.rebuild(taps), taps
 
     def anomaly_map(self, image: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ def pooled_features(taps: list[Tensor]) -> Tensor:
 class ScanScore(FittedModule):
     """How abnormal a scan is, for methods that judge the locations of frozen features.
 
-    ``"local"`` is what the method's map says, best for focal disease; ``"pooled"`` is how far the features averaged over
-    all locations lie from those of normal scans, see `PooledGaussian`; ``"both"`` is the mean of the two, each in
+    ``"local"`` is what the method's map says, best for focal disease; ``"pooled"`` is how far the features averaged
+    over all locations lie from those of normal scans, see `PooledGaussian`; ``"both"`` is the mean of the two, each in
     standard deviations of what normal scans have.
 
     Args:

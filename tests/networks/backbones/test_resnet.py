@@ -208,3 +208,16 @@ def test_norms_that_are_not_folded_follow_the_scans(changes: dict[str, float], t
     path = _folded(tmp_path / "own.pth", **changes)
     taps = ResNetTaps("resnet10", 2, 1, weights=path, optional_stages=("layer4",)).train()
     assert _norms_in_train_mode(taps) >= {"bn1", "layer1.0.bn1", "layer3.0.bn2"}
+
+
+def test_stage_0_is_the_stem_after_its_pooling() -> None:
+    taps = ResNetTaps("resnet10", 2, 3, layers=[0, 1, 3]).eval()
+    assert taps.channels == [64, 64, 256] and taps.strides == [4, 4, 16]
+    image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    stem, first, third = taps(image)
+    x = taps.act(taps.bn1(taps.conv1(taps.adapter(image))))
+    torch.testing.assert_close(stem, torch.nn.functional.max_pool2d(x, 3, 2, 1))
+    torch.testing.assert_close(first, taps.layer1(stem))
+    torch.testing.assert_close(third, taps.layer3(taps.layer2(first)))
+    with pytest.raises(ValueError, match="stages 1 to 4"):
+        ResNetTaps("resnet10", layers=[0])

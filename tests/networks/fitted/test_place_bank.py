@@ -13,7 +13,7 @@ from torch.nn import functional
 from medad_plugins.errors import InputError
 from medad_plugins.federated import Reply, merge_replies
 from medad_plugins.networks import PlaceBank
-from medad_plugins.networks.fitted.place_bank import even_rows
+from medad_plugins.networks.fitted.scan_bank import even_rows
 
 GRIDS = [(3, 4), (2, 3, 3)]
 
@@ -208,6 +208,24 @@ def test_a_coreset_is_chosen_at_every_place(coreset: float, kept: int) -> None:
     whole = _filled(tokens, (2, 3))
     torch.testing.assert_close(left_out, whole.fit())
     torch.testing.assert_close(bank.unit, whole.unit)
+
+
+def test_coresets_of_sites_are_thinned_out_again() -> None:
+    tokens, grid = _tokens(20, (2, 3)), (2, 3)
+    server = torch.nn.Sequential(PlaceBank(storage="float32", coreset=7))
+    replies, units = [], []
+    for number, share in enumerate(tokens.split(10)):
+        own = _filled(share, grid, coreset=7)
+        own.fit()
+        units.append(own.unit)
+        state = {f"0.{name}": value for name, value in own.state_dict().items()}
+        replies.append(Reply(f"site {number}", 10, state))
+    merge_replies(server, replies)
+    merged = server[0]
+    assert isinstance(merged, PlaceBank)
+    assert merged.bank.shape == (7, 1, 6, 6)
+    torch.testing.assert_close(merged.unit, torch.stack(units).mean())
+    torch.testing.assert_close(merged.halves, (merged.bank - merged.centre).square().sum(3) / 2)
 
 
 def test_wrong_coreset() -> None:
