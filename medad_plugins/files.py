@@ -75,6 +75,7 @@ def home_path(path: str | os.PathLike[str]) -> str:
         InputError: the name is too long, or there is no permission to look there.
 
     Example:
+        >>> from pathlib import Path
         >>> home_path("~/scans") == str(Path.home() / "scans"), home_path("~no-such-user")
         (True, '~no-such-user')
     """

@@ -30,6 +30,7 @@ class LeftOut:
         forbidden: files and folders that may not be read.
         hidden: hidden files with a scan's suffix, hidden folders.
         documents: files that nobody takes for scans.
+        labels: folders in which a MONAI Label server keeps masks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,6 +40,7 @@ class LeftOut:
         self.forbidden: list[Path] = []
         self.hidden: list[Path] = []
         self.documents: list[Path] = []
+        self.labels: list[Path] = []
 
     def add_file(self, path: Path) -> None:
         """A file that is no scan by its name or content; why is found out here."""
@@ -65,6 +67,7 @@ class LeftOut:
             (self.forbidden, "may not be read"),
             (self.hidden, "hidden"),
             (self.documents, "no image"),
+            (self.labels, "MONAI Label's masks"),
         )
         return "; ".join(f"{len(paths)} {what} ({self._names(paths)})" for paths, what in kinds if paths)
 

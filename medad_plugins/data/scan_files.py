@@ -31,6 +31,8 @@ _COMPANIONS = {
     **dict.fromkeys(_NIFTI_VOXELS, (".hdr", ".hdr.gz")),
     **dict.fromkeys((".raw", ".zraw", ".raw.gz"), (".mhd", ".nhdr")),
 }
+# where a MONAI Label server keeps the masks of a folder of studies, and how such a folder is known
+_LABEL_FOLDER, _LABEL_LIST = "labels", "datastore_v2.json"
 _READABLE = "PNG, JPEG, BMP, TIFF, NIfTI, DICOM, NRRD or MetaImage"
 
 
@@ -39,7 +41,8 @@ def find_scans(folder: Path) -> list[Path]:
 
     A folder whose DICOM files include slices of a series counts as one scan (the folder itself, also where reading it
     will fail, e.g. for a missing slice); other DICOM files, pictures, NIfTI, NRRD and MetaImage files count one by one,
-    files in two parts by their header. Files without a known suffix are taken where their content is DICOM. All else
+    files in two parts by their header. The labels of a
+    MONAI Label server are no scans. Files without a known suffix are taken where their content is DICOM. All else
     that is found there, hidden files, folders without permission and images of other formats, is named in one line of
     the log.
 
@@ -70,6 +73,9 @@ def find_scans(folder: Path) -> list[Path]:
         left_out.hidden += [Path(parent, name) for name in names if name.startswith(".")]
         left_out.hidden += [Path(parent, name) for name in files if name.startswith(".") and _is_scan_name(name)]
         names[:] = [name for name in names if not name.startswith(".")]
+        if _LABEL_LIST in files and _LABEL_FOLDER in names:
+            names.remove(_LABEL_FOLDER)
+            left_out.labels.append(Path(parent, _LABEL_FOLDER))
         scans += _scans_among([Path(parent, name) for name in files if not name.startswith(".")], left_out)
     left_out.report()
     if not scans:

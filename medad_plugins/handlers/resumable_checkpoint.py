@@ -64,6 +64,7 @@ class ResumableCheckpoint:
         self.resume, self.seconds, self.others = resume, seconds, dict(others or {})
         self.keys, self.data = keys, dict(data or {})
         self._is_trained = self._ends_only = False
+        self._saved_at, self._seen = time.monotonic(), _signature(self.path)
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer; resuming happens here, before the trainer counts its epochs."""

@@ -78,9 +78,8 @@ class ForeignHere:
     """Another scan at the same place, as foreign patch interpolation has it.
 
     Args:
-        among: so many scans are drawn, and the one that looks most like the host is taken. The paper's volumes are
-            registered, and its slices those of the same height: there 1 is right. Elsewhere the same place of any
-            other scan is another organ.
+        among: so many scans are drawn, and the one that looks most like the host is taken; for scans that are not
+            registered, where the same place of any other scan may be another organ.
     """
 
     def __init__(self, among: int = 1) -> None:

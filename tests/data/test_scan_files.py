@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import nibabel
@@ -109,3 +110,14 @@ def test_paths_that_are_no_scan(tmp_path: Path, name: str, message: str) -> None
     (tmp_path / "a.xyz").write_text("whatever")
     with pytest.raises(InputError, match=message):
         read_scan(tmp_path / name)
+
+
+def test_labels_of_a_monai_label_server_are_no_scans(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.png", "labels/final/a.png", "labels/original/a.png", "other/labels/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "datastore_v2.json").write_text("{}")
+    with caplog.at_level(logging.INFO):
+        found = find_scans(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.png", "other/labels/b.png"]
+    assert "1 MONAI Label's masks (labels)" in caplog.text

@@ -137,7 +137,7 @@ def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no trained model"):
+    with pytest.raises(InputError, match="this is a folder and no model"):
         ModelFile(tmp_path, "ae").setting("image_size")
 
 
@@ -188,12 +188,13 @@ def test_another_bundles_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "text"),
-    [({"width": 5}, "size mismatch|Error\\(s\\) in loading"), ({"depth": 5}, "unexpected keyword argument 'depth'")],
+    [
+        ({"width": 5}, "trained with another setting: .*expected width 4, found width 5.; leave out --width"),
+        ({"depth": 5}, "does not fit the network of this bundle: .*the state of Scaled.*argument 'depth'"),
+    ],
 )
 def test_a_file_that_does_not_fit_the_network(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
-    with pytest.raises(
-        InputError, match=rf"does not fit the network of this bundle: .*the state of Scaled.*found .*({text})"
-    ):
+    with pytest.raises(InputError, match=text):
         ModelFile(_saved(tmp_path), "ae").rebuild(Scaled, **changes)
 
 

@@ -398,8 +398,9 @@ def test_moving_average_is_what_is_kept_at_the_end() -> None:
     average.attach(trainer)
     trainer.run()
     expected = copy.deepcopy(weights[0])
-    for weight in weights[1:]:
-        expected = 0.75 * expected + 0.25 * weight
+    for iteration, weight in enumerate(weights[1:], 1):
+        kept = min(0.75, (1 + iteration) / (10 + iteration))
+        expected = kept * expected + (1 - kept) * weight
     torch.testing.assert_close(network.encoder.weight.detach(), expected)
     with pytest.raises(ValueError, match="no moving average of 'mapper'"):
         MovingAverage(network, {"mapper": 0.9})

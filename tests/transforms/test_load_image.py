@@ -101,3 +101,10 @@ def test_meta_tensor_of_a_host_keeps_its_geometry_and_loses_the_rest() -> None:
 def test_other_types_are_refused() -> None:
     with pytest.raises(InputError, match="found list"):
         LoadImageScan(2)(["a.png"])  # type: ignore[arg-type]
+
+
+def test_an_empty_path_is_not_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path, np.arange(360, dtype=np.int16).reshape(3, 10, 12))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a case has no image"):
+        LoadImageScan(3)("")

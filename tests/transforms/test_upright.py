@@ -81,11 +81,8 @@ def test_a_spot_of_the_map_comes_back_to_its_voxel(tmp_path: Path, size: int | t
         spot = np.unravel_index(int(scan.array.argmax()), scan.array.shape)
         assert np.abs(np.subtract(found, spot)).max() <= (0 if size == (ROWS, COLUMNS) else 1), path.name
         if size == (ROWS, COLUMNS):
-            case: dict[Any, Any] = {
-                "case_id": path.name,
-                "anomaly_map": restored,
-                "anomaly_mask": (restored > 0.5).to(torch.uint8),
-            }
+            mask = (restored > 0.5).to(torch.uint8)
+            case: dict[Any, Any] = {"case_id": path.name, "anomaly_map": restored, "anomaly_mask": mask}
             case = SaveImageAnomalyd(("anomaly_map", "anomaly_mask"), tmp_path / "out")(case)
             for key in ("anomaly_map_file", "anomaly_mask_file"):
                 written = read_scan(Path(str(case[key])))
