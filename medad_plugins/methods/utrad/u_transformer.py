@@ -170,12 +170,12 @@ class UTransformer(nn.Module):
         x = self.dropout(tokens + self.positions(grid)).reshape([-1] + grid + [tokens.shape[2]])
         passed: list[Tensor] = []
         grids: list[list[int]] = []
-        for level in self.down:
+        for index, level in enumerate(self.down):
             grids.append([int(edge) for edge in x.shape[1:-1]])
             blocks = self.encoder_norm(level(x))
-            passed.append(level.bottleneck(blocks[:, 1:]))
-            x = blocks[:, 0].reshape([-1] + [edge // level.size for edge in grids[-1]] + [blocks.shape[2]])
+            passed.append(level.bottleneck(blocks[:, 1:]))  # type: ignore[operator]
+            x = blocks[:, 0].reshape([-1] + [edge // self.sizes[index] for edge in grids[-1]] + [blocks.shape[2]])
         for index, level in enumerate(self.up):
             blocks = self.decoder_norm(level(x, passed[-1 - index]))
-            x = out_of_blocks(blocks, level.size, grids[-1 - index])
+            x = out_of_blocks(blocks, self.sizes[-1 - index], grids[-1 - index])
         return self.outwards(x).movedim(-1, 1), x.movedim(-1, 1)
