@@ -47,9 +47,8 @@ class LoadImageScan(Transform):
         if not isinstance(scan, (str, Path)):
             expected = "a path, a tensor or an array"
             raise InputError("a case's image is of the wrong type", expected=expected, found=type(scan).__name__)
-        if isinstance(scan, str) and not scan.strip():
-            # as a path it would be the folder that the process happens to be in
-            raise InputError("a case has no image: its path is empty", todo="give the path of a scan")
+        if not str(scan):  # as a path it would be the working folder, whatever series lies there
+            raise InputError("a case has no image", expected="a path", found="an empty one", todo="give a scan")
         read = read_scan(Path(scan))
         return _meta_tensor(read, -1 if read.has_channels else _NO_CHANNEL, scan)
 

@@ -103,10 +103,8 @@ def test_other_types_are_refused() -> None:
         LoadImageScan(2)(["a.png"])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("path", ["", " "])
-def test_an_empty_path_is_no_folder(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that does not know a scan's name hands over an empty one."""
-    (tmp_path / "scan.dcm").touch()
+def test_an_empty_path_is_not_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path, np.arange(360, dtype=np.int16).reshape(3, 10, 12))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="its path is empty"):
-        LoadImageScan(2)(path)
+    with pytest.raises(InputError, match="a case has no image"):
+        LoadImageScan(3)("")

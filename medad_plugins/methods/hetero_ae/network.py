@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from medad_plugins.errors import InputError
@@ -69,12 +68,6 @@ class HeteroAE(AnomalyNetwork):
         self.decoder = HybridDecoder(edges, self.features.channels, self.features.strides, dropout)
         self.fusion = CosineMapFusion(spatial_dims, self.pool, "sum", on_image_grid=True, sigma=sigma)
 
-    def taps(self, image: Tensor) -> list[Tensor]:
-        """The frozen feature maps of a scan, all that is needed of it."""
-        with torch.no_grad():
-            maps: list[Tensor] = self.features(image)
-            return maps
-
     def rebuild(self, taps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Rebuilt and true feature maps ``(B, C_k, *grid_k)``, finest first, without the deepest."""
         sizes: list[list[int]] = []
@@ -88,5 +81,5 @@ class HeteroAE(AnomalyNetwork):
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """One minus the cosine of rebuilt and true features, summed over their maps on the image grid."""
-        rebuilt, true = self.rebuild(self.taps(image))
+        rebuilt, true = self.rebuild(self.features(image))
         return self.fusion(rebuilt, true, image.shape[2:])

@@ -117,12 +117,6 @@ class UTRAD(AnomalyNetwork):
         # from 0 it would take long to come to the size of an error
         nn.init.ones_(self.scale[-1].bias)  # type: ignore[arg-type]
 
-    def taps(self, image: Tensor) -> list[Tensor]:
-        """The frozen feature maps of a scan, all that is needed of it."""
-        with torch.no_grad():
-            maps: list[Tensor] = self.features(image)
-            return maps
-
     def rebuild(self, taps: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Rebuilt and true features ``(B, D, *grid)``, and how far apart these should be ``(B, 1, *grid)``.
 
@@ -149,7 +143,7 @@ class UTRAD(AnomalyNetwork):
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Error at every place over the predicted one, averaged over blocks, interpolated; not negative."""
-        rebuilt, features, scale = self.rebuild(self.taps(image))
+        rebuilt, features, scale = self.rebuild(self.features(image))
         error = (rebuilt - features).square().mean(1, keepdim=True).sqrt()
         means = self.means(error / scale.abs().clamp_min(self.floor))
         # without the places by which the grid was continued

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
@@ -74,12 +73,6 @@ class FeatureRebuilding(AnomalyNetwork):
         self.to_image = MapToImage(spatial_dims, self.pool, sigma, align_corners=True, keep_score="none")
         self.score = LocalMeanScore(spatial_dims, self.pool, stride, padded=False)
 
-    def taps(self, image: Tensor) -> list[Tensor]:
-        """The frozen feature maps of a scan, all that is needed of it."""
-        with torch.no_grad():
-            maps: list[Tensor] = self.features(image)
-            return maps
-
     def rebuild(self, taps: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Rebuilt and true features ``(B, D, *grid)``, from the backbone's feature maps."""
         features = self.align(taps)
@@ -101,6 +94,6 @@ class FeatureRebuilding(AnomalyNetwork):
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Distance of the rebuilt to the true features at every place, interpolated, not negative."""
-        rebuilt, features = self.rebuild(self.taps(image))
+        rebuilt, features = self.rebuild(self.features(image))
         distance = (rebuilt - features).square().sum(1, keepdim=True).sqrt()
         return self.score(self.to_image(distance, image.shape[2:]))

@@ -125,10 +125,12 @@ class PlaceBank(ScanBank):
     def after_merge(self) -> None:
         """Choose again from a bank that has grown, and measure the unit on it; a coreset keeps that of the sites."""
         if self.bank.numel() and not self.candidates.numel():
-            if self.coreset == 1.0 and isinstance(self.coreset, float):
+            if isinstance(self.coreset, float) and self.coreset == 1.0:
                 self.fit()
-            else:
-                self._prepare()
+                return
+            if not isinstance(self.coreset, float) and len(self.bank) > self.coreset:
+                self.bank = k_centre_by_place(self.bank.flatten(0, 1), self.coreset).unsqueeze(1)
+            self._prepare()
 
     @torch.no_grad()
     def _left_out(self) -> Tensor:

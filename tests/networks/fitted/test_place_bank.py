@@ -210,6 +210,24 @@ def test_a_coreset_is_chosen_at_every_place(coreset: float, kept: int) -> None:
     torch.testing.assert_close(bank.unit, whole.unit)
 
 
+def test_coresets_of_sites_are_thinned_out_again() -> None:
+    tokens, grid = _tokens(20, (2, 3)), (2, 3)
+    server = torch.nn.Sequential(PlaceBank(storage="float32", coreset=7))
+    replies, units = [], []
+    for number, share in enumerate(tokens.split(10)):
+        own = _filled(share, grid, coreset=7)
+        own.fit()
+        units.append(own.unit)
+        state = {f"0.{name}": value for name, value in own.state_dict().items()}
+        replies.append(Reply(f"site {number}", 10, state))
+    merge_replies(server, replies)
+    merged = server[0]
+    assert isinstance(merged, PlaceBank)
+    assert merged.bank.shape == (7, 1, 6, 6)
+    torch.testing.assert_close(merged.unit, torch.stack(units).mean())
+    torch.testing.assert_close(merged.halves, (merged.bank - merged.centre).square().sum(3) / 2)
+
+
 def test_wrong_coreset() -> None:
     with pytest.raises(ValueError, match="coreset must be a share"):
         PlaceBank(coreset=1.5)
