@@ -30,6 +30,7 @@ class BackboneTokens(nn.Module):
         bank: of its tokens.
         pooled: whether the pooled features are judged too.
         columns_first: whether 2D scans come with columns first, and are turned for the backbone.
+        neighbourhood: over which each feature map is averaged, see `AnomalyDINO`.
 
     Shape:
         ``(B, C, *spatial)`` to a map ``(B, 1, *grid)`` and a score ``(B,)``, zero where it is not judged.
@@ -45,6 +46,7 @@ class BackboneTokens(nn.Module):
         bank: PlaceBank,
         pooled: bool,
         columns_first: bool,
+        neighbourhood: int | None,
     ) -> None:
         super().__init__()
         is_transformer = backbone in TRANSFORMERS
@@ -52,8 +54,8 @@ class BackboneTokens(nn.Module):
             (last,) = usual_layers(backbone)
             layers = [last - 1, last]
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
-        # a token of a transformer has seen its neighbours
-        neighbourhood = 1 if is_transformer else 3
+        if neighbourhood is None:
+            neighbourhood = 1 if is_transformer else 3
         self.tokens = UnitTokens(self.features.channels, self.features.strides, spatial_dims, neighbourhood)
         self.stride = max(self.features.strides)
         self.bank = bank
@@ -117,6 +119,8 @@ class AnomalyDINO(AnomalyNetwork):
         reduction: image score, see `medad_plugins.scorers.MapPool`, on the token grid.
         columns_first: whether 2D scans come with columns first (``ScanFormat(orientation="stored")``), to be turned for
             the backbones, which have learnt from pictures that stand upright. `ModelFile` knows it.
+        neighbourhood: edge of the neighbourhood of places over which each feature map is averaged, odd, 1 for none:
+            tokens of single places are noisy. None is 3 for a convolutional network and 1 for a transformer.
 
     Reference:
         Damm et al., "AnomalyDINO: boosting patch-based few-shot anomaly detection with DINOv2", WACV 2025.
@@ -139,6 +143,7 @@ class AnomalyDINO(AnomalyNetwork):
         sigma: float = 4.0,
         reduction: str | float = 0.02,
         columns_first: bool = False,
+        neighbourhood: int | None = None,
     ) -> None:
         super().__init__(reduction)
         if score not in SCORES:
@@ -163,6 +168,7 @@ class AnomalyDINO(AnomalyNetwork):
                 PlaceBank(window, references, storage),
                 score != "local",
                 columns_first,
+                neighbourhood,
             )
             for name, file, chosen in zip(names, files, taps, strict=True)
         )

@@ -11,7 +11,7 @@ from plain_resnet import varied_taps
 from torch import Tensor
 from torch.nn import functional
 
-from medad_plugins.methods.anomaly_dino import AnomalyDINO
+from medad_plugins.methods.anomaly_dino import AnomalyDINO, BackboneTokens
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +162,17 @@ def test_the_banks_are_part_of_the_state(weights: str, tmp_path: Path) -> None:
 def test_wrong_arguments(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         AnomalyDINO(**{"backbone": "resnet10", **settings})
+
+
+@pytest.mark.parametrize(("neighbourhood", "edge"), [(None, 1), (1, 1), (3, 3)])
+@torch.no_grad()
+def test_tokens_of_a_transformer_are_averaged_over_their_neighbourhood(neighbourhood: int | None, edge: int) -> None:
+    torch.manual_seed(0)
+    network = AnomalyDINO(2, 1, "dino_vits16", "none", neighbourhood=neighbourhood).eval()
+    part = network.parts[0]
+    assert isinstance(part, BackboneTokens)
+    image = _scans(48, 64, batch=2, seed=1)
+    mean = torch.stack(part.features(image)).mean(0)
+    padded = functional.pad(mean, [edge // 2] * 4, mode="replicate")
+    expected = functional.normalize(functional.avg_pool2d(padded, edge, 1), dim=1).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(part.embed(image)[0], expected)
