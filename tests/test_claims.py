@@ -25,6 +25,7 @@ def _in_another_process(act: Callable[[], object]) -> int:
             time.sleep(60)
         finally:
             os._exit(1)
+    os.close(tell)  # or a child that failed would be waited for
     assert os.read(ready, 4) == b"done"
     return child
 

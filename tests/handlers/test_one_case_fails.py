@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,9 +285,10 @@ def test_a_second_run_at_once_is_refused_and_leaves_the_first_alone(tmp_path: Pa
     if child == 0:
         claim_folder(output)
         os.write(tell, b"!")
-        os.read(ready, 1)  # never comes
+        signal.pause()  # reading here might take the parent's byte
         os._exit(0)
-    os.read(ready, 1)
+    os.close(tell)  # or a child that failed would be waited for
+    assert os.read(ready, 1) == b"!"
     try:
         with pytest.raises(InputError, match="another run is writing into this"):
             _infer(data, output, save=("map",))
