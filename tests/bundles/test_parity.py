@@ -93,16 +93,21 @@ class Question:
 
 @pytest.fixture(scope="module")
 def question(trained: Trained, scans: dict[int, Path]) -> Question:
-    scan = scans[trained.spatial_dims] / ("slice.nii.gz" if trained.spatial_dims == 2 else "volume.nii.gz")
     inference = open_config(trained.root, "inference", device="cpu", output_dir="", alpha=ALPHA)
-    case = inference.preprocessing({"image": str(scan), "case_id": "scan"})
-    with torch.no_grad():
-        case["pred"] = trained.network(case["image"].as_tensor()[None])[0]
-    answer = Answer.of(AnomalyPostprocessing(inference.preprocessing, trained.network, ALPHA)(case))
     reference = trained.network.calibration.reference_scores
-    assert float((reference - answer.score).abs().min()) > TOLERANCE * abs(answer.score), (
-        "a tie would make p-values differ"
-    )
+    postprocessing = AnomalyPostprocessing(inference.preprocessing, trained.network, ALPHA)
+    # a scan that scores as a held-out one does would make p-values differ by rounding: then another
+    for name in ("slice.nii.gz", "picture.png") if trained.spatial_dims == 2 else ("volume.nii.gz", "plain.nii"):
+        scan = scans[trained.spatial_dims] / name
+        case = inference.preprocessing({"image": str(scan), "case_id": "scan"})
+        with torch.no_grad():
+            case["pred"] = trained.network(case["image"].as_tensor()[None])[0]
+        answer = Answer.of(postprocessing(case))
+        # scores that ways of running agree in to rounding, about 1e-6 of them
+        is_tie = float((reference - answer.score).abs().min()) <= 1e-5 * abs(answer.score)
+        if not is_tie:
+            break
+    assert not is_tie, "a tie would make p-values differ"
     return Question(trained, scan, answer, inference)
 
 
