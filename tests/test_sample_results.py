@@ -47,7 +47,8 @@ def test_padim_detects_the_lesions_of_the_sample_cohort(tmp_path: Path) -> None:
         set_determinism(None)
     figures = json.loads((root / "output" / "evaluation.json").read_text("utf-8"))
     assert (figures["n_normal"], figures["n_abnormal"]) == (60, 60)
-    assert figures["auroc"] >= 0.95
+    # from random weights; with the Gaussians on layer2's grid, as real scans want it, small lesions count less
+    assert figures["auroc"] >= 0.9
     # the bound on false positives holds on average over calibrations; twice of it would be no accident
     assert figures["false_positive_rate"] <= 2 * 0.05 + 0.05
 

@@ -51,7 +51,7 @@ def _flat(value: object) -> list[float]:
         return [number for key in sorted(value) for number in _flat(value[key])]
     if isinstance(value, list):
         return [number for item in value for number in _flat(item)]
-    return [-1.0 if value is None else float(str(value))]
+    return [-1.0 if value is None else float(value) if isinstance(value, bool) else float(str(value))]
 
 
 @pytest.fixture(scope="module")

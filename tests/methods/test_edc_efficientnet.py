@@ -134,7 +134,7 @@ def test_without_the_extra_the_bare_run_says_so_and_sees_three_times_as_many_sca
         "encoder_norm": "train",
         "weights": "auto",
         "pretrained": False,
-        "reduction": 0.01,
+        "reduction": 0.05,
     }
 
 
@@ -150,7 +150,7 @@ def test_with_a_data_set_the_recipe_is_the_papers(tmp_path: Path, cohorts: dict[
         "encoder_norm": "train",
         "weights": "imagenet",
         "pretrained": True,
-        "reduction": "max",
+        "reduction": 0.05,
         "norm_momentum": 0.01,
         "learning_rate": 0.0005,
         "encoder_learning_rate": 0.00005,
