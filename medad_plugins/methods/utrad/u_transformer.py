@@ -173,7 +173,7 @@ class UTransformer(nn.Module):
         for index, level in enumerate(self.down):
             grids.append([int(edge) for edge in x.shape[1:-1]])
             blocks = self.encoder_norm(level(x))
-            passed.append(level.bottleneck(blocks[:, 1:]))  # type: ignore[operator]
+            passed.append(level.bottleneck(blocks[:, 1:]))
             x = blocks[:, 0].reshape([-1] + [edge // self.sizes[index] for edge in grids[-1]] + [blocks.shape[2]])
         for index, level in enumerate(self.up):
             blocks = self.decoder_norm(level(x, passed[-1 - index]))
