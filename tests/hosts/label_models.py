@@ -25,7 +25,11 @@ class ServedBundle:
         """Train a copy of a bundle for two iterations."""
         root = copy_bundle(bundle, folder)
         cohort = write_cohort(folder / f"cohort_{spatial_dims}d", spatial_dims)
-        values = small_values(bundle, spatial_dims=spatial_dims, dataset_dir=str(cohort), datalist="fitting.csv")
+        # PaDiM in the paper's form: of so small a network on so coarse a grid, masks would be of one value
+        paper = {"finest_stage": 1, "unit_length": False, "square_roots": False} if bundle == "padim" else {}
+        values = paper | small_values(
+            bundle, spatial_dims=spatial_dims, dataset_dir=str(cohort), datalist="fitting.csv"
+        )
         run_config(root, "train", **values)
         return cls(root, cohort, spatial_dims)
 

@@ -121,7 +121,9 @@ def test_results_are_those_of_the_plain_inference(trained: tuple[Path, int], tmp
     assert figures["anomaly_score"] == pytest.approx(float(row["anomaly_score"]), rel=1e-4)
     assert figures["C44185"] == pytest.approx(float(row["p_value"]), abs=1e-9)
     decision = group.get_qualitative_evaluations()[0].value.value
-    assert decision == ("flagged" if row["is_anomalous"] == "True" else "not_flagged")
+    not_flagged = "not_flagged" if row["can_flag"] == "True" else "cannot_flag"
+    assert decision == ("flagged" if row["is_anomalous"] == "True" else not_flagged)
+    assert figures["calibrated_on"] == int(row["calibrated_on"])
 
 
 def _command(root: Path, study: Path, output: Path, **environment: str) -> subprocess.CompletedProcess[str]:

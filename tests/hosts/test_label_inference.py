@@ -177,10 +177,14 @@ def test_alpha_reads_no_model_again(
 
 
 def test_one_broken_scan_ends_no_batch_and_is_not_offered(
-    bundles: dict[int, ServedBundle], scans: dict[int, Path], tmp_path: Path
+    bundles: dict[int, ServedBundle], scans: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_host()
     from medad_label.app import MedADApp
+    from monailabel.config import settings
+
+    # MONAI Label's watching thread changes what `refresh` walks over
+    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
 
     studies = tmp_path / "studies"
     studies.mkdir()
