@@ -191,7 +191,11 @@ def _collect(files: CaseFiles, cases: Sequence[Case]) -> list[dict[str, Any]]:
         todo = "start the same command again"
         raise InputError("not every case was computed", where=path, expected=len(cases), found=len(rows), todo=todo)
     if failed == len(rows):
-        raise InputError(f"none of the {failed} cases could be read", where=path, todo="see its column error")
+        # a scan that was scored failed for the place that results go to, which is the same for all
+        first = next((row for row in rows if row["anomaly_score"] is not None), rows[0])
+        reason = str(first["error"]).rstrip(".")
+        what = f"none of the {failed} cases has a whole result, the first because: {reason}"
+        raise InputError(what, where=path, todo="see its column error")
     flagged = sum(bool(row["is_anomalous"]) for row in rows)
     unread = f", {failed} could not be read" if failed else ""
     logger.info("%d cases: %d anomalous%s; results in %s", len(rows) - failed, flagged, unread, path)
