@@ -16,13 +16,13 @@ from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, run
 from medad_plugins.arguments import given_values, is_path_key, is_text_key, suggestion
 from medad_plugins.errors import InputError
 from medad_plugins.files import home_path
+from medad_plugins.inferers.precision import PRECISIONS
 
 __all__ = ["as_written", "names_as_written", "require_device", "settle_values", "unknown_key"]
 
 _NEVER_EMPTY = {"bundle_root", "dataset_dir", "output_dir", "ckpt_path"}
 _MAY_BE_NONE = {"crop", "slice_axis"}
 _FLAGS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-_PRECISIONS = ("auto", "float32", "bfloat16")
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -235,7 +235,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "equalize": _flag,
     "slice_axis": _one_of(0, 1, 2),
     "image_size": _sizes,
-    "precision": _one_of(*_PRECISIONS),
+    "precision": _one_of("auto", *PRECISIONS),
     "select_by": _one_of("last", "normal", "synthetic"),
 }
 _CHECK_OF: dict[str, Callable[[str, Any], Any]] = {"flag": _flag, "number": _number}

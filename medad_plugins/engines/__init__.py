@@ -6,7 +6,7 @@ from medad_plugins.engines.case_evaluator import CaseEvaluator
 from medad_plugins.engines.distributed import gather_list, join_ranks, shared_network
 from medad_plugins.engines.fitting import FittingTrainer
 from medad_plugins.engines.gradient import GradientTrainer
-from medad_plugins.engines.model_file import ModelFile, save_model
+from medad_plugins.engines.model_file import ModelFile, save_model, write_model
 from medad_plugins.engines.optimizers import NamedOptimizers, parameters_of
 from medad_plugins.engines.phased import PhasedTrainer
 from medad_plugins.engines.phases import Phase
@@ -33,4 +33,5 @@ __all__ = [
     "save_model",
     "score_cases",
     "shared_network",
+    "write_model",
 ]

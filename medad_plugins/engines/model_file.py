@@ -20,7 +20,7 @@ from medad_plugins.files import read_torch, write_torch
 from medad_plugins.manifest import Manifest
 from medad_plugins.versions import require_bundle_fits, require_fits
 
-__all__ = ["ModelFile", "save_model", "save_state_dict"]
+__all__ = ["ModelFile", "save_model", "save_state_dict", "write_model"]
 
 _REQUIRED = object()
 # how scans came to models that do not say it
@@ -35,7 +35,7 @@ def _bundle_root(path: Path) -> Path:
 
 
 def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapping[str, Any]) -> None:
-    """Write a model file atomically; in a packaged bundle the manifest then lists it.
+    """Write the model file of a network, see `write_model`.
 
     Args:
         path: where; its folder is there already.
@@ -56,6 +56,16 @@ def save_model(path: str | Path, network: nn.Module, bundle: str, settings: Mapp
         "settings": dict(settings),
         "medad_version": medad_plugins.__version__,
     }
+    write_model(path, content)
+
+
+def write_model(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a model file atomically; in a packaged bundle the manifest then lists it.
+
+    Args:
+        path: where; its folder is there already.
+        content: of a `ModelFile`.
+    """
     manifest, place = Manifest.of_bundle(_bundle_root(Path(path))), Path(os.path.abspath(path))
     if manifest is None:
         write_torch(path, content)

@@ -112,8 +112,9 @@ class CalibrateAndSave:
 
     def save(self) -> None:
         """Write the model file of the calibrated network; the first rank does."""
-        if self.network.calibration.smallest_alpha > self.alpha:
-            needed = math.ceil(1 / self.alpha - 1e-9) - 1
+        calibration = self.network.calibration
+        if calibration.smallest_alpha > self.alpha:
+            needed = calibration.cases_needed(self.alpha)
             logger.warning("to flag anything at alpha %g, at least %d are needed.", self.alpha, needed)
         if idist.get_rank() == 0:
             output_folder(self.path.parent, "--ckpt_path")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -85,6 +86,11 @@ class Calibration(FittedModule):
     def smallest_alpha(self) -> float:
         """The lowest alpha at which anything can be flagged, ``1 / (n + 1)``."""
         return 1.0 / (self.reference_scores.numel() + 1)
+
+    @staticmethod
+    def cases_needed(alpha: float) -> int:
+        """How many held-out normal cases are enough to flag any at this alpha."""
+        return math.ceil(1 / alpha - 1e-9) - 1
 
     def can_flag(self, alpha: float) -> bool:
         """Whether enough cases were held out for any scan to be flagged at this alpha."""

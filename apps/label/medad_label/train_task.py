@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai.bundle import ConfigParser
 from monai.transforms import LoadImage
 from monailabel.interfaces.datastore import Datastore
@@ -21,10 +19,10 @@ from monailabel.utils.others.generic import device_list, name_to_device
 
 from medad_label.request_values import plain_value, refusals
 from medad_plugins.bundle import method_of
-from medad_plugins.engines import ModelFile
+from medad_plugins.engines import ModelFile, write_model
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder
-from medad_plugins.manifest import Manifest
+from medad_plugins.scorers import Calibration
 
 __all__ = ["NormalTrainTask", "replace_model"]
 
@@ -116,43 +114,37 @@ def replace_model(model: Path, trained: Path, bundle: str, alpha: float, anyway:
     Raises:
         InputError: the present model can flag scans at alpha, and the new one cannot.
     """
-    cases = _calibrated_on(trained, bundle)
-    before = _calibrated_on_before(model, bundle)
-    if not anyway and _can_flag(before, alpha) and not _can_flag(cases, alpha):
+    new = ModelFile(trained, bundle)
+    present, calibration = _present_calibration(model, bundle), _calibration(new)
+    cases = calibration.reference_scores.numel()
+    if not anyway and present.can_flag(alpha) and not calibration.can_flag(alpha):
         raise InputError(
             "the new model does not replace the present one: it could flag nothing",
             where=trained,
-            expected=f"at least {math.ceil(1 / alpha - 1e-9) - 1} held-out normal scans for alpha {alpha:g}",
-            found=f"{cases}; the present one has {before}",
+            expected=f"at least {calibration.cases_needed(alpha)} held-out normal scans for alpha {alpha:g}",
+            found=f"{cases}; the present one has {present.reference_scores.numel()}",
             todo="submit more normal scans, or send replace_anyway true",
         )
     if model.is_file():
         shutil.copy2(model, _free_name(model.with_name(f"{model.stem}_until_{datetime.now():%Y-%m-%d}.pt")))
     output_folder(model.parent)
-    with atomic_path(model) as temporary:
-        shutil.copyfile(trained, temporary)
-    manifest = Manifest.of_bundle(model.parent.parent)
-    if manifest is not None:
-        manifest.record(model)
+    write_model(model, new.content)
     trained.unlink()
-    few = "" if _can_flag(cases, alpha) else f": too few to flag anything at alpha {alpha:g}"
+    few = "" if calibration.can_flag(alpha) else f": too few to flag anything at alpha {alpha:g}"
     logger.info("the new model is calibrated on %d normal scans%s.", cases, few)
 
 
-def _calibrated_on(path: Path, bundle: str) -> int:
-    scores: torch.Tensor = ModelFile(path, bundle).content["model"]["calibration.reference_scores"]
-    return scores.numel()
+def _calibration(file: ModelFile) -> Calibration:
+    calibration = Calibration()
+    calibration.reference_scores = file.content["model"]["calibration.reference_scores"]
+    return calibration
 
 
-def _calibrated_on_before(model: Path, bundle: str) -> int:
+def _present_calibration(model: Path, bundle: str) -> Calibration:
     try:
-        return _calibrated_on(model, bundle)
+        return _calibration(ModelFile(model, bundle))
     except InputError:  # there is none, or none that is of use
-        return 0
-
-
-def _can_flag(cases: int, alpha: float) -> bool:
-    return cases > 0 and 1 / (cases + 1) <= alpha
+        return Calibration()
 
 
 def _free_name(path: Path) -> Path:
