@@ -9,20 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS
+from medad_plugins.networks.blocks.frozen_tokens import FrozenTokens
 from medad_plugins.networks.blocks.scan_views import ScanViews
-from medad_plugins.networks.blocks.unit_tokens import UnitTokens
 from medad_plugins.networks.fitted.place_bank import PlaceBank
 from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
+from medad_plugins.networks.fitted.scan_score import pooled_features, require_score
 from medad_plugins.scorers import MapToImage
 
 __all__ = ["AnomalyDINO"]
 
-SCORES = ("local", "pooled", "both")
 
-
-class BackboneTokens(nn.Module):
+class BackboneTokens(FrozenTokens):
     """One backbone: its tokens of a scan against those of normal scans, and its pooled features likewise.
 
     Args:
@@ -31,9 +29,6 @@ class BackboneTokens(nn.Module):
         pooled: whether the pooled features are judged too.
         columns_first: whether 2D scans come with columns first, and are turned for the backbone.
         neighbourhood: over which each feature map is averaged, see `AnomalyDINO`.
-
-    Shape:
-        ``(B, C, *spatial)`` to a map ``(B, 1, *grid)`` and a score ``(B,)``, zero where it is not judged.
     """
 
     def __init__(
@@ -48,16 +43,9 @@ class BackboneTokens(nn.Module):
         columns_first: bool,
         neighbourhood: int | None,
     ) -> None:
-        super().__init__()
-        is_transformer = backbone in TRANSFORMERS
-        if layers is None and is_transformer:
-            (last,) = usual_layers(backbone)
-            layers = [last - 1, last]
-        self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         if neighbourhood is None:
-            neighbourhood = 1 if is_transformer else 3
-        self.tokens = UnitTokens(self.features.channels, self.features.strides, spatial_dims, neighbourhood)
-        self.stride = max(self.features.strides)
+            neighbourhood = 1 if backbone in TRANSFORMERS else 3
+        super().__init__(backbone, spatial_dims, in_channels, layers, weights, neighbourhood=neighbourhood)
         self.bank = bank
         self.judges_pooled = pooled
         self.turns = columns_first and spatial_dims == 2
@@ -65,24 +53,13 @@ class BackboneTokens(nn.Module):
 
     def embed(self, image: Tensor) -> tuple[Tensor, list[int], Tensor]:
         """Tokens ``(B, P, D)`` in row-major order of a grid, that grid, and the pooled features ``(B, D')``."""
-        taps = self.features(image.transpose(2, 3) if self.turns else image)
+        taps = self.taps(image.transpose(2, 3) if self.turns else image)
         tokens = self.tokens(taps)
         tokens = tokens.transpose(2, 3) if self.turns else tokens
-        pooled: list[Tensor] = []
-        for tap in taps:
-            pooled.append(tap.float().flatten(2).mean(2))
-        return tokens.flatten(2).transpose(1, 2), list(tokens.shape[2:]), torch.cat(pooled, 1)
+        return tokens.flatten(2).transpose(1, 2), list(tokens.shape[2:]), pooled_features(taps)
 
-    def intensities(self, image: Tensor, grid_map: Tensor) -> Tensor:
-        """Mean intensities ``(B, 1, *grid)`` of the cells of a scan that the places of a map stand for."""
-        means = image.mean(1, keepdim=True)
-        if image.dim() == 4:
-            means = functional.avg_pool2d(means, self.stride, self.stride, ceil_mode=True)
-        else:
-            means = functional.avg_pool3d(means, self.stride, self.stride, ceil_mode=True)
-        return functional.interpolate(means, grid_map.shape[2:], mode="nearest")
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def judge(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(B, 1, *grid)`` and a score ``(B,)``, zero where pooled features are not judged."""
         tokens, grid, pooled = self.embed(image)
         distances = self.bank(tokens)
         score = self.pooled(pooled) if self.judges_pooled else torch.zeros_like(distances[:, 0])
@@ -146,8 +123,6 @@ class AnomalyDINO(AnomalyNetwork):
         neighbourhood: int | None = None,
     ) -> None:
         super().__init__(reduction)
-        if score not in SCORES:
-            raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
         self.shown_as = ScanViews(spatial_dims, mirrored, rotations)
         names = [backbone] if isinstance(backbone, str) else list(backbone)
         files = [weights] * len(names) if isinstance(weights, str) else list(weights)
@@ -156,7 +131,7 @@ class AnomalyDINO(AnomalyNetwork):
             raise ValueError(
                 f"weights and layers must be one for each backbone, got {len(names)}, {len(files)} and {len(taps)}."
             )
-        self.score = score
+        self.score = require_score(score)
         self.foreground = -1.0 if foreground is None else float(foreground)
         self.parts = nn.ModuleList(
             BackboneTokens(
@@ -203,9 +178,10 @@ class AnomalyDINO(AnomalyNetwork):
         maps: list[Tensor] = []
         local, pooled = torch.zeros_like(image[:, 0].flatten(1)[:, 0]), torch.zeros_like(image[:, 0].flatten(1)[:, 0])
         for part in self.parts:
-            found, apart = part(image)
+            found, apart = part.judge(image)  # type: ignore[operator]
             if self.foreground >= 0:
-                found = found * (part.intensities(image, found) > self.foreground)  # type: ignore[operator]
+                grid = list(found.shape[2:])
+                found = found * (part.intensities(image, grid) > self.foreground)  # type: ignore[operator]
             local, pooled = local + self.pool(found), pooled + apart
             if len(maps) > 0:
                 found = functional.interpolate(found, maps[0].shape[2:], mode=self.mode, align_corners=False)

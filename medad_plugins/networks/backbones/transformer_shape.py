@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["TRANSFORMERS", "TransformerShape", "usual_block"]
+__all__ = ["TRANSFORMERS", "TransformerShape", "middle_blocks", "usual_block"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,9 @@ TRANSFORMERS: dict[str, TransformerShape] = _family()
 def usual_block(architecture: str) -> int:
     """The block at three quarters of the depth, whose tokens tell lesions best in our trials: 8 of 12, 17 of 24."""
     return TRANSFORMERS[architecture].depth * 3 // 4 - 1
+
+
+def middle_blocks(architecture: str, count: int = 2) -> list[int]:
+    """So many blocks of a transformer, the last of them the usual one at three quarters of its depth."""
+    last = usual_block(architecture)
+    return list(range(max(0, last + 1 - count), last + 1))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medad_plugins.networks.backbones import make_taps, usual_layers
-from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS
+from medad_plugins.networks.backbones import make_taps
+from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS, middle_blocks
 from medad_plugins.networks.blocks.unit_tokens import UnitTokens
 
 __all__ = ["FrozenTokens"]
@@ -41,8 +41,7 @@ class FrozenTokens(nn.Module):
     ) -> None:
         super().__init__()
         if layers is None and backbone in TRANSFORMERS:
-            (last,) = usual_layers(backbone)
-            layers = list(range(max(0, last + 1 - blocks), last + 1))
+            layers = middle_blocks(backbone, blocks)
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         self.tokens = UnitTokens(self.features.channels, self.features.strides, spatial_dims, neighbourhood)
         self.out_channels = self.tokens.out_channels

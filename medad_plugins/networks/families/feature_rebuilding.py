@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.backbones.efficientnet_lite import EFFICIENTNETS, last_blocks
-from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS
+from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS, middle_blocks
 from medad_plugins.networks.blocks.aligned_taps import AlignedTaps
 from medad_plugins.networks.coders.token_transformer import TokenTransformer
 from medad_plugins.scorers import LocalMeanScore, MapToImage
@@ -25,8 +25,7 @@ def joined_layers(backbone: str) -> list[int]:
     """
     if backbone in EFFICIENTNETS:
         return last_blocks(backbone)[:3]
-    layers = usual_layers(backbone, (1, 2, 3))
-    return [layers[0] - 1, layers[0]] if backbone in TRANSFORMERS else layers
+    return middle_blocks(backbone) if backbone in TRANSFORMERS else usual_layers(backbone, (1, 2, 3))
 
 
 class FeatureRebuilding(AnomalyNetwork):

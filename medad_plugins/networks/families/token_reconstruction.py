@@ -9,7 +9,7 @@ from torch import Tensor
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.backbones.efficientnet_lite import EFFICIENTNETS
-from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS
+from medad_plugins.networks.backbones.transformer_shape import TRANSFORMERS, middle_blocks
 from medad_plugins.networks.blocks.linear_attention import head_count
 from medad_plugins.networks.blocks.token_blocks import TokenPerceptron
 from medad_plugins.networks.blocks.token_groups import TokenGroups
@@ -24,9 +24,9 @@ def rebuilt_layers(backbone: str) -> list[int]:
     Of a transformer the two blocks at three quarters of its depth, which did best in short trainings; the published
     choice, of twelve blocks 2 to 9, takes many more iterations. Of convolutional networks those of strides 8 and 16.
     """
-    layers = usual_layers(backbone)
     if backbone in TRANSFORMERS:
-        return [layers[-1] - 1, layers[-1]]
+        return middle_blocks(backbone)
+    layers = usual_layers(backbone)
     return layers[:-1] if backbone in EFFICIENTNETS else layers
 
 
