@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 import sys
@@ -71,6 +72,9 @@ def _require_own_gpu(device: torch.device) -> None:
 def _leave_ranks() -> None:
     # after an error the other processes may be waiting for this one: torchrun ends them
     if getattr(sys, "last_value", None) is None:
+        # A network that is shared keeps the group's threads alive; ended by the interpreter itself, they abort the
+        # process or wait for it forever. So what is garbage goes first, and the group's end lets its threads run.
+        gc.collect()
         idist.finalize()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,3 +246,36 @@ def test_batch_norm_with_the_momentum_of_an_average() -> None:
     other.eval()
     values = torch.randn(4, 3)
     torch.testing.assert_close(other(values), norm.eval()(values))
+
+
+_ENDS_WITH_THREADS = """
+import atexit, pathlib
+import torch
+from medad_plugins.engines import gather_list, join_ranks, shared_network
+
+def threads():
+    return [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+
+atexit.register(lambda: print("left:", *[name for name in threads() if "gloo" in name], flush=True))
+join_ranks()
+
+def train():
+    network = shared_network(torch.nn.Linear(4, 4))
+    network(torch.ones(2, 4)).sum().backward()
+    gather_list([1])
+    circle = [network]
+    circle.append(circle)  # as engines, handlers and their networks refer to each other
+    assert any("gloo" in name for name in threads())
+
+train()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted by Linux's /proc")
+def test_a_process_ends_without_the_threads_of_its_group(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(_ENDS_WITH_THREADS, "utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*launcher, "ends.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # both have printed, and no name of a thread with it
+    assert done.stdout.split() == ["left:", "left:"]
