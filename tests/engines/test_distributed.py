@@ -274,8 +274,8 @@ train()
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted by Linux's /proc")
 def test_a_process_ends_without_the_threads_of_its_group(tmp_path: Path) -> None:
     (tmp_path / "ends.py").write_text(_ENDS_WITH_THREADS, "utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run([*launcher, "ends.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "ends.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     # both have printed, and no name of a thread with it
     assert done.stdout.split() == ["left:", "left:"]
