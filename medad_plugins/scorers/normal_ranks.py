@@ -68,12 +68,13 @@ class NormalRanks(nn.Module):
     def places(self, scores: Tensor) -> Tensor:
         """Where scores lie about the median of the references, 0 to 1, smooth and rising, to tell equal ranks apart."""
         reference = self.calibration.reference_scores
-        return torch.sigmoid((scores - reference[reference.shape[0] // 2]) / self._spread())
+        away = (scores - reference[reference.shape[0] // 2]) / self._spread()
+        return 0.5 + 0.5 * away / (1 + away.abs())
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
         quantiles = self.calibration.pixel_quantiles[::_STEP]
         last = quantiles.shape[0] - 1
-        least = 1e-3 * (quantiles[last] - quantiles[0]) + 1e-12  # ties of normal pixels make no step
+        least = 1e-5 * (quantiles[last] - quantiles[0]) + 1e-12  # ties of normal pixels make no step
         rarity = torch.zeros_like(anomaly_map)
         for i in range(last):
             width = torch.maximum(quantiles[i + 1] - quantiles[i], least)
