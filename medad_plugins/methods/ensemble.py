@@ -140,6 +140,7 @@ class Ensemble(AnomalyNetwork):
         if len(image_size) != spatial_dims:
             raise ValueError(f"image_size needs {spatial_dims} numbers, got {list(image_size)}.")
         self.merging = MergedPValues(merging)
+        self.tie = _TIE  # TorchScript knows no module's constants
         self.to_fit = [not member.get("fitted", False) for member in members]
         self.members = nn.ModuleList(
             Member(_network(member, weights if to_fit else "none"), member["image_size"], image_size)
@@ -181,7 +182,7 @@ class Ensemble(AnomalyNetwork):
             localizing = localizing + member.ranks.localizes
         # where no member says where, the map is what they all say
         rarity = torch.where(localizing > 0, rarity / localizing.clamp_min(1), plain / len(p_values))
-        score = -torch.log10(self.merging(torch.stack(p_values, 1))) + _TIE * torch.stack(places, 1).mean(1)
+        score = -torch.log10(self.merging(torch.stack(p_values, 1))) + self.tie * torch.stack(places, 1).mean(1)
         return self.scaled_to(score, rarity)
 
 

@@ -38,6 +38,8 @@ class NormalRanks(nn.Module):
         super().__init__()
         self.calibration = Calibration()
         self.localizes: Tensor = nn.Buffer(torch.ones(()))
+        # TorchScript knows no module's constants
+        self.step, self.decades, self.same = _STEP, _DECADES, _SAME
 
     @torch.jit.unused
     def fit(self, scores: Tensor, pixels: Tensor, localizes: bool = True) -> None:
@@ -58,7 +60,7 @@ class NormalRanks(nn.Module):
     def p_values(self, scores: Tensor) -> Tensor:
         """How rare scores are; smaller is rarer."""
         reference = self.calibration.reference_scores
-        margin = _same(reference)
+        margin = self.same * reference.abs().max()
         above = (reference[None] > scores[:, None] + margin).to(scores.dtype).sum(1)
         below = torch.where(reference[None] < scores[:, None] - margin, reference[None], reference[0]).amax(1)
         excess = (scores - below).clamp_min(0) / self._spread()
@@ -72,7 +74,7 @@ class NormalRanks(nn.Module):
         return 0.5 + 0.5 * away / (1 + away.abs())
 
     def forward(self, anomaly_map: Tensor) -> Tensor:
-        quantiles = self.calibration.pixel_quantiles[::_STEP]
+        quantiles = self.calibration.pixel_quantiles[:: self.step]
         last = quantiles.shape[0] - 1
         least = 1e-5 * (quantiles[last] - quantiles[0]) + 1e-12  # ties of normal pixels make no step
         rarity = torch.zeros_like(anomaly_map)
@@ -82,8 +84,4 @@ class NormalRanks(nn.Module):
         # from 1e-3 to 1e-4 of the normal pixels
         tail = torch.maximum(quantiles[last] - quantiles[last - 8], least)
         beyond = (anomaly_map - quantiles[last]).clamp_min(0) / tail
-        return rarity * (_DECADES / last) + torch.log10(1 + beyond)
-
-
-def _same(reference: Tensor) -> Tensor:
-    return _SAME * reference.abs().max()
+        return rarity * (self.decades / last) + torch.log10(1 + beyond)
