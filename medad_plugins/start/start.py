@@ -234,7 +234,7 @@ class _Start:
         return outcome
 
     def _cards(self, ranking: Sequence[Ranked], judging: JudgingSet) -> dict[str, list[str]]:
-        """Example maps of the first detectors: every kind of anomaly, the oddest normal scan, labelled abnormal ones."""
+        """Example maps of the first detectors: every kind of anomaly, the oddest normal scan, labelled ones."""
         names = [ranked.trial.name for ranked in ranking if not ranked.trial.is_trivial][:_SHOWN]
         cards = {}
         for name in names:
