@@ -101,7 +101,7 @@ def read_first_data(
         known = [{**case, "label": 0} for case in known]
     train, held_out, labelled = _part(known, where, folder, seed, notes)
     attributes = [item.attributes for item in signatures.items]
-    colours = sum(item["channels"] >= 3 for item in attributes)
+    colours = sum(float(item["channels"]) >= 3 for item in attributes)
     axes = ("width", "height", "slices")[:dims]
     edges = tuple(int(np.median([float(item[axis]) for item in attributes])) for axis in axes)
     in_channels = 3 if colours > len(attributes) / 2 and _is_coloured(train[0]) else 1

@@ -54,7 +54,7 @@ def _ensemble(kinds: list[type[AnomalyNetwork]], size: int = 16) -> Ensemble:
     members = [{"bundle": "knn", "network": settings, "image_size": [size, size], "fitted": True} for _ in kinds]
     ensemble = Ensemble(2, 1, [16, 16], members)
     for member, kind in zip(ensemble.members, kinds, strict=True):
-        member.network = kind()  # type: ignore[assignment]
+        member.network = kind()
     return ensemble.eval()
 
 
