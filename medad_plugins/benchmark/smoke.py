@@ -18,8 +18,8 @@ Row = Mapping[str, Any]
 _FIGURES = ("auroc", "pixel_ap")
 # What two processors, or two roundings of the same training, differ by at such lengths.
 _NOISE = {"auroc": 0.03, "pixel_ap": 0.05}
-_HEADER = ("bundle", "AUROC", "before", "difference", "pixel AP", "before", "difference", "seconds", "before")
-_COLUMNS = ("bundle", *_FIGURES, "seconds")
+_HEADER = ("bundle", "AUROC", "before", "difference", "pixel AP", "before", "difference", "CPU seconds", "before")
+_COLUMNS = ("bundle", *_FIGURES, "cpu_seconds")
 
 
 def code_state(package: Path, bundles_dir: Path) -> str:
@@ -42,7 +42,7 @@ def write_figures(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_figures(path: Path) -> dict[str, dict[str, float | None]]:
-    """AUROC, pixel AP and seconds by bundle, None where one is undefined.
+    """AUROC, pixel AP and CPU seconds by bundle, None where one is undefined.
 
     Raises:
         InputError: the file cannot be read or is not such a table.
@@ -67,7 +67,9 @@ def smoke_table(rows: Sequence[Row], before: Mapping[str, Mapping[str, float | N
             continue
         old = before.get(row["bundle"], {})
         figures = [text for key in _FIGURES for text in _compared(row.get(key), old.get(key))]
-        lines.append([row["bundle"], *figures, _rounded(row["seconds"], 0), _rounded(old.get("seconds"), 0)])
+        lines.append(
+            [row["bundle"], *figures, _rounded(row.get("cpu_seconds"), 0), _rounded(old.get("cpu_seconds"), 0)]
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

@@ -16,7 +16,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 
 
 def _row(bundle: str, auroc: float | None = None, **others: Any) -> dict[str, Any]:
-    return {"bundle": bundle, "seed": 0, "status": "done", "error": "", "seconds": 9.6, "auroc": auroc, **others}
+    return {"bundle": bundle, "seed": 0, "status": "done", "error": "", "cpu_seconds": 9.6, "auroc": auroc, **others}
 
 
 def test_figures_are_kept_and_compared(tmp_path: Path) -> None:
@@ -25,8 +25,8 @@ def test_figures_are_kept_and_compared(tmp_path: Path) -> None:
     write_figures(path, [_row("knn", 0.76), _row("ae", 0.7, status="failed", error="no space")])
     before = read_figures(path)
     assert before == {
-        "edc": {"auroc": 0.9, "pixel_ap": 0.5, "seconds": 9.6},
-        "knn": {"auroc": 0.76, "pixel_ap": None, "seconds": 9.6},
+        "edc": {"auroc": 0.9, "pixel_ap": 0.5, "cpu_seconds": 9.6},
+        "knn": {"auroc": 0.76, "pixel_ap": None, "cpu_seconds": 9.6},
     }
     rows = [
         _row("edc", 0.88, pixel_ap=0.4),
