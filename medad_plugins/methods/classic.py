@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,60 +10,14 @@ from torch import Tensor, nn
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
-from medad_plugins.networks.fitted.cluster_distance import ClusterDistance
-from medad_plugins.networks.fitted.density_ratio import DensityRatio
-from medad_plugins.networks.fitted.gaussian_mixture import GaussianMixtureHead
-from medad_plugins.networks.fitted.isolation_forest import IsolationTrees
-from medad_plugins.networks.fitted.kernel_density import KernelDensityHead
-from medad_plugins.networks.fitted.kernel_support import KernelSupport
-from medad_plugins.networks.fitted.linear_support import LinearSupport
-from medad_plugins.networks.fitted.local_outliers import LocalOutliers
-from medad_plugins.networks.fitted.low_rank_gaussian import LowRankGaussian
-from medad_plugins.networks.fitted.median_deviation import MedianDeviation
-from medad_plugins.networks.fitted.nearest_neighbours import NearestNeighbours
-from medad_plugins.networks.fitted.one_class_head import OneClassHead
-from medad_plugins.networks.fitted.pyod_head import PyODHead
-from medad_plugins.networks.fitted.robust_gaussian import RobustGaussian
-from medad_plugins.networks.fitted.self_representation import SelfRepresentation
-from medad_plugins.networks.fitted.sketch_subspace import SketchSubspace
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
+from medad_plugins.networks.fitted.vector_heads import DETECTORS, vector_head
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
 from medad_plugins.scorers import MapToImage
 
 __all__ = ["DETECTORS", "ClassicDetector"]
 
 FEATURES = ("raw", "pca", "deep")
-
-# each takes of a method's settings those that are its own
-DETECTORS: dict[str, Callable[[dict[str, Any]], OneClassHead]] = {
-    "ocsvm": lambda own: KernelSupport(own["nu"], own["gamma"]),
-    "linear_ocsvm": lambda own: LinearSupport(own["nu"]),
-    "svdd": lambda own: KernelSupport(own["nu"], own["gamma"], ball=True),
-    "kde": lambda own: KernelDensityHead(own["gamma"]),
-    "ulsif": lambda own: DensityRatio("ulsif", own["gamma"], seed=own["seed"]),
-    "kliep": lambda own: DensityRatio("kliep", own["gamma"], seed=own["seed"]),
-    "lof": lambda own: LocalOutliers(own["neighbours"]),
-    "knn": lambda own: NearestNeighbours(own["neighbours"]),
-    "kth_neighbour": lambda own: NearestNeighbours(own["neighbours"], last=True),
-    "k_means": lambda own: ClusterDistance(own["clusters"], own["seed"]),
-    "gmm": lambda own: GaussianMixtureHead(own["clusters"], own["seed"]),
-    "isolation_forest": lambda own: IsolationTrees(own["trees"], own["tree_samples"], own["seed"]),
-    "mahalanobis": lambda own: LowRankGaussian(),
-    "mcd": lambda own: RobustGaussian(own["seed"]),
-    "median": lambda own: MedianDeviation(),
-    "sketch": lambda own: SketchSubspace(own["directions"]),
-    "self_representation": lambda own: SelfRepresentation(own["penalty"]),
-}
-
-
-def _head(detector: str, own: dict[str, Any]) -> OneClassHead:
-    """One of `DETECTORS`, or with ``pyod:NAME`` one of PyOD's."""
-    if detector.startswith("pyod:"):
-        return PyODHead(detector.removeprefix("pyod:"), own["seed"])
-    if detector not in DETECTORS:
-        raise ValueError(f"detector must be one of {sorted(DETECTORS)} or pyod:NAME, got {detector!r}.")
-    return DETECTORS[detector](own)
-
 
 class RawVectors(nn.Module):
     """A scan's intensities in one row: ``(B, C, *spatial)`` to ``(B, D)``."""
@@ -176,9 +129,18 @@ class ClassicDetector(AnomalyNetwork):
         self.vectors: nn.Module = RawVectors()
         if features == "deep":
             self.vectors = DeepVectors(backbone, spatial_dims, in_channels, weights, layers, locations)
-        own = {"gamma": gamma, "nu": nu, "neighbours": neighbours, "clusters": clusters, "directions": directions}
-        own |= {"penalty": penalty, "trees": trees, "tree_samples": tree_samples, "seed": seed}
-        head = _head(detector, own)
+        head = vector_head(
+            detector,
+            gamma=gamma,
+            nu=nu,
+            neighbours=neighbours,
+            clusters=clusters,
+            directions=directions,
+            penalty=penalty,
+            trees=trees,
+            tree_samples=tree_samples,
+            seed=seed,
+        )
         preparation = VectorPreparation(scaling, {"pca": components, "deep": reduced}.get(features))
         self.detector = VectorDetector(preparation, head, most_vectors, seed)
         self.to_image = MapToImage(spatial_dims, self.pool, sigma)
