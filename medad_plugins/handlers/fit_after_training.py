@@ -13,7 +13,7 @@ from monai.inferers import Inferer, SimpleInferer
 from medad_plugins.engines.distributed import sum_over_ranks
 from medad_plugins.protocols import Fittable
 
-__all__ = ["FitAfterTraining", "FitBeforeEpochs"]
+__all__ = ["FitAfterTraining", "FitBeforeEpochs", "FitBeforeTraining"]
 
 
 class FitAfterTraining:
@@ -94,3 +94,16 @@ class FitBeforeEpochs(FitAfterTraining):
         """Register with a trainer."""
         if self.enabled:
             engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+
+class FitBeforeTraining(FitAfterTraining):
+    """The same once, before the first iteration; a training that is resumed later has what was fitted in its state.
+
+    Args:
+        network, loader, device, prepare_batch, inferer, enabled: see `FitAfterTraining`.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer; place it before what needs the fitted network at the first iteration."""
+        if self.enabled:
+            engine.add_event_handler(Events.ITERATION_STARTED(once=1), self)

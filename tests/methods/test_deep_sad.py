@@ -124,3 +124,36 @@ def test_what_there_is_not() -> None:
     for wrong in ({"eta": -1.0}, {"epsilon": 0.0}):
         with pytest.raises(ValueError, match="eta must not be negative"):
             DeepSADTerms(**wrong)
+
+
+@pytest.mark.parametrize("size", [(32, 40), (16, 24, 16)])
+@torch.no_grad()
+def test_on_a_backbone_pooled_features_take_the_convolutions_place(size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    keys = {"backbone": "resnet10", "layers": (1, 2), "latent_size": 5, "hidden": 7}
+    network = DeepSAD(len(size), 1, size, **keys)  # type: ignore[arg-type]
+    normal, scans = _scans(*size, batch=9), _scans(*size, seed=1)
+    network.eval()
+    for batch in normal.split(4):
+        network.collect(batch)
+    network.fit()
+    network.set_centre(network.embed(normal).mean(0), least=0.0)
+    taps = network.encoder.taps
+
+    def pooled(image: Tensor) -> Tensor:
+        return torch.cat([tap.flatten(2).mean(2) for tap in taps(image)], 1).double()
+
+    known = pooled(normal)
+    deviation = known.std(0, correction=0)
+    x = (pooled(scans) - known.mean(0)) / torch.where(deviation > 1e-6 * deviation.max(), deviation, 1.0)
+    first, last = (network.bottleneck[index].weight.double() for index in (0, 2))
+    x = torch.nn.functional.leaky_relu(x @ first.T, 0.1) @ last.T
+    expected = (x - network.centre.double()).square().sum(1)
+    torch.testing.assert_close(network.pool(network(scans)).double(), expected, rtol=1e-3, atol=1e-5)
+    assert network.bottleneck[0].bias is None and network.bottleneck[2].bias is None
+    other = DeepSAD(len(size), 1, size, **keys).eval()  # type: ignore[arg-type]
+    other.load_state_dict(network.state_dict(), strict=True)
+    assert torch.equal(other(scans), network(scans))
+    torch.testing.assert_close(torch.jit.script(network)(scans), network(scans), rtol=1e-4, atol=1e-5)
+    network.train()
+    torch.testing.assert_close(network.embed(scans), other.embed(scans)), "nothing in it follows a batch"

@@ -11,6 +11,7 @@ from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.input_gradient import input_gradient
 from medad_plugins.networks.coders.conv_family import ConvDecoder, ConvEncoder
+from medad_plugins.networks.fitted.standardised_features import PooledFeatures
 
 __all__ = ["OneCentre"]
 
@@ -33,6 +34,12 @@ class OneCentre(AnomalyNetwork):
         contrast: whether every scan is brought to mean 0 and mean absolute value 1 first.
         map: ``"constant"``, the score everywhere, or ``"gradient"``: the absolute gradient of the distance, scaled so
             that the score stays.
+        backbone: ``"none"``, the convolutions above; or a key of `medad_plugins.networks.TAPS`: linear layers without
+            bias on its pooled features take their place, see `PooledFeatures`, of which mean and deviation are fitted to
+            normal scans before the training; there is no first stage and nothing to decode.
+        weights: of the backbone.
+        layers: of the backbone, whose features are pooled.
+        hidden: width of the layer before the embedding, on a backbone.
         reduction: image score, see `medad_plugins.scorers.MapPool`; the same for all with a constant map.
 
     Buffers:
@@ -52,14 +59,40 @@ class OneCentre(AnomalyNetwork):
         contrast: bool = True,
         map: str = "constant",
         reduction: str | float = "max",
+        backbone: str = "none",
+        weights: str = "none",
+        layers: Sequence[int] | None = None,
+        hidden: int = 256,
     ) -> None:
         super().__init__(reduction)
         if map not in MAPS:
             raise ValueError(f"map must be one of {MAPS}, got {map!r}.")
-        self.contrast, self.of_gradient = contrast, map == "gradient"
+        self.of_gradient, self.on_features = map == "gradient", backbone != "none"
+        # a backbone wants the intensities that it knows
+        self.contrast = contrast and not self.on_features
+        self.centre: Tensor = nn.Buffer(torch.zeros(latent_size))
+        self.encoder: nn.Module
+        self.bottleneck: nn.Module
+        if self.on_features:
+            features = PooledFeatures(spatial_dims, in_channels, backbone, weights, layers)
+            first, last = (nn.Linear(*sizes, bias=False) for sizes in ((features.size, hidden), (hidden, latent_size)))
+            self.encoder, self.bottleneck = features, nn.Sequential(first, nn.LeakyReLU(0.1), last)
+            self.expansion, self.decoder = nn.Identity(), nn.Identity()
+        else:
+            self._make_convolutions(spatial_dims, in_channels, image_size, channels, latent_size)
+
+    def _make_convolutions(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        image_size: int | Sequence[int],
+        channels: Sequence[int],
+        latent_size: int,
+    ) -> None:
         slope = 0.01
-        self.encoder = ConvEncoder(spatial_dims, in_channels, image_size, channels, slope=slope)
-        self.bottleneck, self.expansion = make_bottleneck("vector", self.encoder.grid, latent_size, 0, slope=slope)
+        encoder = ConvEncoder(spatial_dims, in_channels, image_size, channels, slope=slope)
+        self.bottleneck, self.expansion = make_bottleneck("vector", encoder.grid, latent_size, 0, slope=slope)
+        self.encoder = encoder
         self.decoder = ConvDecoder(spatial_dims, in_channels, channels, slope=slope)
         for layer in self.encoder.modules():
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -70,7 +103,15 @@ class OneCentre(AnomalyNetwork):
             elif isinstance(layer, nn.LeakyReLU):
                 # without one, the norm's gradient needs what it gave; several processes keep that and no copy of it
                 layer.inplace = False
-        self.centre: Tensor = nn.Buffer(torch.zeros(latent_size))
+
+    @torch.no_grad()
+    def collect(self, image: Tensor) -> None:
+        """Add normal scans ``(B, C, *spatial)`` to what features are standardised by."""
+        self.encoder.standard.collect(self.encoder.pooled(image))
+
+    def fit(self) -> None:
+        """Take mean and deviation of the features that were collected."""
+        self.encoder.standard.fit()
 
     def normalised(self, image: Tensor) -> Tensor:
         """Scans ``(B, C, *spatial)`` with mean 0 and mean absolute value 1 each, or as they are."""
@@ -96,7 +137,9 @@ class OneCentre(AnomalyNetwork):
         return rebuilt
 
     def reconstruct(self, image: Tensor) -> Tensor:
-        """`rebuild` in the scan's own intensities."""
+        """`rebuild` in the scan's own intensities; on a backbone there is none, and the scan stays as it is."""
+        if self.on_features:
+            return image
         rebuilt = self.rebuild(image)
         if not self.contrast:
             return rebuilt
