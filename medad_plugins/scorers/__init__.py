@@ -8,6 +8,7 @@ from medad_plugins.scorers.image_grid import MapToImage
 from medad_plugins.scorers.local_means import LocalMeanScore
 from medad_plugins.scorers.median import MedianSmoothing
 from medad_plugins.scorers.pooling import MapPool
+from medad_plugins.scorers.quantile_range import QuantileRange
 from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, local_mean, residual_map
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 from medad_plugins.scorers.standard_score import StandardScore
@@ -21,6 +22,7 @@ __all__ = [
     "MapPool",
     "MapToImage",
     "MedianSmoothing",
+    "QuantileRange",
     "ResidualMap",
     "StandardScore",
     "local_mean",
