@@ -1,4 +1,4 @@
-"""DFR: features of several scales at each place, rebuilt from a code that is as narrow as their principal components."""
+"""DFR: each place's features of several scales, rebuilt from a code as narrow as their principal components."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ class DFR(FeatureAutoencoding):
         reduction: str | float = "max",
     ) -> None:
         if latent_size < 1:
-            raise InputError("the code must have a length", where="latent_size", expected="1 or more", found=latent_size)
+            raise InputError(
+                "the code must have a length", where="latent_size", expected="1 or more", found=latent_size
+            )
         super().__init__(
             spatial_dims,
             in_channels,

@@ -23,10 +23,10 @@ class DISYRE(AnomalyNetwork):
     """DISYRE: a network told how strong an anomaly may be restores scans with synthetic ones; then it does so in steps.
 
     As in cold diffusion, what is added with time is no noise but an anomaly: at time t, a share ``shares[t]`` of it,
-    from nearly nothing at 0 to nearly all at the last. In training the time of a scan is that of its anomaly's strength,
-    the largest value of its label. A scan that is to be judged is taken for one of the last time; what the network
-    makes of it is mixed with it by the share of the next earlier one of some times, and is restored again, until the
-    first. The map is the mean over these steps of the absolute difference between scan and restoration.
+    from nearly nothing at 0 to nearly all at the last. In training the time of a scan is that of its anomaly's
+    strength, the largest value of its label. A scan that is to be judged is taken for one of the last time; what the
+    network makes of it is mixed with it by the share of the next earlier one of some times, and is restored again,
+    until the first. The map is the mean over these steps of the absolute difference between scan and restoration.
 
     The same times mean the same strengths in training and in scoring. In the method's public code they do not: there,
     the strongest anomalies are trained with the times at which scoring ends.

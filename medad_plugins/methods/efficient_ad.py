@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ __all__ = ["EfficientAD", "HardFeatureLoss", "WholeCoder"]
 
 
 class HardFeatureLoss(nn.Module):
-    """What the student misses of the teacher, the hardest values alone; and of the autoencoder, which learns the teacher.
+    """What the student misses of the teacher, its hardest values alone, and of the autoencoder, which learns it too.
 
     Args:
         hard: quantile, 0..1, of the squared differences of student and teacher in a batch; those below do not count.
@@ -61,7 +61,7 @@ class WholeCoder(nn.Module):
         conv = Conv[Conv.CONV, spatial_dims]
         widths = [in_channels, width, width, 2 * width, 2 * width, 2 * width]
         down: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             down += [conv(before, after, 5, stride=2, padding=2), nn.ReLU()]
         self.down = nn.Sequential(*down, conv(2 * width, 2 * width, 3, padding=1))
         self.up = nn.ModuleList(nn.Sequential(conv(2 * width, 2 * width, 3, padding=1), nn.ReLU()) for _ in range(3))
@@ -71,8 +71,10 @@ class WholeCoder(nn.Module):
     def forward(self, image: Tensor, grid: list[int]) -> Tensor:
         x = self.down(image)
         for index, layer in enumerate(self.up):
-            share = 2 ** (2 - index)
-            x = layer(self.enlarge(x, [max(1, edge // share) for edge in grid]))
+            size: list[int] = []
+            for edge in grid:
+                size.append(max(1, edge >> (2 - index)))
+            x = layer(self.enlarge(x, size))
         coded: Tensor = self.last(x)
         return coded
 
@@ -82,7 +84,7 @@ class EfficientAD(PatchStudents):
 
     The student's second half learns what the autoencoder makes of normal scans, its blur included, so that the two
     differ on others alone. Trained with `HardFeatureLoss`; then both maps are scaled by quantiles of normal scans, see
-    `collect`. The paper's student is kept from imitating the teacher on photographs besides, of which there are none here.
+    `collect`. The paper's student is also kept from imitating the teacher on photographs, of which there are none here.
 
     Args:
         spatial_dims, in_channels, backbone, weights, layers, widths, sigma, reduction: see `PatchStudents`.

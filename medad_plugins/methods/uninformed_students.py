@@ -42,9 +42,7 @@ class UninformedStudents(PatchStudents):
     ) -> None:
         if students < 2:
             raise ValueError(f"there must be two students or more, to disagree, got {students}.")
-        super().__init__(
-            spatial_dims, in_channels, backbone, weights, layers, widths, [1] * students, sigma, reduction
-        )
+        super().__init__(spatial_dims, in_channels, backbone, weights, layers, widths, [1] * students, sigma, reduction)
         self.error, self.spread = StandardScore(), StandardScore()
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,9 @@ def _plain_dissimilarity(one: Tensor, other: Tensor) -> Tensor:
 
 def test_dissimilarity_by_loops() -> None:
     one, other = (torch.rand(1, 3, 7, 6, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    torch.testing.assert_close(FeatureDissimilarity()(one, other), _plain_dissimilarity(one, other), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        FeatureDissimilarity()(one, other), _plain_dissimilarity(one, other), rtol=1e-4, atol=1e-5
+    )
     assert float(FeatureDissimilarity()(one, one).abs().max()) < 1e-6
 
 

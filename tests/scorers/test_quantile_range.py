@@ -17,7 +17,7 @@ def test_quantiles_become_zero_and_a_tenth() -> None:
         scale.collect(part)
     scale.fit()
     low, high = np.quantile(maps.numpy(), [0.9, 0.995])
-    torch.testing.assert_close(scale(torch.tensor([low, high])), torch.tensor([0.0, 0.1]), atol=2e-3, rtol=0)
+    torch.testing.assert_close(scale(torch.tensor([low, high]).float()), torch.tensor([0.0, 0.1]), atol=2e-3, rtol=0)
     assert scale.values.numel() == 0, "nothing of the scans is kept"
     thin = QuantileRange(kept=100)
     thin.collect(maps)

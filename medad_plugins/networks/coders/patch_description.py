@@ -13,8 +13,8 @@ __all__ = ["PatchDescription"]
 class PatchDescription(nn.Module):
     """Convolutions with average pooling between them: each place is described by a patch of bounded size.
 
-    Of stride 4, a place sees 32 pixels; where the published network has even kernels, these are odd, so that the grid is
-    that of a backbone with the same stride.
+    Of stride 4, a place sees 32 pixels; where the published network has even kernels, these are odd, so that the grid
+    is that of a backbone with the same stride.
 
     Args:
         spatial_dims: 2 or 3.

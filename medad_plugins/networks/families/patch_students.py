@@ -20,8 +20,8 @@ __all__ = ["PatchStudents"]
 class PatchStudents(AnomalyNetwork):
     """Teacher and students that such methods share; they differ in what is learnt besides, and in the map.
 
-    The teacher's feature maps are joined on the finest grid, and every channel is brought to mean 0 and deviation 1 over
-    the normal scans. Papers first distil a network of the students' architecture from a backbone, on ImageNet.
+    The teacher's feature maps are joined on the finest grid, and every channel is brought to mean 0 and deviation 1
+    over the normal scans. Papers first distil a network of the students' architecture from a backbone, on ImageNet.
 
     Args:
         spatial_dims: 2 or 3.
