@@ -94,7 +94,7 @@ class ModelFile:
 
     Args:
         path: the file.
-        bundle: name of the bundle that loads it.
+        bundle: name of the bundle that loads it; empty takes a model of any bundle.
 
     Raises:
         InputError: when read, for a missing, truncated or foreign file, a file with code in it, another bundle's, one
@@ -123,7 +123,8 @@ class ModelFile:
                 "this is a folder and no model", where=self.path, expected="a file, e.g. model.pt", todo=todo
             )
         if not self.path.is_file():
-            train = f"python -m monai.bundle run --config_file bundles/{self.bundle}/configs/train.yaml"
+            name = self.bundle or "<name>"
+            train = f"python -m monai.bundle run --config_file bundles/{name}/configs/train.yaml"
             raise InputError(
                 "there is no trained model",
                 where=self.path,
@@ -141,7 +142,7 @@ class ModelFile:
         keys = {"model", "bundle", "settings"}
         if not isinstance(content, dict) or not keys <= content.keys():
             raise InputError("the file is not a MedAD model", where=self.path, expected=f"the entries {sorted(keys)}")
-        if content["bundle"] != self.bundle:
+        if self.bundle and content["bundle"] != self.bundle:
             raise InputError(
                 "the model belongs to another bundle",
                 where=self.path,
