@@ -19,6 +19,7 @@ from medad_plugins.engines import gather_list, save_model, score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder, require_place
 from medad_plugins.networks import AnomalyNetwork
+from medad_plugins.transforms import input_figures
 
 __all__ = ["CalibrateAndSave"]
 
@@ -82,15 +83,16 @@ class CalibrateAndSave:
 
     def calibrate(self) -> None:
         """Score the held-out cases and keep their scores in the network."""
-        scores, pixels, odd = [], [], list[str]()
+        scores, pixels, inputs, odd = [], [], [], list[str]()
         for case in score_cases(self.network, self.loader, self.inferer):
             if not (math.isfinite(case.score) and bool(torch.isfinite(case.anomaly_map).all())):
                 logger.warning("left out %s: its anomaly map is not finite.", case.case_id)
                 odd.append(case.case_id)
                 continue
             scores.append(case.score)
+            inputs.append(input_figures(case.image))
             pixels.append(_spread(case.anomaly_map.flatten()).cpu().numpy())
-        scores, pixels, odd = gather_list(scores), gather_list(pixels), gather_list(odd)
+        scores, pixels, inputs, odd = (gather_list(own) for own in (scores, pixels, inputs, odd))
         # one scan may be odd; where several are, it is the network
         if len(odd) > max(1, _ODD_SHARE * (len(scores) + len(odd))) or (odd and not scores):
             raise InputError(
@@ -101,7 +103,8 @@ class CalibrateAndSave:
         if not scores:
             raise InputError("no held-out normal case could be read, so there is nothing to calibrate on")
         try:
-            self.network.calibration.fit(torch.tensor(scores), torch.from_numpy(np.concatenate(pixels)))
+            marked = torch.from_numpy(np.concatenate(pixels))
+            self.network.calibration.fit(torch.tensor(scores), marked, torch.tensor(inputs))
         except ValueError as error:
             raise InputError(
                 "the network cannot be calibrated, so it was not saved",
