@@ -85,8 +85,8 @@ class ResultsTable:
         fdr: share of false alarms among the discoveries, between 0 and 1; None makes no discoveries.
 
     Raises:
-        InputError: ``fdr`` is out of range; the folder cannot be written, or another run writes there (at the start of the run); every case
-            failed (at its end).
+        InputError: ``fdr`` is out of range; the folder cannot be written, or another run writes there (at the start of
+            the run); every case failed (at its end).
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], loader: Iterable[Any], fdr: float | None = None) -> None:

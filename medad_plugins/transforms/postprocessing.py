@@ -54,7 +54,9 @@ class ScoreAnomalyMapd(MapTransform):
     """Adds ``anomaly_score`` (float), ``p_value`` (0..1), ``alpha`` and ``is_anomalous`` (``p_value <= alpha``).
 
     Where the calibration has groups, a case is compared with those of its own, by the calibration's column of the list;
-    where too few are of its group to flag any at alpha, with all, which is said once for each group. Also how far the decision can be trusted: ``calibrated_on``, the number of held-out normal scans behind the p-value,
+    where too few are of its group to flag any at alpha, with all, which is said once for each group.
+
+    Also how far the decision can be trusted: ``calibrated_on``, the number of held-out normal scans behind the p-value,
     and ``can_flag``, whether they are enough for any scan to be flagged at this alpha.
 
     Args:

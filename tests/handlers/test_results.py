@@ -180,7 +180,7 @@ def test_a_plain_loader_leaves_the_order_of_rows() -> None:
 
 
 def test_false_discoveries_are_controlled_over_a_work_list() -> None:
-    """The bar: at most ``q`` of the discoveries are normal, on average over 1,000 lists of one shared reference each."""
+    """At most a share ``fdr`` of the discoveries is normal, on average over 1,000 lists with a reference each."""
     random, fdr, shares, found = np.random.RandomState(0), 0.1, [], []
     for _ in range(1000):
         references, normal, abnormal = random.randn(300), random.randn(80), 3 + random.randn(20)
