@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 
-from medad_plugins.engines import save_model, score_normals
+from medad_plugins.engines import NormalScores, save_model, score_normals
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder, require_place
 from medad_plugins.networks import AnomalyNetwork
@@ -36,6 +36,7 @@ class CalibrateAndSave:
         inferer: how the network is called.
         alpha: rate for which to say whether the held-out cases suffice.
         group: column of the list whose values the references are kept by, e.g. ``scanner``; empty keeps them as one.
+        crossed: gives the scores to calibrate on instead of the loader's, e.g. of a cross calibration.
 
     Raises:
         InputError: if no held-out case can be scored, or the scores are not finite.
@@ -51,9 +52,11 @@ class CalibrateAndSave:
         inferer: Inferer | None = None,
         alpha: float = 0.05,
         group: str = "",
+        crossed: Callable[[], NormalScores] | None = None,
     ) -> None:
         self.path, self.network, self.loader, self.inferer = Path(path), network, loader, inferer
-        self.bundle, self.settings, self.alpha, self.group = bundle, settings, alpha, group
+        self.bundle, self.settings, self.alpha = bundle, settings, alpha
+        self.group, self.crossed = group, crossed
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -68,8 +71,11 @@ class CalibrateAndSave:
         self.save()
 
     def calibrate(self) -> None:
-        """Score the held-out cases and keep their scores in the network."""
-        scored = score_normals(self.network, self.loader, self.inferer, self.group)
+        """Score the held-out cases, or take the crossed scores, and keep them in the network."""
+        if self.crossed is None:
+            scored = score_normals(self.network, self.loader, self.inferer, self.group)
+        else:
+            scored = self.crossed()
         try:
             self.network.calibration.fit(*scored.columns(), self.group)
         except ValueError as error:
