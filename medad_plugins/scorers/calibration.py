@@ -19,7 +19,7 @@ PIXEL_ALPHAS = torch.logspace(0, -4, 801, dtype=torch.float64)
 
 # Share of the normal pixels that may lie above a mask's lowest threshold, and share of the case's own peak that its
 # mask must reach; chosen on validation cases, see docs/masks.md.
-MASK_RULE = (0.005, 0.5)
+MASK_RULE = (0.002, 0.5)
 # added after the first releases: a file without them is of a model that had none
 _ADDED = ("mask_rule", "reference_inputs", "reference_groups", "group_names")
 

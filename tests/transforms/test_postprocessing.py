@@ -189,7 +189,7 @@ def test_the_mask_of_a_flagged_scan_is_what_reaches_half_way_to_its_peak(
     peak = float(values.max())
     assert case["is_anomalous"] and peak > 0.9
     assert case["pixel_threshold"] == pytest.approx((middle + peak) / 2)
-    assert case["pixel_threshold"] > network.calibration.pixel_threshold(0.005)
+    assert case["pixel_threshold"] > network.calibration.pixel_threshold(0.002)
     assert torch.equal(case["anomaly_mask"][0].as_tensor() > 0, values.as_tensor() > case["pixel_threshold"])
     assert 0 < float(case["anomaly_mask"].float().mean()) < 0.1
 
