@@ -31,11 +31,15 @@ def _model(path: Path, count: int = 300) -> Path:
 
 def _week(folder: Path, seed: int, count: int = 60, shift: float = 0.0, gamma: float = 0.0, **columns: Any) -> Path:
     random, reference = np.random.RandomState(seed), np.random.RandomState(99).randn(300)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in range(count):
         score = shift + random.randn()
         p_value = (1 + int((reference >= score).sum())) / 301
-        row = dict.fromkeys(COLUMNS, "") | {"case_id": f"scan{number}", "image": "secret/path.nii", "alpha": 0.05}
+        row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {
+            "case_id": f"scan{number}",
+            "image": "secret/path.nii",
+            "alpha": 0.05,
+        }
         row |= {"anomaly_score": score, "p_value": p_value, "is_anomalous": p_value <= 0.05, "label": 0}
         row |= {"input_mean": 0.4 + gamma + 0.02 * random.randn(), "input_spread": 0.4 + 0.02 * random.randn()}
         rows.append(row | {"model_hash": "abc", "settings_hash": "def", "input_size": "64x64"} | columns)
@@ -57,7 +61,7 @@ def test_quiet_weeks_make_no_alarm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "figure"), [({"shift": 1.5}, "anomaly_score"), ({"gamma": 0.04}, "input_mean")])
-def test_a_changed_week_makes_one(tmp_path: Path, change: dict[str, float], figure: str) -> None:
+def test_a_changed_week_makes_one(tmp_path: Path, change: dict[str, Any], figure: str) -> None:
     weeks = [_week(tmp_path / "before", 0), _week(tmp_path / "after", 1, **change)]
     watched = watch([read_results(week) for week in weeks], Reference.of_model(_model(tmp_path / "model.pt")))
     at = watched.alarm_at(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def _folder(folder: Path, count: int, first: int, gamma: float = 1.0) -> Path:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """PaDiM with random weights and 25 references that no scan comes near."""
     torch.manual_seed(0)
-    arguments = {"backbone": "resnet10", "dimensions": 8, "reduction": "max"}
+    arguments: dict[str, Any] = {"backbone": "resnet10", "dimensions": 8, "reduction": "max"}
     network = PaDiM(weights="none", **arguments)
     network.train()
     for _ in range(3):
@@ -98,9 +99,11 @@ def test_what_cannot_be_done_leaves_the_model_as_it_is(model: Path, tmp_path: Pa
     folder, content = _folder(tmp_path / "few", 5, 0), model.read_bytes()
     with pytest.raises(InputError, match=r"could flag nothing.*at least 19.*found 5.*--how join"):
         recalibrate(model, folder, keys={"device": "cpu"})
-    for bad, match in (({"how": "mix"}, "replace or join"), ({"alpha": 1.5}, "alpha is out of range")):
+    bads: list[tuple[dict[str, Any], str]]
+    bads = [({"how": "mix"}, "replace or join"), ({"alpha": 1.5}, "alpha is out of range")]
+    for bad, match in bads:
         with pytest.raises(InputError, match=match):
-            recalibrate(model, folder, **bad)  # type: ignore[arg-type]
+            recalibrate(model, folder, **bad)
     with pytest.raises(InputError, match=r"a folder is missing.*--normals"):
         recalibrate(model, "")
     with pytest.raises(InputError, match="this is not a bundle"):

@@ -79,7 +79,9 @@ def test_what_is_trained_by_gradient_has_folds_too(data: Path, tmp_path: Path) -
     calibration = ModelFile(model, "ae").rebuild(ConvAE).calibration
     assert calibration.reference_scores.numel() == 22
     again = _train("ae", data, tmp_path, max_iterations=2)
-    assert torch.equal(ModelFile(again, "ae").rebuild(ConvAE).calibration.reference_scores, calibration.reference_scores)
+    assert torch.equal(
+        ModelFile(again, "ae").rebuild(ConvAE).calibration.reference_scores, calibration.reference_scores
+    )
 
 
 def test_folds_hold_out_whole_patients_once(data: Path) -> None:

@@ -224,8 +224,9 @@ def test_a_case_is_compared_with_its_own_group(
     network.calibration.keep_references(scores, groups=groups, column="scanner")
     score = ScoreAnomalyMapd(network, alpha=0.05)
 
-    def judged(**columns: str) -> dict[Any, Any]:
-        return score({"pred": torch.full((1, 4, 4), 0.6), "case_id": "scan", **columns})
+    def judged(**columns: Any) -> dict[Any, Any]:
+        case: dict[Any, Any] = {"pred": torch.full((1, 4, 4), 0.6), "case_id": "scan", **columns}
+        return score(case)
 
     assert judged(scanner="old")["p_value"] == 1 / 31 and judged(scanner="old")["calibrated_on"] == 30
     assert judged(scanner="new")["calibrated_on"] == 25 and judged(scanner="new")["p_value"] > 0.5
