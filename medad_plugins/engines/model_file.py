@@ -17,7 +17,7 @@ import medad_plugins
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.files import read_torch, write_torch
-from medad_plugins.manifest import Manifest
+from medad_plugins.manifest import Manifest, sha256
 from medad_plugins.versions import require_bundle_fits, require_fits
 
 __all__ = ["ModelFile", "save_model", "save_state_dict", "write_model"]
@@ -152,6 +152,11 @@ class ModelFile:
             )
         require_fits(content.get("medad_version"), "model", self.path)
         return content
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file."""
+        return sha256(self.path)
 
     def setting(self, name: str, default: Any = _REQUIRED) -> Any:
         """A value that the model was trained with, e.g. ``image_size`` or one of its network's arguments.

@@ -89,6 +89,7 @@ class ScanPreprocessing(Compose):
         self, scan: ScanFormat | int = _DEFAULT, *more: Any, keys: KeysCollection = "image", min_size: int = 8
     ) -> None:
         scan = scan if isinstance(scan, ScanFormat) else ScanFormat(scan, *more)
+        self.scan = scan
         spatial_dims, in_channels, size = scan.spatial_dims, scan.in_channels, tuple(scan.edges)
         transforms: list[Any] = [
             LoadImageScand(keys, spatial_dims),
