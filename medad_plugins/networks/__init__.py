@@ -73,6 +73,7 @@ from medad_plugins.networks.fitted.token_subspace import TokenSubspace
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
 from medad_plugins.networks.scored_network import ScoredNetwork
+from medad_plugins.networks.tile_networks import TileNetworks, by_tiles
 
 __all__ = [
     "BACKBONES",
@@ -135,6 +136,7 @@ __all__ = [
     "TokenDictionary",
     "TokenHead",
     "TokenMixture",
+    "TileNetworks",
     "TokenNetwork",
     "TokenReconstruction",
     "TokenSubspace",
@@ -144,6 +146,7 @@ __all__ = [
     "VectorPreparation",
     "VisionTransformerTaps",
     "WideResidualCoder",
+    "by_tiles",
     "batch_drawn",
     "batch_normal",
     "batch_uniform",

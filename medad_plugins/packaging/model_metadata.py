@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from monai.utils import ensure_tuple_rep
-
 from medad_plugins.engines import ModelFile
 
 __all__ = ["describe_model"]
@@ -24,14 +22,13 @@ def describe_model(metadata: Mapping[str, Any], model: ModelFile) -> dict[str, A
         model: the model.
     """
     described = deepcopy(dict(metadata))
-    dims, channels = int(model.setting("spatial_dims")), int(model.setting("in_channels"))
-    shape = [int(edge) for edge in ensure_tuple_rep(model.setting("image_size"), dims)]
-    slice_axis = model.setting("slice_axis", None)
-    if slice_axis is not None:  # the network sees slices, the inferer makes them
-        del shape[slice_axis]
+    channels = int(model.setting("in_channels"))
+    scan = model.scan()
+    shape = scan.network_edges  # the network sees slices and tiles, the inferer makes them
     image = described["network_data_format"]["inputs"]["image"]
     pred = described["network_data_format"]["outputs"]["pred"]
     image["spatial_shape"], pred["spatial_shape"] = shape, list(shape)
+    image["is_patch_data"] = pred["is_patch_data"] = scan.tiles is not None
     if image["num_channels"] != channels:
         image["num_channels"] = channels
         image["channel_def"] = {str(index): f"image channel {index}" for index in range(channels)}
