@@ -40,7 +40,8 @@ class PassLoader(DataLoader):
     """Fitting loader: every case once and in order; with several ranks, each takes its share of every batch, by turns.
 
     Of a dataset that draws tiles of scans (see `cached_dataset`) every case is visited eight times in its batch, which
-    then holds as many more tiles. Ranks make equally many batches; where there is no case left for a rank, its last batch is an empty dictionary.
+    then holds as many more tiles. Images of different sizes are padded with zeros at their ends. Ranks make equally
+    many batches; where there is no case left for a rank, its last batch is an empty dictionary.
 
     Args:
         dataset: MONAI dataset (its random transforms, if any, are seeded case by case).
