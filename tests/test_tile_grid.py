@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ def test_tiles_cover_every_length_and_overlap_as_asked(edge: int, overlap: float
     for length in (5, edge - 1, edge, edge + 1, 2 * edge + 3, 400):
         starts = grid.starts([length])[0]
         assert starts[0] <= 0 and starts[-1] + edge >= length
-        assert all(0 < after - before <= edge * (1 - overlap) + 1e-6 for before, after in zip(starts, starts[1:]))
+        assert all(0 < after - before <= edge * (1 - overlap) + 1e-6 for before, after in itertools.pairwise(starts))
         image = torch.rand(2, 3, length)
         blended = grid.blend(image, lambda tiles, numbers: tiles, at_once=3)
         torch.testing.assert_close(blended, image, rtol=1e-5, atol=1e-6)
