@@ -102,12 +102,12 @@ class TileNetworks(AnomalyNetwork):
             for name, module in network.named_modules()
             if isinstance(module, FittedModule) and module is not network.calibration
         }
-        self.states = nn.ModuleList(TileState(parts) for _ in range(grid.count(shape)))
+        self.tile_states = nn.ModuleList(TileState(parts) for _ in range(grid.count(shape)))
 
     @contextmanager
     def _at(self, number: int) -> Iterator[None]:
         """The network as it is fitted for one tile."""
-        state = self.states[number]
+        state = self.tile_states[number]
         assert isinstance(state, TileState)
         state.swap()
         try:
@@ -133,7 +133,7 @@ class TileNetworks(AnomalyNetwork):
 
     def fit(self) -> None:
         """Fit what was collected of each place."""
-        for number in range(len(self.states)):
+        for number in range(len(self.tile_states)):
             with self._at(number):
                 self.network.fit()  # type: ignore[operator]
 

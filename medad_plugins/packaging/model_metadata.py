@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from medad_plugins.engines import ModelFile
@@ -24,11 +25,14 @@ def describe_model(metadata: Mapping[str, Any], model: ModelFile) -> dict[str, A
     described = deepcopy(dict(metadata))
     channels = int(model.setting("in_channels"))
     scan = model.scan()
-    shape = scan.network_edges  # the network sees slices and tiles, the inferer makes them
+    # the network sees slices and tiles, the inferer makes them; but one that knows places cuts the tiles itself
+    cuts_tiles = any(name.startswith("tile_states.0.") for name in model.content["model"])
+    is_tile = scan.tiles is not None and not cuts_tiles
+    shape = scan.network_edges if is_tile else replace(scan, roi_size=None).network_edges
     image = described["network_data_format"]["inputs"]["image"]
     pred = described["network_data_format"]["outputs"]["pred"]
     image["spatial_shape"], pred["spatial_shape"] = shape, list(shape)
-    image["is_patch_data"] = pred["is_patch_data"] = scan.tiles is not None
+    image["is_patch_data"] = pred["is_patch_data"] = is_tile
     if image["num_channels"] != channels:
         image["num_channels"] = channels
         image["channel_def"] = {str(index): f"image channel {index}" for index in range(channels)}

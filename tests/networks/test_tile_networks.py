@@ -64,7 +64,7 @@ def test_sites_merge_their_sums(scans: torch.Tensor) -> None:
     whole.collect(scans)
     first.collect(scans[:2])
     second.collect(scans[2:])
-    for one, two, merged in zip(first.states, second.states, whole.states, strict=True):
+    for one, two, merged in zip(first.tile_states, second.tile_states, whole.tile_states, strict=True):
         found = one.merge_buffers([dict(one.named_buffers()), dict(two.named_buffers())])
         torch.testing.assert_close(found["gaussians__count"], merged.gaussians__count)
 
