@@ -1,4 +1,4 @@
-"""Scans in tiles: of two bundles, one of which knows places, and under ``slow`` of all that have the key ``roi_size``."""
+"""Scans in tiles: of two bundles, one of which knows places, and under ``slow`` of all with the key ``roi_size``."""
 
 from __future__ import annotations
 

@@ -80,6 +80,11 @@ def test_only_methods_that_know_places_are_fitted_so() -> None:
     assert by_tiles(plain, ScanFormat(image_size=32)) is plain
 
 
+def test_the_tiles_share_the_memory_of_a_fit() -> None:
+    network = by_tiles(PatchCore(backbone="resnet10", weights="none", window=3, memory_budget=100), SCAN)
+    assert network.network.memory.memory_budget == 50
+
+
 def test_refuses_scans_whose_places_differ() -> None:
     with pytest.raises(InputError, match=r"PaDiM compares the same place.*--image_size"):
         _padim(ScanFormat(image_size=32, spacing=1))
