@@ -18,6 +18,7 @@ from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.files import read_torch, write_torch
 from medad_plugins.manifest import Manifest, sha256
+from medad_plugins.networks import by_tiles
 from medad_plugins.versions import require_bundle_fits, require_fits
 
 __all__ = ["ModelFile", "save_model", "save_state_dict", "write_model"]
@@ -204,7 +205,7 @@ class ModelFile:
         stored = self.setting("orientation", _BEFORE["orientation"]) == "stored"
         settings = {**saved, **_fitting(network, scan, stored), **changes}
         try:
-            rebuilt = network(**settings)
+            rebuilt = by_tiles(network(**settings), self.scan() if scan is None else scan)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
             other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}
