@@ -17,7 +17,8 @@ import medad_plugins
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.files import read_torch, write_torch
-from medad_plugins.manifest import Manifest
+from medad_plugins.manifest import Manifest, sha256
+from medad_plugins.networks import by_tiles
 from medad_plugins.versions import require_bundle_fits, require_fits
 
 __all__ = ["ModelFile", "save_model", "save_state_dict", "write_model"]
@@ -153,6 +154,11 @@ class ModelFile:
         require_fits(content.get("medad_version"), "model", self.path)
         return content
 
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file."""
+        return sha256(self.path)
+
     def setting(self, name: str, default: Any = _REQUIRED) -> Any:
         """A value that the model was trained with, e.g. ``image_size`` or one of its network's arguments.
 
@@ -199,7 +205,7 @@ class ModelFile:
         stored = self.setting("orientation", _BEFORE["orientation"]) == "stored"
         settings = {**saved, **_fitting(network, scan, stored), **changes}
         try:
-            rebuilt = network(**settings)
+            rebuilt = by_tiles(network(**settings), self.scan() if scan is None else scan)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
             other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}

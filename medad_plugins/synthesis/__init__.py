@@ -5,12 +5,14 @@ from __future__ import annotations
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
 from medad_plugins.synthesis.body import FindBodyd
 from medad_plugins.synthesis.changed_copy import ChangedCopyd
+from medad_plugins.synthesis.cluster_bias import ClusterBias
 from medad_plugins.synthesis.contents import (
     AddNoise,
     Blur,
     Gamma,
     IntensityJitter,
     Invert,
+    MatchRange,
     Posterise,
     Sharpen,
     Solarise,
@@ -49,6 +51,7 @@ __all__ = [
     "Binary",
     "Blur",
     "ChangedCopyd",
+    "ClusterBias",
     "CombinedRegion",
     "Cuboid",
     "Deform",
@@ -69,6 +72,7 @@ __all__ = [
     "Invert",
     "LogUniform",
     "Logistic",
+    "MatchRange",
     "Mix",
     "NoiseContent",
     "NoiseRegion",
