@@ -269,7 +269,9 @@ def ensemble_size(members: str | Sequence[str], default: int) -> int | list[int]
     return [max(edges) for edges in zip(*sizes, strict=True)] if sizes else default
 
 
-def member_settings(members: str | Sequence[str], scan: ScanFormat, backbone: str) -> list[dict[str, Any]]:
+def member_settings(
+    members: str | Sequence[str], scan: ScanFormat, backbone: str, calibration: str = "held_out"
+) -> list[dict[str, Any]]:
     """What an ensemble is made from: plain values for its model file.
 
     Args:
@@ -277,10 +279,18 @@ def member_settings(members: str | Sequence[str], scan: ScanFormat, backbone: st
             model files.
         scan: how scans come to the ensemble; but for the image size it must be as the members' were trained.
         backbone: of those that are fitted here.
+        calibration: of the ensemble, see `medad_plugins.data.Cohort`.
 
     Raises:
-        InputError: a file is no model, or its detector sees scans otherwise than the ensemble; no such bundle.
+        InputError: a file is no model, or its detector sees scans otherwise than the ensemble; no such bundle; model
+            files with a cross calibration.
     """
+    if calibration == "cross" and any(map(_is_file, _listed(members))):
+        raise InputError(
+            "members from model files have seen the scans that a cross calibration would hold out",
+            where="--calibration cross",
+            todo="hold out normal scans, or give names of bundles that are fitted here",
+        )
     found = []
     for member in _listed(members):
         if not _is_file(member):

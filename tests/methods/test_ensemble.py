@@ -270,6 +270,8 @@ def test_model_files_become_members(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"sees scans otherwise.*expected intensity standard, found auto"):
         member_settings(files, ScanFormat(image_size=32, intensity="standard"), "resnet10")
+    with pytest.raises(InputError, match="cross calibration"):
+        member_settings(files, scan, "resnet10", "cross")
     with pytest.raises(InputError, match="there is no trained model"):
         member_settings(str(tmp_path / "none.pt"), scan, "resnet10")
     with pytest.raises(InputError, match="trained by gradient"):
