@@ -215,8 +215,9 @@ class _Start:
         keys = {"spatial_dims", "in_channels", "slice_axis", "batch_size"}
         shared = {key: value for key, value in self.detectors[names[0]].keys.items() if key in keys}
         shared["members"] = [str(self.models[name]) for name in names]
-        bundles = ", ".join(self.detectors[name].bundle for name in names)
-        return Detector(f"ensemble of {bundles}", "ensemble", shared, form)
+        bundles = [self.detectors[name].bundle for name in names]
+        # a folder for each choice of members: another run may have others
+        return Detector(f"ensemble of {', '.join(bundles)}", "ensemble", shared, f"{form}_of_{'_'.join(bundles)}")
 
     def _page(self, trivial: Sequence[Trial], judging: JudgingSet, began: float, with_cards: bool = False) -> Outcome:
         ranking = self._ranking(trivial, judging)
