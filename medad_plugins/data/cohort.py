@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from medad_plugins.data.contradictions import warn_of_outlined_normals
 from medad_plugins.data.datalists import Case, read_datalist, same_keys
 from medad_plugins.data.find_cases import LAYOUTS, case_source, cases_where, require_files
-from medad_plugins.data.hold_out import folds_of, hold_out
+from medad_plugins.data.hold_out import case_group, folds_of, hold_out
+from medad_plugins.data.sample_cohort import sample_anomalies
 from medad_plugins.errors import InputError
 
 __all__ = ["CROSS_FOLDS", "Cohort", "labelled_validation"]
@@ -41,6 +44,7 @@ class Cohort:
         labelled_validation: normal and abnormal cases of the list's split val, to choose an F1 threshold on as the
             survey does; empty where it has not both.
         test: all cases of the split test; empty where the list has no splits.
+        anomalies: abnormal cases to train on, empty but for methods that call `take_anomalies`.
 
     Raises:
         InputError: the folder or list is missing or faulty, a listed file does not exist, there is no normal case to
@@ -112,6 +116,8 @@ class Cohort:
         chosen_by: list[Case] = []
         if selection:
             train, chosen_by = hold_out(train, 0.2, seed)
+        self._abnormal = [case for case in by_split["train"] if case.get("label") == 1]
+        self._path, self._seed, self._sample = path, seed, 0 if dataset_dir or datalist else spatial_dims
         self._left_out = len(by_split["train"]) - len(_normal(by_split["train"]))
         self._unused = len(by_split["val"]) - len(_normal(by_split["val"]))
         self.name = source.name
@@ -119,7 +125,39 @@ class Cohort:
         self.selection = same_keys(chosen_by)
         self.validation = same_keys([case | {"split": "val"} for case in held_out])
         self.labelled_validation = _of_both_classes(by_split["val"])
+        self.anomalies: list[Case] = []
         self.test = same_keys(cases_where(by_split["test"], where, path) if where else by_split["test"])
+
+    def take_anomalies(self, most: int | None = None) -> list[Case]:
+        """Abnormal cases of the split train, for methods that learn from a few labelled ones; of the sample cohort, ten.
+
+        A case of a patient whose normal scans are held out stays out: it would be known to what is calibrated.
+
+        Args:
+            most: how many are drawn by the cohort's seed; None takes all.
+
+        Raises:
+            InputError: there are fewer, or a listed file does not exist.
+        """
+        found = self._abnormal
+        if self._sample:
+            folder = sample_anomalies(self._sample)
+            found = read_datalist(folder / "datalist.csv", folder)
+        held = {case_group(case) for case in (*self.validation, *self.selection)}
+        found = [case for case in found if case_group(case) not in held]
+        if most is not None and not 0 <= most <= len(found):
+            raise InputError(
+                "there are fewer labelled anomalies to train on",
+                where=self._path,
+                expected=f"{most} rows with split train and label 1",
+                found=len(found),
+                todo="label more scans, or leave the number out to take all",
+            )
+        if most is not None:
+            drawn = np.random.RandomState(self._seed).permutation(len(found))[:most]
+            found = [found[index] for index in sorted(drawn)]
+        self.anomalies = same_keys(found)
+        return self.anomalies
 
     def describe(self) -> str:
         """One or two lines: the data, how many cases of each kind, and where the held-out ones come from."""
@@ -130,11 +168,14 @@ class Cohort:
             f"{self.name}: {len(self.train)} normal cases to train on, {chosen_by}{len(self.validation)} held-out "
             f"normal cases ({self._origin}), test set of {_count(self.test)}."
         )
-        if self._left_out or self._unused:
-            text += (
-                f"\nLeft out because training and calibration use normal cases only: {self._left_out} in train, "
-                f"{self._unused} in val."
-            )
+        if self.anomalies:
+            text += f"\n{len(self.anomalies)} labelled anomalies to train on, which no calibration or test sees."
+        left_out = max(0, self._left_out - len(self.anomalies))
+        if left_out or self._unused:
+            purpose = "this training" if self.anomalies else "training and calibration"
+            only = "those and normal cases" if self.anomalies else "normal cases"
+            text += f"\nLeft out because {purpose} use{'s' * bool(self.anomalies)} {only} only: {left_out} in train, "
+            text += f"{self._unused} in val."
         return text
 
 

@@ -91,9 +91,9 @@ class StandardHandlers:
         found: list[Any] = [self._look()] if self.ends else []
         found += [*kept, TrainingProgress()]
         if self.optimizer is not None and self.pictures:
-            cut = setup.scan.slice_axis
+            cut, middle = setup.scan.slice_axis, None if setup.scan.tiles is None else setup.scan.edges
             parts = setup.network, setup.held_out(), setup.output_dir, setup.inferer
-            found.append(TrainingPictures(*parts, slice_axis=cut))
+            found.append(TrainingPictures(*parts, slice_axis=cut, middle=middle))
         if setup.tensorboard:
             found.append(TensorBoardLog(setup.output_dir))
         if self.ends:

@@ -18,6 +18,8 @@ from medad_plugins.transforms.postprocessing import (
 from medad_plugins.transforms.preprocessing import RepeatGreyd, ScanPreprocessing
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.shrink import SmoothResized
+from medad_plugins.transforms.spacing import SmoothSpacingd
+from medad_plugins.transforms.tiles import RandScanTiled
 from medad_plugins.transforms.two_views import TwoViews
 from medad_plugins.transforms.writers import (
     CaseWriter,
@@ -36,6 +38,7 @@ __all__ = [
     "EqualizeScand",
     "LoadImageScan",
     "LoadImageScand",
+    "RandScanTiled",
     "RepeatGreyd",
     "RestoreScanGridd",
     "SaveImageAnomalyd",
@@ -44,6 +47,7 @@ __all__ = [
     "ScanPreprocessing",
     "ScoreAnomalyMapd",
     "SmoothResized",
+    "SmoothSpacingd",
     "ThresholdAnomalyMapd",
     "TwoViews",
     "files_of_other_cases",
