@@ -41,6 +41,7 @@ from medad_plugins.synthesis.sources import (
 )
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
 from medad_plugins.synthesis.synthetic_dataset import synthetic_dataset
+from medad_plugins.synthesis.synthetic_scan import make_anomaly
 from medad_plugins.synthesis.views_dataset import views_dataset
 
 __all__ = [
@@ -99,6 +100,7 @@ __all__ = [
     "find_organ",
     "fractal_noise",
     "generated_pool",
+    "make_anomaly",
     "medmix",
     "simplex_noise",
     "synthetic_dataset",
