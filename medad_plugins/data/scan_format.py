@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from medad_plugins.data.volume_slices import ALL_AXES
 from medad_plugins.errors import InputError
 
 __all__ = ["ScanFormat"]
@@ -22,8 +23,9 @@ class ScanFormat:
         image_size: pixels or voxels along every axis, one number or one per axis: rows and columns of an image; of a
             volume right, anterior and superior, or the axes of `medad_plugins.data.upright` where it is cut to slices.
         in_channels: channels of the scan.
-        slice_axis: 0, 1 or 2 (axial after orientation to RAS) shows a 2D network the slices of volumes along that axis;
-            None shows scans whole.
+        slice_axis: 0, 1 or 2 (axial after orientation to RAS) shows a 2D network the slices of volumes along that axis,
+            ``"all"`` those along all three, made square by zeros where the sides of volumes differ; None shows scans
+            whole.
         crop: before resizing, cut to the bounding box of the foreground (``"foreground"``: above a tenth of the highest
             intensity) or to this part of every axis about the centre (e.g. 0.875); a restored map is 0 outside.
         intensity: ``"auto"``, ``"percentile"``, ``"standard"`` or a window, see
@@ -45,7 +47,7 @@ class ScanFormat:
     spatial_dims: int = 2
     image_size: int | Sequence[int] = 256
     in_channels: int = 1
-    slice_axis: int | None = None
+    slice_axis: int | str | None = None
     crop: str | float | None = None
     intensity: str | Sequence[float] = "auto"
     equalize: bool = False
@@ -58,11 +60,11 @@ class ScanFormat:
         if len(self.edges) != dims or min(self.edges) < 1:
             expected = f"one positive number or {dims} of them"
             raise InputError("wrong image size", where="image_size", expected=expected, found=self.image_size)
-        if self.slice_axis is not None and (dims != 3 or self.slice_axis not in (0, 1, 2)):
+        if self.slice_axis is not None and (dims != 3 or self.slice_axis not in (0, 1, 2, ALL_AXES)):
             raise InputError(
                 "scans cannot be cut into slices so",
                 where="slice_axis",
-                expected="0, 1 or 2, with --spatial_dims 3",
+                expected="0, 1, 2 or all, with --spatial_dims 3",
                 found=f"{self.slice_axis} with --spatial_dims {dims}",
             )
 
@@ -79,6 +81,8 @@ class ScanFormat:
     @property
     def network_edges(self) -> list[int]:
         """Pixels along each axis of what the network sees: a scan, or a slice of it."""
+        if self.slice_axis == ALL_AXES:
+            return [max(self.edges)] * 2
         return [edge for axis, edge in enumerate(self.edges) if axis != self.slice_axis]
 
     @property

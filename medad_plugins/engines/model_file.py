@@ -18,6 +18,7 @@ from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.files import read_torch, write_torch
 from medad_plugins.manifest import Manifest
+from medad_plugins.networks.along_axes import AlongAxes
 from medad_plugins.versions import require_bundle_fits, require_fits
 
 __all__ = ["ModelFile", "save_model", "save_state_dict", "write_model"]
@@ -169,6 +170,11 @@ class ModelFile:
             raise InputError(f"the model does not say its {name}", where=self.path, todo="train it again")
         return settings[name]
 
+    @property
+    def cuts_volumes(self) -> bool:
+        """Whether it is a network for each axis of volumes, see `AlongAxes`."""
+        return any(name.startswith("axes.2.") for name in self.content["model"])
+
     def scan(self, **changes: Any) -> ScanFormat:
         """How scans came to the network in training.
 
@@ -198,7 +204,7 @@ class ModelFile:
         stored = self.setting("orientation", _BEFORE["orientation"]) == "stored"
         settings = {**saved, **_fitting(network, scan, stored), **changes}
         try:
-            rebuilt = network(**settings)
+            rebuilt = AlongAxes([network(**settings) for _ in range(3)]) if self.cuts_volumes else network(**settings)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
             other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}

@@ -90,7 +90,7 @@ class StandardHandlers:
         found: list[Any] = [self._look()] if self.ends else []
         found += [*kept, TrainingProgress()]
         if self.optimizer is not None and self.pictures:
-            cut = setup.scan.slice_axis
+            cut = setup.scan.slice_axis if isinstance(setup.scan.slice_axis, int) else None
             parts = setup.network, setup.held_out(), setup.output_dir, setup.inferer
             found.append(TrainingPictures(*parts, slice_axis=cut))
         if setup.tensorboard:

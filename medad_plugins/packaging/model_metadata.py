@@ -27,8 +27,10 @@ def describe_model(metadata: Mapping[str, Any], model: ModelFile) -> dict[str, A
     dims, channels = int(model.setting("spatial_dims")), int(model.setting("in_channels"))
     shape = [int(edge) for edge in ensure_tuple_rep(model.setting("image_size"), dims)]
     slice_axis = model.setting("slice_axis", None)
-    if slice_axis is not None:  # the network sees slices, the inferer makes them
+    if isinstance(slice_axis, int):  # the network sees slices, the inferer makes them
         del shape[slice_axis]
+    elif slice_axis is not None and not model.cuts_volumes:
+        shape = model.scan().network_edges
     image = described["network_data_format"]["inputs"]["image"]
     pred = described["network_data_format"]["outputs"]["pred"]
     image["spatial_shape"], pred["spatial_shape"] = shape, list(shape)

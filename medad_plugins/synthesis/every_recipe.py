@@ -14,6 +14,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from medad_plugins.data import Case, cached_dataset
+from medad_plugins.data.volume_slices import ALL_AXES, padded, turned_upright
 from medad_plugins.errors import InputError
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.synthesis.body import FindBodyd
@@ -31,12 +32,19 @@ def _moved(values: NDArray[np.float32], steps: Sequence[int]) -> NDArray[np.floa
     return values[(slice(None), *np.ix_(*places))]
 
 
-def _slice(volume: Any, axis: int, place: int) -> Any:
-    """One slice of a volume ``(C, *spatial)``; it keeps the spacing of its two axes."""
-    cut = torch.as_tensor(volume).select(1 + axis, place)
+def _slice(volume: Any, axis: int, place: int, edge: int | None = None) -> Any:
+    """One slice of a volume ``(C, *spatial)``; it keeps the spacing of its two axes.
+
+    With an edge the volume is in RAS, and the slice comes upright and square, as `ScanBatch` cuts it along all axes.
+    """
+    values = torch.as_tensor(volume)
+    values = values if edge is None else turned_upright(values[None], axis)[0]
+    cut = values.select(1 + axis, place)
+    cut = cut if edge is None else padded(cut[None], edge)[0]
     if not isinstance(volume, MetaTensor):
         return cut
     spacing = np.delete(np.asarray(volume.pixdim), axis)
+    spacing = spacing if edge is None else spacing[::-1]  # the two axes have changed places
     plain = plain_tensor(cut)
     return MetaTensor(plain, affine=torch.diag(torch.tensor([*spacing.tolist(), 1.0])))
 
@@ -50,7 +58,7 @@ class EveryRecipe(RandomizableTransform):
         recipes: ways to make an anomaly, in the order of their classes.
         in_body: placed in the mask ``body`` of the case alone.
         spatial_dims: axes of what the network sees.
-        slice_axis: 0, 1 or 2 cuts volumes into slices; None leaves scans whole.
+        slice_axis: 0, 1 or 2 cuts volumes into slices along that axis, ``"all"`` along all three; None leaves scans whole.
         slices: how many are drawn of a volume.
         source_pool: for recipes that take foreign content.
         shift: largest movement, a fraction of each side.
@@ -66,7 +74,7 @@ class EveryRecipe(RandomizableTransform):
         recipes: Sequence[Recipe],
         in_body: bool = False,
         spatial_dims: int = 2,
-        slice_axis: int | None = None,
+        slice_axis: int | str | None = None,
         slices: int = 8,
         source_pool: SourcePool | None = None,
         shift: float = 1 / 16,
@@ -99,10 +107,13 @@ class EveryRecipe(RandomizableTransform):
         axis = self.slice_axis
         if axis is None:
             return [dict(case)]
-        depth = case["image"].shape[1 + axis]
-        places = self.R.choice(depth, self.slices, replace=self.slices > depth)
+        edges = list(case["image"].shape[1:])
+        # each slice by its axis and its place there
+        known = [(k, place) for k, depth in enumerate(edges) if axis in (k, ALL_AXES) for place in range(depth)]
+        chosen = self.R.choice(len(known), self.slices, replace=self.slices > len(known))
+        edge = max(edges) if axis == ALL_AXES else None
         keys = [key for key in ("image", "body") if key in case]
-        return [{**case, **{key: _slice(case[key], axis, int(place)) for key in keys}} for place in places]
+        return [{**case, **{key: _slice(case[key], *known[number], edge) for key in keys}} for number in chosen]
 
     def _varied(self, case: dict[Any, Any]) -> dict[Any, Any]:
         rng: RandomState = self.R
@@ -131,7 +142,7 @@ def versions_dataset(
     recipes: Sequence[Recipe],
     in_body: bool = False,
     spatial_dims: int = 2,
-    slice_axis: int | None = None,
+    slice_axis: int | str | None = None,
     body: Callable[..., Any] | None = None,
 ) -> Dataset:
     """Normal cases, each as `EveryRecipe` makes a list of it, other ones at every visit.
