@@ -6,10 +6,11 @@
         [--millilitres 0.5,20]
 
 Every normal case of the split test is written twice: as it is (label 0), and with one anomaly (label 1), by the recipes
-in turn, with its mask and the recipe's name as its class; with --every once by every recipe. "lesions" are blobs, spots,
-resections and masses of volumes, in sizes of millilitres, with which no method here is trained. The list says how many
-millilitres an anomaly of a volume has, and in from_2_ml (1 for normal scans) whether these are 2 or more. Train and validation cases are listed where they are. What a
-method is trained with is no test of it: name other recipes. tools/synthesis_gallery.py shows them.
+in turn, with its mask and the recipe's name as its class; with --every once by every recipe. "lesions" are blobs,
+spots, resections and masses in volumes, of sizes in millilitres, with which no method here is trained. The list says
+how many millilitres an anomaly has, and in from_2_ml (1 for normal scans) whether these are 2 or more. Train and
+validation cases are listed where they are. What a method is trained with is no test of it: name other recipes.
+tools/synthesis_gallery.py shows them.
 """
 
 from __future__ import annotations

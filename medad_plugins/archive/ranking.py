@@ -140,7 +140,9 @@ def _parts(root: Path, dataset_dir: str, keys: dict[str, Any]) -> _Parts:
         logger.warning("it starts from random weights (--weights none): fine to try it, not to trust it.")
     network = found("network_def")
     if isinstance(network, AlongAxes):
-        raise InputError("volumes are ranked whole or by one axis", where="--slice_axis", expected="0, 1 or 2", found="all")
+        raise InputError(
+            "volumes are ranked whole or by one axis", where="--slice_axis", expected="0, 1 or 2", found="all"
+        )
     if not isinstance(network, JudgesScans) or not isinstance(network, AnomalyNetwork):
         raise InputError("a folder is ranked by the bundle musc", where=root, found=type(network).__name__)
     return _Parts(

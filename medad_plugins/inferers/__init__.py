@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from medad_plugins.inferers.precision import PrecisionInferer, fast_bfloat16, said_precision
-from medad_plugins.inferers.slices import SlicewiseInferer, scan_inferer
+from medad_plugins.inferers.slices import SlicewiseInferer, ThreeAxesInferer, scan_inferer
 
-__all__ = ["PrecisionInferer", "SlicewiseInferer", "fast_bfloat16", "said_precision", "scan_inferer"]
+__all__ = [
+    "PrecisionInferer",
+    "SlicewiseInferer",
+    "ThreeAxesInferer",
+    "fast_bfloat16",
+    "said_precision",
+    "scan_inferer",
+]

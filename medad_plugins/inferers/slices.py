@@ -57,7 +57,7 @@ class ThreeAxesInferer(Inferer):
         slices_at_once: slices that pass the network together.
 
     Shape:
-        volumes ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``; slices, as in training, to whatever the network gives.
+        volumes ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``; slices, as in training, to what the network gives.
 
     Example:
         >>> ThreeAxesInferer()(torch.rand(1, 1, 16, 12, 5), torch.nn.Conv2d(1, 1, 1)).shape

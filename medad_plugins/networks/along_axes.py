@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.data.volume_slices import ALL_AXES, upright_slices, volumes_of_slices
@@ -19,65 +21,101 @@ _AT_ONCE = 64  # slices that pass a network together
 
 
 class AlongAxes(AnomalyNetwork):
-    """One fitted 2D network for the slices of volumes along each axis; their maps are averaged on the volume's grid.
+    """Fitted 2D networks for the slices of volumes along three axes; their maps are averaged on the volume's grid.
 
-    A slice along another axis shows another anatomy at another place, so each axis has statistics of its own. Slices
-    are not padded, for each network sees those of one size. Frozen backbones are shared.
+    A slice along another axis, or far along the same one, shows another anatomy, so there is a network with statistics
+    of its own for each slab along each axis. It is fitted on the slices of its slab and of half a slab on either side.
+    Slices are as near to each other as a quarter of the stride of the networks' maps, between which maps are
+    interpolated. They are not padded, for each network sees those of one size. Frozen backbones are shared.
 
     Args:
-        networks: one for each axis, with ``collect`` and ``fit``, not fitted yet.
+        make: gives one of the networks, with ``collect`` and ``fit``.
+        slabs: along each axis.
 
     Shape:
         ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``.
 
     Example:
         >>> from medad_plugins.methods.padim import PaDiM
-        >>> network = AlongAxes([PaDiM(backbone="resnet10", weights="none", dimensions=4) for _ in range(3)])
+        >>> network = AlongAxes(lambda: PaDiM(backbone="resnet10", weights="none", dimensions=4), slabs=2)
         >>> network.collect(torch.rand(2, 1, 32, 40, 36))
         >>> network.fit()
         >>> network.eval()(torch.rand(1, 1, 32, 40, 36)).shape
         torch.Size([1, 1, 32, 40, 36])
     """
 
-    def __init__(self, networks: Sequence[AnomalyNetwork]) -> None:
+    def __init__(self, make: Callable[[], AnomalyNetwork], slabs: int = 8) -> None:
         super().__init__()
-        self.pool = networks[0].pool
-        self.axes = nn.ModuleList(networks)
-        _share_backbones(networks)
+        networks = [make()]
+        for _ in range(3 * slabs - 1):
+            networks.append(_sharing(networks[0], make()))
+        self.pool, self.slabs = networks[0].pool, slabs
+        self.step = max(1, min(_strides(networks[0]), default=1) // 4)
+        self.axes = nn.ModuleList(nn.ModuleList(networks[axis * slabs : (axis + 1) * slabs]) for axis in range(3))
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal volumes ``(B, C, R, A, S)``."""
-        for axis, network in enumerate(self.axes):
-            for slices in upright_slices(image, axis).split(_AT_ONCE):
-                network.collect(slices)  # type: ignore[operator]
+        for axis, slabs in enumerate(self.axes):
+            for volume in image:
+                slices = self.slices(volume.unsqueeze(0), axis)
+                for number, network in enumerate(slabs):  # type: ignore[arg-type]
+                    first = max(0, round((number - 0.5) / self.slabs * len(slices)))
+                    last = max(first + 1, round((number + 1.5) / self.slabs * len(slices)))
+                    for some in slices[min(first, len(slices) - 1) : last].split(_AT_ONCE):
+                        network.collect(some)
 
     def fit(self) -> None:
-        """Fit the network of every axis to what was collected."""
-        for network in self.axes:
-            network.fit()  # type: ignore[operator]
+        """Fit all networks to what was collected."""
+        for slabs in self.axes:
+            for network in slabs:  # type: ignore[attr-defined]
+                network.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        total = torch.zeros_like(image[:, :1], dtype=torch.float32)
-        for axis, network in enumerate(self.axes):
-            maps: list[Tensor] = []
-            for slices in upright_slices(image, axis).split(_AT_ONCE):
-                maps.append(network(slices))
-            total = total + volumes_of_slices(torch.cat(maps), axis, image.shape[0])
+        maps: list[Tensor] = []
+        for number in range(image.shape[0]):
+            maps.append(self.map_of(image[number : number + 1]))
+        return torch.cat(maps)
+
+    def map_of(self, volume: Tensor) -> Tensor:
+        """The map ``(1, 1, R, A, S)`` of a volume ``(1, C, R, A, S)``."""
+        total = torch.zeros_like(volume[:, :1], dtype=torch.float32)
+        for axis, slabs in enumerate(self.axes):
+            slices = self.slices(volume, axis)
+            found: list[Tensor] = []
+            for number, network in enumerate(slabs):
+                # what is left of the last slab's end goes to the ones before
+                first, last = number * slices.shape[0] // self.slabs, (number + 1) * slices.shape[0] // self.slabs
+                if last > first:
+                    found.append(network(slices[first:last]))
+            along = volumes_of_slices(torch.cat(found), axis, 1)
+            total = total + functional.interpolate(along, volume.shape[2:], mode="trilinear", align_corners=False)
         return total / len(self.axes)
 
+    def slices(self, volume: Tensor, axis: int) -> Tensor:
+        """Slices ``(n, C, rows, columns)`` of a volume ``(1, C, R, A, S)`` along an axis, evenly over it."""
+        depth = volume.shape[2 + axis]
+        count = (depth + self.step - 1) // self.step
+        # where interpolation takes the n-th of so many to be
+        places = ((torch.arange(count, device=volume.device) + 0.5) * depth / count).long().clamp(max=depth - 1)
+        return upright_slices(volume, axis)[places]
 
-def _share_backbones(networks: Sequence[nn.Module]) -> None:
-    """Let all networks look through the first one's frozen backbones: their weights are alike, and kept once."""
-    shared = {name: module for name, module in networks[0].named_modules() if isinstance(module, FeatureTaps)}
-    for name, backbone in shared.items():
-        if backbone.frozen:
+
+def _strides(network: nn.Module) -> list[int]:
+    """Pixels along an edge of one location of the finest map of each backbone."""
+    return [min(module.strides) for module in network.modules() if isinstance(module, FeatureTaps)]
+
+
+def _sharing(first: nn.Module, network: AnomalyNetwork) -> AnomalyNetwork:
+    """The network with the first one's frozen backbones for its own: their weights are alike, and kept once."""
+    for name, backbone in list(first.named_modules()):
+        if isinstance(backbone, FeatureTaps) and backbone.frozen:
             parent, _, child = name.rpartition(".")
-            for network in networks[1:]:
-                setattr(network.get_submodule(parent), child, backbone)
+            setattr(network.get_submodule(parent), child, backbone)
+    return network
 
 
 def along_axes(make: Callable[..., AnomalyNetwork], scan: ScanFormat, **arguments: Any) -> AnomalyNetwork:
-    """A fitted method's network, or, where volumes are cut along all axes, one for each of them.
+    """A fitted method's network, or, where volumes are cut along all axes, one for each slab along each of them.
 
     Args:
         make: the network's class, with ``collect`` and ``fit``.
@@ -86,4 +124,4 @@ def along_axes(make: Callable[..., AnomalyNetwork], scan: ScanFormat, **argument
     """
     if scan.slice_axis != ALL_AXES:
         return make(**arguments)
-    return AlongAxes([make(**arguments) for _ in range(3)])
+    return AlongAxes(partial(make, **arguments))

@@ -18,6 +18,7 @@ from medad_plugins.data.volume_slices import ALL_AXES, padded, turned_upright
 from medad_plugins.errors import InputError
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.synthesis.body import FindBodyd
+from medad_plugins.synthesis.body_share import with_share
 from medad_plugins.synthesis.contents import IntensityJitter
 from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.sources import SourcePool
@@ -58,7 +59,8 @@ class EveryRecipe(RandomizableTransform):
         recipes: ways to make an anomaly, in the order of their classes.
         in_body: placed in the mask ``body`` of the case alone.
         spatial_dims: axes of what the network sees.
-        slice_axis: 0, 1 or 2 cuts volumes into slices along that axis, ``"all"`` along all three; None leaves scans whole.
+        slice_axis: 0, 1 or 2 cuts volumes into slices along that axis, ``"all"`` along all three; None leaves scans
+            whole.
         slices: how many are drawn of a volume.
         source_pool: for recipes that take foreign content.
         shift: largest movement, a fraction of each side.
@@ -144,6 +146,7 @@ def versions_dataset(
     spatial_dims: int = 2,
     slice_axis: int | str | None = None,
     body: Callable[..., Any] | None = None,
+    share: Sequence[float] | None = None,
 ) -> Dataset:
     """Normal cases, each as `EveryRecipe` makes a list of it, other ones at every visit.
 
@@ -157,6 +160,7 @@ def versions_dataset(
         spatial_dims: axes of what the network sees.
         slice_axis: see `EveryRecipe`.
         body: transform that adds the mask ``body``; None is `FindBodyd`.
+        share: of the body that anomalies fill, see `with_share`; None leaves the recipes' own sizes.
 
     Returns:
         dataset whose ``data`` are the prepared normal cases.
@@ -164,6 +168,7 @@ def versions_dataset(
     Raises:
         InputError: no case has a body to make anything in, or as `SynthesizeAnomalyd` and `cached_dataset` do.
     """
+    recipes = with_share(recipes, share)
     clean: Any = cached_dataset(data, [preprocessing, body or FindBodyd()])
     looked_at = [clean[index] for index in range(min(20, len(clean)))]
     if in_body and not any(bool(torch.as_tensor(case["body"]).any()) for case in looked_at):
