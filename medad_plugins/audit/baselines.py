@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 
 from medad_plugins.audit.signatures import Signatures, read_signatures
@@ -28,6 +30,8 @@ _NETWORK_SIZE = 192
 _BATCH_SIZE = 16
 _NEIGHBOURS = 3
 _ALPHA = 0.05  # of a decision that no baseline makes
+_VOXELS = 48  # along an edge of the grid on which volumes are compared voxel by voxel
+_HIGHEST = 0.02  # share of the voxels whose mean z is the score
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Baseline:
         auroc_95ci: its interval by bootstrap, by patient or cluster where these are known (see `detection_summary`);
             0 to 1 where a class is one patient.
         average_precision: area under the precision-recall curve.
+        pixel_ap: the same of all voxels of its maps together; None where it has none, or no case a mask.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Baseline:
     auroc: float
     auroc_95ci: tuple[float, float]
     average_precision: float
+    pixel_ap: float | None = None
 
 
 def trivial_baselines(
@@ -65,6 +71,8 @@ def trivial_baselines(
 
     - "thumbnail nearest neighbour": distance of the 32 x 32 (in 3D 16 x 16 x 16) thumbnail to the nearest one of train.
     - "mean intensity": how far the scan's mean intensity is from the mean one of train.
+    - "voxel z-score", of volumes: on a grid of 48 voxels along each edge, smoothed by one voxel, the distance of each
+      voxel from the mean one of train in standard deviations; the mean of the highest 2 %.
     - "k-NN on frozen pooled features": mean distance to the 3 nearest of train, in the pooled layer2 and layer3 of a
       pretrained ResNet at 192 pixels (of a volume the three middle planes); left out with a line in the log where
       ``weights`` is "none".
@@ -97,7 +105,13 @@ def trivial_baselines(
         known = _features([cases[signatures.index[i]] for i in fit], network)
         new = _features(tested, network)
         scores["k-NN on frozen pooled features"] = _neighbour_distance(known, new, _NEIGHBOURS)
-    return [_baseline(name, values, tested, labels, seed) for name, values in scores.items()]
+    found = [_baseline(name, values, tested, labels, seed) for name, values in scores.items()]
+    if signatures.items[test[0]].thumbnail.ndim == 3:
+        z_maps = _z_maps([cases[signatures.index[i]] for i in fit], tested)
+        highest = np.sort(z_maps.reshape(len(z_maps), -1), axis=1)[:, -round(_HIGHEST * z_maps[0].size) :].mean(1)
+        judged = _baseline("voxel z-score", highest.astype(np.float64), tested, labels, seed)
+        found.insert(2, replace(judged, pixel_ap=_pixel_ap(z_maps, tested)))
+    return found
 
 
 def _fit_and_test(cases: Sequence[Case], signatures: Signatures) -> tuple[list[int], list[int]]:
@@ -128,6 +142,30 @@ def _thumbnail_scores(signatures: Signatures, fit: list[int], test: list[int]) -
 def _intensity_scores(signatures: Signatures, fit: list[int], test: list[int]) -> NDArray[np.float64]:
     known, new = (np.array([signatures.items[i].mean for i in part]) for part in (fit, test))
     return np.abs(new - known.mean())
+
+
+def _z_maps(known: Sequence[Case], tested: Sequence[Case]) -> Grid:
+    """How many standard deviations each voxel is from that of the known volumes, ``(n, 48, 48, 48)``."""
+    grids = np.stack([_on_grid(case) for case in known])
+    # a voxel that is always air has no spread
+    mean, deviation = grids.mean(0), grids.std(0) + 0.02
+    return np.stack([np.abs(_on_grid(case) - mean) / deviation for case in tested])
+
+
+def _on_grid(case: Case) -> Grid:
+    scan = read_scan(Path(str(case["image"])))
+    unit = to_unit_range(upright(grey(scan), scan.affine), scan.stored_bits)
+    return ndimage.gaussian_filter(resize(unit, _VOXELS), 1.0)
+
+
+def _pixel_ap(z_maps: Grid, tested: Sequence[Case]) -> float | None:
+    """Average precision over all voxels of the grid; a voxel is abnormal where the mask fills half of it."""
+    masks = np.zeros(z_maps.shape, dtype=bool)
+    for mask, case in zip(masks, tested):
+        if case.get("mask"):
+            scan = read_scan(Path(str(case["mask"])))
+            mask[:] = resize((upright(grey(scan), scan.affine) > 0).astype(np.float32), _VOXELS) > 0.5
+    return float(average_precision_score(masks.ravel(), z_maps.ravel())) if masks.any() else None
 
 
 def _neighbour_distance(known: NDArray, new: NDArray, count: int) -> NDArray[np.float64]:

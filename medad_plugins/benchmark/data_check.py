@@ -92,6 +92,7 @@ def _check(data: DataSet, baselines: Mapping[str, Any], folder: Path, settings: 
             "auroc_low": baseline.auroc_95ci[0],
             "auroc_high": baseline.auroc_95ci[1],
             "average_precision": baseline.average_precision,
+            "pixel_ap": baseline.pixel_ap,
             "n_normal": int((baseline.labels == 0).sum()),
             "n_abnormal": int((baseline.labels == 1).sum()),
         }
