@@ -171,9 +171,9 @@ class ModelFile:
         return settings[name]
 
     @property
-    def slabs(self) -> int:
-        """How many slabs along each axis of volumes have a network of their own, see `AlongAxes`; 0 where none have."""
-        return len({name.split(".")[2] for name in self.content["model"] if name.startswith("axes.0.")})
+    def cuts_volumes(self) -> bool:
+        """Whether it is a network for each axis of volumes, see `AlongAxes`."""
+        return any(name.startswith("axes.2.") for name in self.content["model"])
 
     def scan(self, **changes: Any) -> ScanFormat:
         """How scans came to the network in training.
@@ -204,8 +204,7 @@ class ModelFile:
         stored = self.setting("orientation", _BEFORE["orientation"]) == "stored"
         settings = {**saved, **_fitting(network, scan, stored), **changes}
         try:
-            slabs = self.slabs
-            rebuilt = AlongAxes(partial(network, **settings), slabs) if slabs else network(**settings)
+            rebuilt = AlongAxes(partial(network, **settings)) if self.cuts_volumes else network(**settings)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
             other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}

@@ -21,54 +21,46 @@ _AT_ONCE = 64  # slices that pass a network together
 
 
 class AlongAxes(AnomalyNetwork):
-    """Fitted 2D networks for the slices of volumes along three axes; their maps are averaged on the volume's grid.
+    """Three fitted 2D networks for the slices of volumes along three axes; their maps are averaged on the volume's grid.
 
-    A slice along another axis, or far along the same one, shows another anatomy, so there is a network with statistics
-    of its own for each slab along each axis. It is fitted on the slices of its slab and of half a slab on either side.
-    Slices are as near to each other as a quarter of the stride of the networks' maps, between which maps are
-    interpolated. They are not padded, for each network sees those of one size. Frozen backbones are shared.
+    A slice along another axis shows another anatomy, so each axis has statistics of its own. Slices are as near to each
+    other as a quarter of the stride of the networks' maps, between which maps are interpolated. They are not padded,
+    for each network sees those of one size. Frozen backbones are shared.
 
     Args:
         make: gives one of the networks, with ``collect`` and ``fit``.
-        slabs: along each axis.
 
     Shape:
         ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``.
 
     Example:
         >>> from medad_plugins.methods.padim import PaDiM
-        >>> network = AlongAxes(lambda: PaDiM(backbone="resnet10", weights="none", dimensions=4), slabs=2)
+        >>> network = AlongAxes(lambda: PaDiM(backbone="resnet10", weights="none", dimensions=4))
         >>> network.collect(torch.rand(2, 1, 32, 40, 36))
         >>> network.fit()
         >>> network.eval()(torch.rand(1, 1, 32, 40, 36)).shape
         torch.Size([1, 1, 32, 40, 36])
     """
 
-    def __init__(self, make: Callable[[], AnomalyNetwork], slabs: int = 8) -> None:
+    def __init__(self, make: Callable[[], Any]) -> None:
         super().__init__()
-        networks = [make()]
-        for _ in range(3 * slabs - 1):
-            networks.append(_sharing(networks[0], make()))
-        self.pool, self.slabs = networks[0].pool, slabs
+        networks: list[AnomalyNetwork] = [make()]
+        networks += [_sharing(networks[0], make()) for _ in range(2)]
+        self.pool = networks[0].pool
         self.step = max(1, min(_strides(networks[0]), default=1) // 4)
-        self.axes = nn.ModuleList(nn.ModuleList(networks[axis * slabs : (axis + 1) * slabs]) for axis in range(3))
+        self.axes: Any = nn.ModuleList(networks)
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal volumes ``(B, C, R, A, S)``."""
-        for axis, slabs in enumerate(self.axes):
+        for axis, network in enumerate(self.axes):
             for volume in image:
-                slices = self.slices(volume.unsqueeze(0), axis)
-                for number, network in enumerate(slabs):  # type: ignore[arg-type]
-                    first = max(0, round((number - 0.5) / self.slabs * len(slices)))
-                    last = max(first + 1, round((number + 1.5) / self.slabs * len(slices)))
-                    for some in slices[min(first, len(slices) - 1) : last].split(_AT_ONCE):
-                        network.collect(some)
+                for some in self.slices(volume.unsqueeze(0), axis).split(_AT_ONCE):
+                    network.collect(some)
 
     def fit(self) -> None:
-        """Fit all networks to what was collected."""
-        for slabs in self.axes:
-            for network in slabs:  # type: ignore[attr-defined]
-                network.fit()
+        """Fit the network of every axis to what was collected."""
+        for network in self.axes:
+            network.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         maps: list[Tensor] = []
@@ -79,14 +71,10 @@ class AlongAxes(AnomalyNetwork):
     def map_of(self, volume: Tensor) -> Tensor:
         """The map ``(1, 1, R, A, S)`` of a volume ``(1, C, R, A, S)``."""
         total = torch.zeros_like(volume[:, :1], dtype=torch.float32)
-        for axis, slabs in enumerate(self.axes):
-            slices = self.slices(volume, axis)
+        for axis, network in enumerate(self.axes):
             found: list[Tensor] = []
-            for number, network in enumerate(slabs):
-                # what is left of the last slab's end goes to the ones before
-                first, last = number * slices.shape[0] // self.slabs, (number + 1) * slices.shape[0] // self.slabs
-                if last > first:
-                    found.append(network(slices[first:last]))
+            for some in self.slices(volume, axis).split(_AT_ONCE):
+                found.append(network(some))
             along = volumes_of_slices(torch.cat(found), axis, 1)
             total = total + functional.interpolate(along, volume.shape[2:], mode="trilinear", align_corners=False)
         return total / len(self.axes)
@@ -115,7 +103,7 @@ def _sharing(first: nn.Module, network: AnomalyNetwork) -> AnomalyNetwork:
 
 
 def along_axes(make: Callable[..., AnomalyNetwork], scan: ScanFormat, **arguments: Any) -> AnomalyNetwork:
-    """A fitted method's network, or, where volumes are cut along all axes, one for each slab along each of them.
+    """A fitted method's network, or, where volumes are cut along all axes, one for each of them.
 
     Args:
         make: the network's class, with ``collect`` and ``fit``.

@@ -29,7 +29,7 @@ def describe_model(metadata: Mapping[str, Any], model: ModelFile) -> dict[str, A
     slice_axis = model.setting("slice_axis", None)
     if isinstance(slice_axis, int):  # the network sees slices, the inferer makes them
         del shape[slice_axis]
-    elif slice_axis is not None and not model.slabs:
+    elif slice_axis is not None and not model.cuts_volumes:
         shape = model.scan().network_edges
     image = described["network_data_format"]["inputs"]["image"]
     pred = described["network_data_format"]["outputs"]["pred"]

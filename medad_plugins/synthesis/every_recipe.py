@@ -111,11 +111,14 @@ class EveryRecipe(RandomizableTransform):
             return [dict(case)]
         edges = list(case["image"].shape[1:])
         # each slice by its axis and its place there
-        known = [(k, place) for k, depth in enumerate(edges) if axis in (k, ALL_AXES) for place in range(depth)]
+        known: list[tuple[int, int]] = [
+            (k, place) for k, depth in enumerate(edges) if axis in (k, ALL_AXES) for place in range(depth)
+        ]
         chosen = self.R.choice(len(known), self.slices, replace=self.slices > len(known))
         edge = max(edges) if axis == ALL_AXES else None
         keys = [key for key in ("image", "body") if key in case]
-        return [{**case, **{key: _slice(case[key], *known[number], edge) for key in keys}} for number in chosen]
+        places = [known[number] for number in chosen]
+        return [{**case, **{key: _slice(case[key], along, place, edge) for key in keys}} for along, place in places]
 
     def _varied(self, case: dict[Any, Any]) -> dict[Any, Any]:
         rng: RandomState = self.R

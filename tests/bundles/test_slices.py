@@ -83,7 +83,7 @@ def test_images_have_no_slices(trained: Trained) -> None:
 def trained_along_all(
     request: pytest.FixtureRequest, volumes: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Trained]:
-    """One that is fitted, a network for each slab, and one trained by gradient, one network for all slices."""
+    """One that is fitted, a network for each axis, and one trained by gradient, one network for all slices."""
     folder = tmp_path_factory.mktemp(request.param)
     root = copy_bundle(request.param, folder)
     values = small_values(request.param, spatial_dims=3, slice_axis="all", image_size=SIDES)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.data import ScanFormat
-from medad_plugins.data.volume_slices import upright_slices
 from medad_plugins.engines import FittingTrainer, ModelFile, ScanBatch, save_model
 from medad_plugins.inferers import scan_inferer
 from medad_plugins.methods.padim import PaDiM
@@ -42,23 +41,14 @@ def _volumes(count: int, seed: int = 0) -> Tensor:
     return torch.rand(count, 1, *SCAN.edges, generator=torch.Generator().manual_seed(seed))
 
 
-def test_every_axis_and_slab_has_statistics_of_its_own() -> None:
-    network = AlongAxes(MeanSlice, slabs=1).eval()
+def test_every_axis_has_statistics_of_its_own() -> None:
+    network = AlongAxes(MeanSlice).eval()
     normal, scan = _volumes(3), _volumes(1, seed=1)
     network.collect(normal)
     network.fit()
     # of each axis the mean over its slices, seen from the volume itself
     expected = torch.stack([(scan - normal.mean((0, 2 + axis), keepdim=True)).abs() for axis in range(3)]).mean(0)
     torch.testing.assert_close(network(scan), expected)
-
-    network = AlongAxes(MeanSlice, slabs=4).eval()
-    network.collect(normal)
-    network.fit()
-    slices = upright_slices(normal[:1], 0)
-    first = network.axes[0][0].seen[0]  # its 4 slices, and 2 of the next slab
-    assert torch.equal(first, slices[:6])
-    middle = network.axes[0][1].seen[0]
-    assert torch.equal(middle, slices[2:10])
 
 
 def test_a_volume_s_map_does_not_depend_on_the_others_and_has_its_grid() -> None:
@@ -85,7 +75,7 @@ def test_where_a_volume_is_odd_its_map_is_highest() -> None:
 
 def test_one_frozen_backbone_serves_all() -> None:
     network = along_axes(PaDiM, SCAN, **SMALL)
-    backbones = {id(part.features) for slabs in network.axes for part in slabs}  # type: ignore[attr-defined]
+    backbones = {id(part.features) for part in network.axes}
     assert len(backbones) == 1
 
 
@@ -96,7 +86,7 @@ def test_it_is_fitted_saved_and_found_again(tmp_path: Path) -> None:
     settings = {"network": {**SMALL, "spatial_dims": 2}, "image_size": SCAN.edges, "slice_axis": "all"}
     save_model(tmp_path / "model.pt", network, "padim", {**settings, "spatial_dims": 3, "orientation": "upright"})
     file = ModelFile(tmp_path / "model.pt", "padim")
-    assert file.slabs == 8 and file.scan().slice_axis == "all"
+    assert file.cuts_volumes and file.scan().slice_axis == "all"
     scan = _volumes(1, seed=9)
     with torch.no_grad():
         assert torch.equal(scan_inferer(SCAN)(scan, file.rebuild(PaDiM, file.scan())), network.eval()(scan))

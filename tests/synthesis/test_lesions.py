@@ -21,7 +21,9 @@ def _case() -> dict[str, object]:
     body = sum(np.square(g) for g in np.meshgrid(*axes, indexing="ij")) <= 1
     texture = ndimage.gaussian_filter(np.random.RandomState(0).rand(60, 70, 40), 1.5)
     texture = (texture - texture.min()) / np.ptp(texture)
-    image = MetaTensor(torch.from_numpy(np.where(body, 0.3 + 0.5 * texture, 0)[None]).float(), np.diag([*SPACING, 1]))
+    image = MetaTensor(
+        torch.from_numpy(np.where(body, 0.3 + 0.5 * texture, 0)[None]).float(), torch.diag(torch.tensor([*SPACING, 1]))
+    )
     return {"image": image, "body": torch.from_numpy(body[None]).float()}
 
 

@@ -45,8 +45,8 @@ def _coder(
 def _say_rare(coder: nn.Module) -> None:
     """Let a coder begin with how rare anomalies are, as detectors of rare objects do.
 
-    Of a volume an anomaly is some hundredths. From a logit of 0 on, the first hundred iterations or two of a few volumes
-    would teach nothing else.
+    Of a volume an anomaly is some hundredths. From a logit of 0 on, the first hundred iterations or two would teach
+    nothing else.
 
     Reference:
         Lin et al., "Focal loss for dense object detection", ICCV 2017, section 4.1.
