@@ -21,7 +21,7 @@ _AT_ONCE = 64  # slices that pass a network together
 
 
 class AlongAxes(AnomalyNetwork):
-    """Three fitted 2D networks for the slices of volumes along three axes; their maps are averaged on the volume's grid.
+    """Fitted 2D networks, one for the slices of volumes along each axis; their maps are averaged on the volume's grid.
 
     A slice along another axis shows another anatomy, so each axis has statistics of its own. Slices are as near to each
     other as a quarter of the stride of the networks' maps, between which maps are interpolated. They are not padded,
@@ -48,19 +48,22 @@ class AlongAxes(AnomalyNetwork):
         networks += [_sharing(networks[0], make()) for _ in range(2)]
         self.pool = networks[0].pool
         self.step = max(1, min(_strides(networks[0]), default=1) // 4)
-        self.axes: Any = nn.ModuleList(networks)
+        self.axes = nn.ModuleList(networks)
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal volumes ``(B, C, R, A, S)``."""
-        for axis, network in enumerate(self.axes):
+        for axis, network in enumerate(self._fitted()):
             for volume in image:
                 for some in self.slices(volume.unsqueeze(0), axis).split(_AT_ONCE):
                     network.collect(some)
 
     def fit(self) -> None:
         """Fit the network of every axis to what was collected."""
-        for network in self.axes:
+        for network in self._fitted():
             network.fit()
+
+    def _fitted(self) -> list[Any]:
+        return list(self.axes)
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         maps: list[Tensor] = []
