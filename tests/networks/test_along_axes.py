@@ -62,6 +62,7 @@ def test_a_volume_s_map_does_not_depend_on_the_others_and_has_its_grid() -> None
 
 
 def test_where_a_volume_is_odd_its_map_is_highest() -> None:
+    torch.manual_seed(0)
     network = along_axes(PaDiM, SCAN, **SMALL).eval()
     normal = 0.5 + 0.05 * _volumes(6)
     network.collect(normal)
