@@ -47,6 +47,7 @@ class AlongAxes(AnomalyNetwork):
         networks: list[AnomalyNetwork] = [make()]
         networks += [_sharing(networks[0], make()) for _ in range(2)]
         self.pool = networks[0].pool
+        self.at_once = _AT_ONCE
         self.step = max(1, min(_strides(networks[0]), default=1) // 4)
         self.axes = nn.ModuleList(networks)
 
@@ -54,7 +55,7 @@ class AlongAxes(AnomalyNetwork):
         """Add a batch of normal volumes ``(B, C, R, A, S)``."""
         for axis, network in enumerate(self._fitted()):
             for volume in image:
-                for some in self.slices(volume.unsqueeze(0), axis).split(_AT_ONCE):
+                for some in self.slices(volume.unsqueeze(0), axis).split(self.at_once):
                     network.collect(some)
 
     def fit(self) -> None:
@@ -76,7 +77,7 @@ class AlongAxes(AnomalyNetwork):
         total = torch.zeros_like(volume[:, :1], dtype=torch.float32)
         for axis, network in enumerate(self.axes):
             found: list[Tensor] = []
-            for some in self.slices(volume, axis).split(_AT_ONCE):
+            for some in self.slices(volume, axis).split(self.at_once):
                 found.append(network(some))
             along = volumes_of_slices(torch.cat(found), axis, 1)
             total = total + functional.interpolate(along, volume.shape[2:], mode="trilinear", align_corners=False)
