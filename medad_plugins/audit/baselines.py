@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 
+from medad_plugins.audit.intensity_threshold import IntensityThreshold
 from medad_plugins.audit.signatures import Signatures, read_signatures
 from medad_plugins.audit.thumbnails import Grid, grey, resize, to_unit_range, upright
 from medad_plugins.data import Case, case_group, read_scan
@@ -32,6 +34,7 @@ _NEIGHBOURS = 3
 _ALPHA = 0.05  # of a decision that no baseline makes
 _VOXELS = 48  # along an edge of the grid on which volumes are compared voxel by voxel
 _HIGHEST = 0.02  # share of the voxels whose mean z is the score
+_OUTSIDE = 0.05  # share of a scan's intensity range up to which it is no field of view, as the audit's background
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Baseline:
         auroc_95ci: its interval by bootstrap, by patient or cluster where these are known (see `detection_summary`);
             0 to 1 where a class is one patient.
         average_precision: area under the precision-recall curve.
-        pixel_ap: the same of all voxels of its maps together; None where it has none, or no case a mask.
+        localization: figures of `medad_plugins.metrics.LocalizationMetric`, of a detector that has a map; else empty.
     """
 
     name: str
@@ -55,7 +58,7 @@ class Baseline:
     auroc: float
     auroc_95ci: tuple[float, float]
     average_precision: float
-    pixel_ap: float | None = None
+    localization: dict[str, Any] = field(default_factory=dict)
 
 
 def trivial_baselines(
@@ -70,9 +73,13 @@ def trivial_baselines(
     """Fit trivial detectors on the normal cases of the split train and apply them to the split test.
 
     - "thumbnail nearest neighbour": distance of the 32 x 32 (in 3D 16 x 16 x 16) thumbnail to the nearest one of train.
+    - "field-of-view silhouette nearest neighbour": the same of the thumbnail's mask alone, what is brighter than a
+      twentieth of its range: the outline of a head, a lung field, a retina or its camera, and nothing inside.
     - "mean intensity": how far the scan's mean intensity is from the mean one of train.
     - "voxel z-score", of volumes: on a grid of 48 voxels along each edge, smoothed by one voxel, the distance of each
       voxel from the mean one of train in standard deviations; the mean of the highest 2 %.
+    - "intensity threshold", where the test set has masks: bright is abnormal, see `IntensityThreshold`; the one that
+      localizes.
     - "k-NN on frozen pooled features": mean distance to the 3 nearest of train, in the pooled layer2 and layer3 of a
       pretrained ResNet at 192 pixels (of a volume the three middle planes); left out with a line in the log where
       ``weights`` is "none".
@@ -96,8 +103,11 @@ def trivial_baselines(
     labels = np.array([case["label"] for case in tested], dtype=np.int64)
     scores = {
         "thumbnail nearest neighbour": _thumbnail_scores(signatures, fit, test),
+        "field-of-view silhouette nearest neighbour": _silhouette_scores(signatures, fit, test),
         "mean intensity": _intensity_scores(signatures, fit, test),
     }
+    dims = signatures.items[fit[0]].thumbnail.ndim
+    localizing = _intensity_threshold([cases[signatures.index[i]] for i in fit], tested, dims, seed)
     if not has_weights:
         logger.info("No k-NN on frozen features: no weights were given.")
     else:
@@ -105,12 +115,13 @@ def trivial_baselines(
         known = _features([cases[signatures.index[i]] for i in fit], network)
         new = _features(tested, network)
         scores["k-NN on frozen pooled features"] = _neighbour_distance(known, new, _NEIGHBOURS)
-    found = [_baseline(name, values, tested, labels, seed) for name, values in scores.items()]
+    found = [*(_baseline(name, values, tested, labels, seed) for name, values in scores.items()), *localizing]
     if signatures.items[test[0]].thumbnail.ndim == 3:
         z_maps = _z_maps([cases[signatures.index[i]] for i in fit], tested)
         highest = np.sort(z_maps.reshape(len(z_maps), -1), axis=1)[:, -round(_HIGHEST * z_maps[0].size) :].mean(1)
         judged = _baseline("voxel z-score", highest.astype(np.float64), tested, labels, seed)
-        found.insert(2, replace(judged, pixel_ap=_pixel_ap(z_maps, tested)))
+        pixel_ap = _pixel_ap(z_maps, tested)
+        found.append(judged if pixel_ap is None else replace(judged, localization={"pixel_ap": pixel_ap}))
     return found
 
 
@@ -137,6 +148,28 @@ def _fit_and_test(cases: Sequence[Case], signatures: Signatures) -> tuple[list[i
 def _thumbnail_scores(signatures: Signatures, fit: list[int], test: list[int]) -> NDArray[np.float64]:
     known, new = (np.stack([signatures.items[i].thumbnail.ravel() for i in part]) for part in (fit, test))
     return _neighbour_distance(known, new, 1)
+
+
+def _silhouette_scores(signatures: Signatures, fit: list[int], test: list[int]) -> NDArray[np.float64]:
+    def masks(part: list[int]) -> NDArray[np.float32]:
+        thumbnails = np.stack([signatures.items[i].thumbnail.ravel() for i in part])
+        low, high = thumbnails.min(1, keepdims=True), thumbnails.max(1, keepdims=True)
+        return (thumbnails > low + _OUTSIDE * (high - low)).astype(np.float32)
+
+    return _neighbour_distance(masks(fit), masks(test), 1)
+
+
+def _intensity_threshold(
+    normal: Sequence[Case], tested: Sequence[Case], spatial_dims: int, seed: int
+) -> list[Baseline]:
+    """The baseline that localizes; none where there is nothing to compare its map with."""
+    if not any(case.get("mask") for case in tested):
+        return []
+    read, scores, figures = IntensityThreshold(normal, spatial_dims).apply(tested)
+    labels = np.array([case["label"] for case in read], dtype=np.int64)
+    if set(labels.tolist()) != {0, 1}:
+        return []
+    return [replace(_baseline("intensity threshold", scores, read, labels, seed), localization=figures)]
 
 
 def _intensity_scores(signatures: Signatures, fit: list[int], test: list[int]) -> NDArray[np.float64]:

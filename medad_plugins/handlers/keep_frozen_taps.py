@@ -18,7 +18,7 @@ class KeepFrozenTaps:
     """While a trainer runs, lets the network's frozen backbone compute the features of each training scan only once.
 
     What the network asks for by `FeatureTaps.remembered` is kept in half precision. It must be asked for scans that
-    nothing random has changed; slices that are drawn from volumes are, so nothing is kept there. Each process keeps
+    nothing random has changed; slices and tiles that are drawn are, so nothing is kept there. Each process keeps
     what it has seen, of its share of the memory.
 
     Args:
@@ -38,7 +38,7 @@ class KeepFrozenTaps:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        if self.setup.scan.slice_axis is not None:
+        if self.setup.scan.slice_axis is not None or self.setup.scan.tiles is not None:
             return
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_STARTED, self._name_cases)
@@ -48,8 +48,9 @@ class KeepFrozenTaps:
     def _begin(self, engine: Engine) -> None:
         share = self.memory_budget / idist.get_nproc_per_node() / len(self.backbones)
         folder = output_folder(self.setup.output_dir)
+        cases = len(self.setup.cohort.train) + len(self.setup.cohort.anomalies)
         for backbone in self.backbones:
-            backbone.cache = TapCache(len(self.setup.cohort.train), folder, share)
+            backbone.cache = TapCache(cases, folder, share)
 
     def _name_cases(self, engine: Engine) -> None:
         batch = engine.state.batch

@@ -6,12 +6,14 @@ from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, S
 from medad_plugins.synthesis.body import FindBodyd
 from medad_plugins.synthesis.body_share import OfBody, with_share
 from medad_plugins.synthesis.changed_copy import ChangedCopyd
+from medad_plugins.synthesis.cluster_bias import ClusterBias
 from medad_plugins.synthesis.contents import (
     AddNoise,
     Blur,
     Gamma,
     IntensityJitter,
     Invert,
+    MatchRange,
     Posterise,
     Sharpen,
     Solarise,
@@ -40,6 +42,7 @@ from medad_plugins.synthesis.sources import (
 )
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
 from medad_plugins.synthesis.synthetic_dataset import synthetic_dataset
+from medad_plugins.synthesis.synthetic_scan import make_anomaly
 from medad_plugins.synthesis.views_dataset import views_dataset
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "Binary",
     "Blur",
     "ChangedCopyd",
+    "ClusterBias",
     "CombinedRegion",
     "Cuboid",
     "Deform",
@@ -69,6 +73,7 @@ __all__ = [
     "Invert",
     "LogUniform",
     "Logistic",
+    "MatchRange",
     "Mix",
     "NoiseContent",
     "NoiseRegion",
@@ -97,6 +102,7 @@ __all__ = [
     "find_organ",
     "fractal_noise",
     "generated_pool",
+    "make_anomaly",
     "medmix",
     "simplex_noise",
     "synthetic_dataset",
