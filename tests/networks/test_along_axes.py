@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_every_axis_has_statistics_of_its_own() -> None:
 
 
 def test_a_volume_s_map_does_not_depend_on_the_others_and_has_its_grid() -> None:
-    network = along_axes(PaDiM, SCAN, **SMALL)
+    network: Any = along_axes(PaDiM, SCAN, **SMALL)
     assert isinstance(network, AlongAxes)
     network.collect(_volumes(4))
     network.fit()
@@ -63,7 +64,7 @@ def test_a_volume_s_map_does_not_depend_on_the_others_and_has_its_grid() -> None
 
 def test_where_a_volume_is_odd_its_map_is_highest() -> None:
     torch.manual_seed(0)
-    network = along_axes(PaDiM, SCAN, **SMALL).eval()
+    network: Any = along_axes(PaDiM, SCAN, **SMALL).eval()
     normal = 0.5 + 0.05 * _volumes(6)
     network.collect(normal)
     network.fit()
@@ -75,13 +76,13 @@ def test_where_a_volume_is_odd_its_map_is_highest() -> None:
 
 
 def test_one_frozen_backbone_serves_all() -> None:
-    network = along_axes(PaDiM, SCAN, **SMALL)
+    network: Any = along_axes(PaDiM, SCAN, **SMALL)
     backbones = {id(part.features) for part in network.axes}
     assert len(backbones) == 1
 
 
 def test_it_is_fitted_saved_and_found_again(tmp_path: Path) -> None:
-    network = along_axes(PaDiM, SCAN, **SMALL)
+    network: Any = along_axes(PaDiM, SCAN, **SMALL)
     batches = [{"image": _volumes(2, seed)} for seed in range(3)]
     FittingTrainer("cpu", batches, network, prepare_batch=ScanBatch(SCAN), inferer=scan_inferer(SCAN)).run()
     settings = {"network": {**SMALL, "spatial_dims": 2}, "image_size": SCAN.edges, "slice_axis": "all"}
@@ -94,7 +95,7 @@ def test_it_is_fitted_saved_and_found_again(tmp_path: Path) -> None:
 
 
 def test_scripted_it_gives_the_same() -> None:
-    network = along_axes(PaDiM, SCAN, **SMALL).eval()
+    network: Any = along_axes(PaDiM, SCAN, **SMALL).eval()
     network.collect(_volumes(4))
     network.fit()
     scan = _volumes(1, seed=3)

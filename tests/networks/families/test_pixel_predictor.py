@@ -91,7 +91,7 @@ def test_wrong_choices_are_refused(options: dict[str, Any], sentence: str) -> No
 def test_of_volumes_it_begins_with_anomalies_being_rare(options: dict[str, Any]) -> None:
     volume, image = PixelPredictor(3, 1, **options), PixelPredictor(2, 1, **options)
     biases = [
-        [float(module.bias) for module in network.modules() if getattr(module, "out_channels", 0) == 1]
+        [value.item() for name, value in network.named_parameters() if name.endswith("bias") and value.shape == (1,)]
         for network in (volume, image)
     ]
     assert biases[0][-1] == -3 and biases[1][-1] > -1
