@@ -10,6 +10,7 @@ from medad_plugins.data.fault_tolerant_loader import FaultTolerantLoader
 from medad_plugins.data.find_cases import find_cases
 from medad_plugins.data.hold_out import case_group, hold_out
 from medad_plugins.data.iteration_loader import IterationLoader, IterationSampler
+from medad_plugins.data.labelled_dataset import labelled_dataset
 from medad_plugins.data.pass_loader import PassLoader
 from medad_plugins.data.sample_cohort import generate_case, sample_cohort
 from medad_plugins.data.scan import Scan
@@ -33,6 +34,7 @@ __all__ = [
     "find_scans",
     "generate_case",
     "hold_out",
+    "labelled_dataset",
     "labelled_validation",
     "read_datalist",
     "read_scan",

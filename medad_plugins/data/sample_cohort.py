@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -21,7 +21,7 @@ from medad_plugins.data.head_phantom import HeadPhantom
 from medad_plugins.data.phantom_lesions import LESIONS, add_lesion
 from medad_plugins.errors import InputError
 
-__all__ = ["LESIONS", "generate_case", "sample_cohort"]
+__all__ = ["LESIONS", "generate_case", "sample_anomalies", "sample_cohort"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,17 +37,23 @@ COLUMNS = ("image", "label", "mask", "split", "class")
 
 @dataclass(frozen=True)
 class _Layout:
-    """How one of the two cohorts looks: voxels per axis, file name extension, (split, normal, abnormal) cases."""
+    """How one of the two cohorts looks: voxels per axis, file name extension, (split, normal, abnormal) cases.
+
+    ``first`` numbers the first split for the cases' seeds.
+    """
 
     size: int
     extension: str
     splits: tuple[tuple[str, int, int], ...]
+    first: int = 0
 
 
 LAYOUTS = {
     2: _Layout(128, ".png", (("train", 200, 0), ("val", 60, 0), ("test", 60, 60))),
     3: _Layout(48, ".nii.gz", (("train", 60, 0), ("val", 39, 0), ("test", 20, 20))),
 }
+# abnormal cases to train on, for methods that learn from a few; beside the cohort, which nobody else should notice
+ANOMALIES = (("train", 0, 10),)
 
 
 def _layout(spatial_dims: int) -> _Layout:
@@ -117,10 +123,10 @@ class _Case:
     lesion: str | None
 
 
-def _cases(spatial_dims: int) -> list[_Case]:
+def _cases(layout: _Layout) -> list[_Case]:
     """All cases of the cohort in the order of its datalist."""
-    layout, cases = _layout(spatial_dims), []
-    for number, (split, normal, abnormal) in enumerate(layout.splits):
+    cases = []
+    for number, (split, normal, abnormal) in enumerate(layout.splits, layout.first):
         for index in range(normal + abnormal):
             lesion = list(LESIONS)[(index - normal) % len(LESIONS)] if index >= normal else None
             name = f"{split}_{index:03d}_{lesion or 'normal'}{layout.extension}"
@@ -152,47 +158,47 @@ def _write_array(array: NDArray[np.uint8], path: Path) -> None:
     nib.save(nib.Nifti1Image(array, affine), path)
 
 
-def _write_cohort(folder: Path, spatial_dims: int) -> None:
+def _write_cohort(folder: Path, spatial_dims: int, layout: _Layout) -> None:
     """Write all cases, and the datalist last."""
-    cases = _cases(spatial_dims)
+    cases = _cases(layout)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     for case in cases:
-        image, mask = generate_case(spatial_dims, _layout(spatial_dims).size, case.seed, case.lesion)
+        image, mask = generate_case(spatial_dims, layout.size, case.seed, case.lesion)
         _write_array(np.rint(image * 255).astype(np.uint8), folder / case.row["image"])
         if case.lesion:
             _write_array(mask * np.uint8(255 if spatial_dims == 2 else 1), folder / case.row["mask"])
     (folder / "datalist.csv").write_text(_datalist(cases), encoding="utf-8")
 
 
-def _is_complete(folder: Path, spatial_dims: int) -> bool:
+def _is_complete(folder: Path, layout: _Layout) -> bool:
     """Whether the folder holds the whole cohort: the very datalist and every file that it lists."""
-    cases, datalist = _cases(spatial_dims), folder / "datalist.csv"
+    cases, datalist = _cases(layout), folder / "datalist.csv"
     if not datalist.is_file() or datalist.read_text(encoding="utf-8") != _datalist(cases):
         return False
     return all((folder / name).is_file() for case in cases for name in (case.row["image"], case.row["mask"]) if name)
 
 
-def _install(finished: Path, folder: Path, spatial_dims: int, trash: Path) -> None:
+def _install(finished: Path, folder: Path, layout: _Layout, trash: Path) -> None:
     """Move a finished cohort to its place, unless another process was faster; an incomplete folder there gives way."""
     try:
         os.rename(finished, folder)
     except OSError:
-        if _is_complete(folder, spatial_dims):
+        if _is_complete(folder, layout):
             return
         os.rename(folder, trash)
         os.rename(finished, folder)
 
 
-def _generate_below(parent: Path, name: str, spatial_dims: int) -> Path:
+def _generate_below(parent: Path, name: str, spatial_dims: int, layout: _Layout) -> Path:
     """Generate the cohort as ``parent / name``, from a hidden folder beside it that nobody takes for the cohort."""
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}_", dir=parent) as workplace:
         logger.info("Generating the built-in sample cohort (%dD head phantoms) once ...", spatial_dims)
         start = time.perf_counter()
         finished = Path(workplace) / "finished"
-        _write_cohort(finished, spatial_dims)
-        _install(finished, parent / name, spatial_dims, Path(workplace) / "trash")
+        _write_cohort(finished, spatial_dims, layout)
+        _install(finished, parent / name, layout, Path(workplace) / "trash")
         logger.info("The sample cohort is in %s (%.1f s).", parent / name, time.perf_counter() - start)
     return parent / name
 
@@ -228,15 +234,33 @@ def sample_cohort(spatial_dims: int = 2, cache_dir: Path | None = None) -> Path:
         >>> sorted(path.name for path in folder.iterdir())
         ['datalist.csv', 'images', 'masks']
     """
-    _layout(spatial_dims)
-    name = f"sample_cohort_v{VERSION}_{spatial_dims}d"
+    return _kept(f"sample_cohort_v{VERSION}_{spatial_dims}d", spatial_dims, _layout(spatial_dims), cache_dir)
+
+
+def sample_anomalies(spatial_dims: int = 2, cache_dir: Path | None = None) -> Path:
+    """Folder of ten abnormal cases to train on, which go with the sample cohort, in the same form.
+
+    They are for methods that learn from a few labelled anomalies, and in a folder of their own: the cohort has normal
+    cases alone to train on.
+
+    Args:
+        spatial_dims, cache_dir: see `sample_cohort`.
+
+    Raises:
+        InputError: as `sample_cohort` does.
+    """
+    layout = replace(_layout(spatial_dims), splits=ANOMALIES, first=len(LAYOUTS[spatial_dims].splits))
+    return _kept(f"sample_anomalies_v{VERSION}_{spatial_dims}d", spatial_dims, layout, cache_dir)
+
+
+def _kept(name: str, spatial_dims: int, layout: _Layout, cache_dir: Path | None) -> Path:
     parents = [Path(cache_dir)] if cache_dir is not None else _cache_folders()
     for parent in parents:
-        if _is_complete(parent / name, spatial_dims):
+        if _is_complete(parent / name, layout):
             return parent / name
     for parent in parents:
         try:
-            return _generate_below(parent, name, spatial_dims)
+            return _generate_below(parent, name, spatial_dims, layout)
         except OSError as error:
             logger.info("The sample cohort cannot be written below %s (%s).", parent, error.strerror)
     raise InputError(

@@ -57,4 +57,7 @@ def known_data(cohort: Cohort) -> dict[str, str]:
         return hashlib.sha256(names.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     counts = f"{len(cohort.train)} normal cases and {len(cohort.validation)} held-out ones of {cohort.name}"
-    return {"cases": counts, "digest": digest(cohort.train, cohort.validation, cohort.selection)}
+    parts = [cohort.train, cohort.validation, cohort.selection]
+    if cohort.anomalies:
+        counts, parts = f"{counts}, {len(cohort.anomalies)} labelled anomalies", [*parts, cohort.anomalies]
+    return {"cases": counts, "digest": digest(*parts)}

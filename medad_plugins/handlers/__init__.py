@@ -5,7 +5,7 @@ from __future__ import annotations
 from medad_plugins.handlers.calibrate_and_save import CalibrateAndSave
 from medad_plugins.handlers.clip_gradients import ClipGradients
 from medad_plugins.handlers.evaluation import EvaluationReport
-from medad_plugins.handlers.fit_after_training import FitAfterTraining, FitBeforeEpochs
+from medad_plugins.handlers.fit_after_training import FitAfterTraining, FitBeforeEpochs, FitBeforeTraining
 from medad_plugins.handlers.initial_centre import InitialCentre
 from medad_plugins.handlers.keep_frozen_taps import KeepFrozenTaps
 from medad_plugins.handlers.learning_rate import LearningRate, cosine_decay, step_decay, warm_cosine_decay
@@ -30,6 +30,7 @@ __all__ = [
     "EvaluationReport",
     "FitAfterTraining",
     "FitBeforeEpochs",
+    "FitBeforeTraining",
     "InferenceProgress",
     "InitialCentre",
     "KeepBest",

@@ -13,7 +13,7 @@ from monai.inferers import Inferer, SimpleInferer
 from medad_plugins.engines.distributed import sum_over_ranks
 from medad_plugins.protocols import Fittable
 
-__all__ = ["FitAfterTraining", "FitBeforeEpochs"]
+__all__ = ["FitAfterTraining", "FitBeforeEpochs", "FitBeforeTraining"]
 
 
 class FitAfterTraining:
@@ -30,6 +30,7 @@ class FitAfterTraining:
         inferer: how the network is called.
         every_epoch: fit at the end of every epoch of the engine, for what judges the network there; it must then stand
             before that.
+        enabled: False does nothing, for a form of the method that needs no such pass.
     """
 
     def __init__(
@@ -40,13 +41,16 @@ class FitAfterTraining:
         prepare_batch: Callable[..., Any] = default_prepare_batch,
         inferer: Inferer | None = None,
         every_epoch: bool = False,
+        enabled: bool = True,
     ) -> None:
+        self.enabled = enabled
         self.network, self.loader, self.device = network, loader, device
         self.prepare_batch, self.inferer, self.every_epoch = prepare_batch, inferer or SimpleInferer(), every_epoch
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED if self.every_epoch else Events.COMPLETED, self)
+        if self.enabled:
+            engine.add_event_handler(Events.EPOCH_COMPLETED if self.every_epoch else Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         self.collect()
@@ -73,7 +77,6 @@ class FitBeforeEpochs(FitAfterTraining):
     Args:
         network: has ``collect`` and ``fit``; in eval mode while it collects.
         loader: see `FitAfterTraining`, as the others.
-        enabled: False does nothing, for a form of the method that needs no such pass.
     """
 
     def __init__(
@@ -85,10 +88,22 @@ class FitBeforeEpochs(FitAfterTraining):
         inferer: Inferer | None = None,
         enabled: bool = True,
     ) -> None:
-        super().__init__(network, loader, device, prepare_batch, inferer)
-        self.enabled = enabled
+        super().__init__(network, loader, device, prepare_batch, inferer, enabled=enabled)
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
         if self.enabled:
             engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+
+class FitBeforeTraining(FitAfterTraining):
+    """The same once, before the first iteration; a training that is resumed later has what was fitted in its state.
+
+    Args:
+        network, loader, device, prepare_batch, inferer, enabled: see `FitAfterTraining`.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer; place it before what needs the fitted network at the first iteration."""
+        if self.enabled:
+            engine.add_event_handler(Events.ITERATION_STARTED(once=1), self)

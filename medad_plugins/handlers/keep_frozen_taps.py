@@ -48,8 +48,9 @@ class KeepFrozenTaps:
     def _begin(self, engine: Engine) -> None:
         share = self.memory_budget / idist.get_nproc_per_node() / len(self.backbones)
         folder = output_folder(self.setup.output_dir)
+        cases = len(self.setup.cohort.train) + len(self.setup.cohort.anomalies)
         for backbone in self.backbones:
-            backbone.cache = TapCache(len(self.setup.cohort.train), folder, share)
+            backbone.cache = TapCache(cases, folder, share)
 
     def _name_cases(self, engine: Engine) -> None:
         batch = engine.state.batch

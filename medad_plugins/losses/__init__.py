@@ -11,6 +11,7 @@ from medad_plugins.losses.latent import feature_matching, gaussian_divergence, l
 from medad_plugins.losses.local_cosine import LocalCosineLoss
 from medad_plugins.losses.margin import TwoSidedMarginLoss
 from medad_plugins.losses.mined_cosine import DistanceMinedCosineLoss, MinedCosineLoss, ShareMinedCosineLoss
+from medad_plugins.losses.normalised_reconstruction import normalised_reconstruction
 from medad_plugins.losses.residual import ResidualLoss
 from medad_plugins.losses.sinkhorn import sinkhorn_divergence
 from medad_plugins.losses.softmax_focal import softmax_focal
@@ -32,6 +33,7 @@ __all__ = [
     "gradient_penalty",
     "info_nce",
     "latent_distance",
+    "normalised_reconstruction",
     "sinkhorn_divergence",
     "softmax_focal",
     "supervised_contrast",

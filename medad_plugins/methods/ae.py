@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from medad_plugins.networks.blocks.input_gradient import input_gradient
 from medad_plugins.networks.blocks.perceptual import PerceptualResidual
 from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
+from medad_plugins.networks.fitted.reconstruction_judge import VECTORS, ReconstructionJudge
 from medad_plugins.scorers import RESIDUALS, ResidualMap
 
 __all__ = ["ConvAE"]
 
 MAPS = ("residual", "gradient")
+SCORES = ("map", *VECTORS)
 PERCEPTUAL = "perceptual"
 
 
@@ -30,6 +32,10 @@ class ConvAE(AutoencodingNetwork):
         map: ``"residual"``, or ``"gradient"``: the absolute gradient of the mean residual with respect to the scan.
         backbone: of the perceptual residual.
         weights: of that backbone.
+        score: ``"map"``, the pooled map; or one of a `ReconstructionJudge`'s vectors, ``"pathway"`` (RaPP),
+            ``"statistics"`` (after MUSE), ``"code"`` or ``"code_errors"`` (DAGMM), which are collected and fitted after
+            the training: the map is then scaled so that it pools to the detector's score.
+        detector: of those vectors, e.g. ``"mahalanobis"``, ``"gmm"``, ``"knn"``.
 
     References:
         Baur et al., "Autoencoders for unsupervised anomaly segmentation in brain MR images", MedIA 69, 2021; in the
@@ -41,6 +47,8 @@ class ConvAE(AutoencodingNetwork):
         >>> network(image).shape, network.reconstruct(image).shape
         (torch.Size([2, 1, 32, 32]), torch.Size([2, 1, 32, 32]))
     """
+
+    __constants__ = ["judges", "needs_taps"]  # noqa: RUF012 - by which TorchScript leaves branches out
 
     def __init__(
         self,
@@ -57,7 +65,11 @@ class ConvAE(AutoencodingNetwork):
         map: str = "residual",
         backbone: str = "resnet18",
         weights: str = "none",
+        score: str = "map",
+        detector: str = "mahalanobis",
     ) -> None:
+        if score not in SCORES:
+            raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
         if residual not in (*RESIDUALS, PERCEPTUAL):
             raise ValueError(f"residual must be one of {(*RESIDUALS, PERCEPTUAL)}, got {residual!r}.")
         if map not in MAPS:
@@ -80,6 +92,10 @@ class ConvAE(AutoencodingNetwork):
             else ResidualMap(residual)
         )
 
+        self.judges = score != "map"
+        self.needs_taps = score == "pathway"
+        self.judge: nn.Module = ReconstructionJudge(spatial_dims, score, detector) if self.judges else nn.Identity()
+
     def reconstruct(self, image: Tensor) -> Tensor:
         """The scan decoded from its latent, ``(B, C, *spatial)``, intensities about 0..1."""
         return self.decode(self.encode(image))
@@ -95,11 +111,40 @@ class ConvAE(AutoencodingNetwork):
     def _gradient(self, image: Tensor) -> Tensor:
         return input_gradient(lambda scan: self._residual(scan).flatten(1).mean(1), image)
 
-    def anomaly_map(self, image: Tensor) -> Tensor:
-        """Residual between the scan and its reconstruction, averaged over channels, not negative; or its gradient."""
+    def collect(self, image: Tensor) -> None:
+        """Add normal scans ``(B, C, *spatial)`` to what the score compares with."""
+        with torch.no_grad():
+            self.judge.detector.collect(self._vectors(image))
+
+    def fit(self) -> None:
+        """Fit the score's detector to what was collected."""
+        self.judge.detector.fit()
+
+    def _vectors(self, image: Tensor) -> Tensor:
+        code = self.encode(image)
+        rebuilt = self.decode(code)
+        taps: list[Tensor] = []
+        rebuilt_taps: list[Tensor] = []
+        if self.needs_taps:
+            taps, rebuilt_taps = self.encoder.stages(image * 2 - 1), self.encoder.stages(rebuilt * 2 - 1)
+        vectors: Tensor = self.judge.vectors(image, rebuilt, code, taps, rebuilt_taps)
+        return vectors
+
+    def _plain_map(self, image: Tensor) -> Tensor:
         if self.of_gradient:
             if torch.jit.is_scripting():
                 raise RuntimeError("a map of gradients cannot be computed by TorchScript")
             else:
                 return self._gradient(image)
         return self._residual(image)
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """Residual between the scan and its reconstruction, averaged over channels, not negative; or its gradient.
+
+        Scaled to the score of the detector where there is one; before that is fitted the residual is all there is.
+        """
+        values = self._plain_map(image)
+        if self.judges:  # noqa: SIM102 - TorchScript wants a constant alone
+            if self.judge.is_fitted():
+                return self.scaled_to(self.judge(self._vectors(image)), values.float())
+        return values

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,29 +10,14 @@ from torch import Tensor, nn
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps, usual_layers
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
-from medad_plugins.networks.fitted.isolation_forest import IsolationTrees
-from medad_plugins.networks.fitted.kernel_density import KernelDensityHead
-from medad_plugins.networks.fitted.kernel_support import KernelSupport
-from medad_plugins.networks.fitted.local_outliers import LocalOutliers
-from medad_plugins.networks.fitted.low_rank_gaussian import LowRankGaussian
-from medad_plugins.networks.fitted.one_class_head import OneClassHead
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
+from medad_plugins.networks.fitted.vector_heads import DETECTORS, vector_head
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
 from medad_plugins.scorers import MapToImage
 
 __all__ = ["DETECTORS", "ClassicDetector"]
 
 FEATURES = ("raw", "pca", "deep")
-
-# each takes of a method's settings those that are its own
-DETECTORS: dict[str, Callable[[dict[str, Any]], OneClassHead]] = {
-    "ocsvm": lambda own: KernelSupport(own["nu"], own["gamma"]),
-    "svdd": lambda own: KernelSupport(own["nu"], own["gamma"], ball=True),
-    "kde": lambda own: KernelDensityHead(own["gamma"]),
-    "lof": lambda own: LocalOutliers(own["neighbours"]),
-    "isolation_forest": lambda own: IsolationTrees(own["trees"], own["tree_samples"], own["seed"]),
-    "mahalanobis": lambda own: LowRankGaussian(),
-}
 
 
 class RawVectors(nn.Module):
@@ -88,17 +72,21 @@ class ClassicDetector(AnomalyNetwork):
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
-        detector: one of `DETECTORS`.
+        detector: one of `DETECTORS`, or ``pyod:NAME``, see `PyODHead`.
         features: ``"raw"`` intensities, ``"pca"`` their principal components, or ``"deep"`` features.
         backbone: a key of `medad_plugins.networks.TAPS`, for deep features.
         weights: of it: path, known name or ``"none"``, see `medad_plugins.networks.find_weights`.
         layers: of it, see `DeepVectors`.
         locations: judge every location of the first one's grid, by the vectors of all locations of normal scans.
         components: of ``"pca"``, see `VectorPreparation`.
+        reduced: principal components that are taken of deep features, as ``components``; None takes the features.
         scaling: of the vectors, see `VectorPreparation`.
-        gamma: of the kernel of ocsvm, svdd and kde, see `KernelSupport`.
-        nu: of ocsvm and svdd.
-        neighbours: of lof.
+        gamma: of the kernel of ocsvm, svdd, kde, ulsif and kliep, see `KernelSupport`.
+        nu: of ocsvm, svdd and linear_ocsvm.
+        neighbours: of lof, knn and kth_neighbour.
+        clusters: of k_means and gmm.
+        directions: of sketch, see `SketchSubspace`.
+        penalty: of self_representation, see `SelfRepresentation`.
         trees, tree_samples: of isolation_forest, see `IsolationTrees`.
         most_vectors: that are kept to fit on, see `VectorDetector`.
         sigma: Gaussian smoothing of the map of locations, in pixels of the image; it does not change the score.
@@ -128,10 +116,12 @@ class ClassicDetector(AnomalyNetwork):
         sigma: float = 4.0,
         seed: int = 0,
         reduction: str | float = "max",
+        reduced: float | None = None,
+        clusters: int = 5,
+        directions: int = 32,
+        penalty: float = 0.1,
     ) -> None:
         super().__init__(reduction)
-        if detector not in DETECTORS:
-            raise ValueError(f"detector must be one of {sorted(DETECTORS)}, got {detector!r}.")
         if features not in FEATURES:
             raise ValueError(f"features must be one of {FEATURES}, got {features!r}.")
         if locations and features != "deep":
@@ -141,9 +131,19 @@ class ClassicDetector(AnomalyNetwork):
         self.vectors: nn.Module = RawVectors()
         if features == "deep":
             self.vectors = DeepVectors(backbone, spatial_dims, in_channels, weights, layers, locations)
-        own = {"gamma": gamma, "nu": nu, "neighbours": neighbours}
-        head = DETECTORS[detector]({**own, "trees": trees, "tree_samples": tree_samples, "seed": seed})
-        preparation = VectorPreparation(scaling, components if features == "pca" else None)
+        head = vector_head(
+            detector,
+            gamma=gamma,
+            nu=nu,
+            neighbours=neighbours,
+            clusters=clusters,
+            directions=directions,
+            penalty=penalty,
+            trees=trees,
+            tree_samples=tree_samples,
+            seed=seed,
+        )
+        preparation = VectorPreparation(scaling, {"pca": components, "deep": reduced}.get(features))
         self.detector = VectorDetector(preparation, head, most_vectors, seed)
         self.to_image = MapToImage(spatial_dims, self.pool, sigma)
 

@@ -53,19 +53,29 @@ from medad_plugins.networks.families.pretext_classifier import PretextClassifier
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 from medad_plugins.networks.families.token_network import TokenNetwork
 from medad_plugins.networks.families.token_reconstruction import TokenReconstruction
+from medad_plugins.networks.fitted.cluster_distance import ClusterDistance
+from medad_plugins.networks.fitted.density_ratio import DensityRatio
+from medad_plugins.networks.fitted.gaussian_mixture import GaussianMixtureHead
 from medad_plugins.networks.fitted.gaussians import PatchGaussians
 from medad_plugins.networks.fitted.isolation_forest import IsolationTrees
 from medad_plugins.networks.fitted.kernel_density import KernelDensityHead
 from medad_plugins.networks.fitted.kernel_support import KernelSupport
+from medad_plugins.networks.fitted.linear_support import LinearSupport
 from medad_plugins.networks.fitted.local_outliers import LocalOutliers
 from medad_plugins.networks.fitted.low_rank_gaussian import LowRankGaussian
+from medad_plugins.networks.fitted.median_deviation import MedianDeviation
 from medad_plugins.networks.fitted.memory_bank import MemoryBank
 from medad_plugins.networks.fitted.mutual_bank import MutualBank
+from medad_plugins.networks.fitted.nearest_neighbours import NearestNeighbours
 from medad_plugins.networks.fitted.place_bank import PlaceBank
 from medad_plugins.networks.fitted.pooled_gaussian import PooledGaussian
+from medad_plugins.networks.fitted.pyod_head import PyODHead
+from medad_plugins.networks.fitted.robust_gaussian import RobustGaussian
 from medad_plugins.networks.fitted.scan_bank import ScanBank
 from medad_plugins.networks.fitted.scan_score import ScanScore
+from medad_plugins.networks.fitted.self_representation import SelfRepresentation
 from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
+from medad_plugins.networks.fitted.sketch_subspace import SketchSubspace
 from medad_plugins.networks.fitted.token_dictionary import TokenDictionary
 from medad_plugins.networks.fitted.token_head import TokenHead
 from medad_plugins.networks.fitted.token_mixture import TokenMixture
@@ -82,6 +92,7 @@ __all__ = [
     "AnomalyNetwork",
     "AttentionUNet",
     "AutoencodingNetwork",
+    "ClusterDistance",
     "ConvDecoder",
     "ConvDiscriminator",
     "ConvEncoder",
@@ -89,6 +100,7 @@ __all__ = [
     "CriticTrunk",
     "DCGANEncoder",
     "DCGANGenerator",
+    "DensityRatio",
     "EfficientNetLiteTaps",
     "FeatureDiscriminator",
     "FeatureTaps",
@@ -96,16 +108,20 @@ __all__ = [
     "FourierPositions",
     "FrozenTokens",
     "GatedSelfAttention",
+    "GaussianMixtureHead",
     "IsolationTrees",
     "KernelDensityHead",
     "KernelSupport",
     "LinearAttention",
+    "LinearSupport",
     "LocalOutliers",
     "LocationMeans",
     "LowRankGaussian",
+    "MedianDeviation",
     "MemoryBank",
     "MemoryModule",
     "MutualBank",
+    "NearestNeighbours",
     "OneClassBottleneck",
     "PatchEmbedding",
     "PatchGaussians",
@@ -117,18 +133,22 @@ __all__ = [
     "PoolingUNet",
     "PositionedConvolution",
     "PretextClassifier",
+    "PyODHead",
     "ResNetTaps",
     "ResidualCoder",
     "ResidualCritic",
     "ResidualDecoder",
     "ResidualGenerator",
     "ReverseDistillation",
+    "RobustGaussian",
     "ScanBank",
     "ScanScore",
     "ScanToBackbone",
     "ScanViews",
     "ScoredNetwork",
+    "SelfRepresentation",
     "ShrunkGaussian",
+    "SketchSubspace",
     "SpectralNorm",
     "TapCache",
     "TapDecoder",

@@ -76,7 +76,8 @@ class Example:
             one, ``highest normal`` and ``lowest abnormal``.
         slices: from the feet to the head; one for a 2D scan.
         start: index of the slice with the map's highest value.
-        limits, threshold: map values at the ends of the colour scale and at the edge of the mask, equal in a gallery.
+        limits, threshold: map values at the ends of the colour scale and the lowest at which a mask begins, equal in a
+            gallery.
         across: of a volume the coronal and the sagittal slice with most of the lesion, or the map's highest value.
     """
 
@@ -117,7 +118,7 @@ class Gallery:
 
     Args:
         limits: map values at the ends of the colour scale, one for all cases.
-        threshold: map value at which the mask begins.
+        threshold: lowest map value at which a mask begins.
         per_kind: how many cases of each kind.
         most_slices: how many axial slices of a volume are kept.
     """

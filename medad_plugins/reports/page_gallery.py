@@ -57,7 +57,7 @@ def _scale(example: Example, has_truth: bool) -> str:
         tick = f'<u style="left:calc({100 * share:.1f}% - 1px)"></u>'
         if 0.12 < share < 0.88:  # its number would run into those of the ends
             tick += f'<span style="left:{100 * share:.1f}%">{example.threshold:.3g}</span>'
-    keys = _key(MASK_COLOUR, f"mask: map above {example.threshold:.3g}")
+    keys = _key(MASK_COLOUR, f"mask of a flagged case, from {example.threshold:.3g} up")
     if has_truth:
         where = ", and below the slider its slices" if len(example.slices) > 1 else ""
         keys += _key(TRUTH_COLOUR, f"lesion as outlined{where}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.transforms.check_contrast import CheckContrastd
 from medad_plugins.transforms.check_scan import CheckScand
+from medad_plugins.transforms.describe_input import DescribeInputd, input_figures
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
 from medad_plugins.transforms.load_mask import read_mask, read_mask_of
@@ -33,6 +34,7 @@ __all__ = [
     "CaseWriter",
     "CheckContrastd",
     "CheckScand",
+    "DescribeInputd",
     "EqualizeScand",
     "LoadImageScan",
     "LoadImageScand",
@@ -50,6 +52,7 @@ __all__ = [
     "TwoViews",
     "files_of_other_cases",
     "fitted_calibration",
+    "input_figures",
     "read_mask",
     "read_mask_of",
     "remove_case_files",

@@ -96,6 +96,7 @@ class ScanPreprocessing(Compose):
         self, scan: ScanFormat | int = _DEFAULT, *more: Any, keys: KeysCollection = "image", min_size: int = 8
     ) -> None:
         scan = scan if isinstance(scan, ScanFormat) else ScanFormat(scan, *more)
+        self.scan = scan
         spatial_dims, in_channels = scan.spatial_dims, scan.in_channels
         self.training_tiles = None if scan.tiles is None else RandScanTiled(scan.edges)
         transforms: list[Any] = [

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
-from medad_plugins.handlers import FitAfterTraining
+from medad_plugins.handlers import FitAfterTraining, FitBeforeTraining
 
 
 class Recording(nn.Module):
@@ -57,3 +57,23 @@ def test_the_mode_is_put_back_after_an_error() -> None:
     with pytest.raises(Exception, match=r".+"):
         handler.collect()
     assert network.training
+
+
+def test_before_training_once_and_not_after_a_resume() -> None:
+    for first, expected in ((0, [(False, False, [3.0]), "fit", "step", "step"]), (1, ["step"])):
+        network = Recording().train()
+        engine = Engine(lambda engine, batch: network.notes.append("step"))
+        FitBeforeTraining(network, [{"image": torch.tensor([3.0])}]).attach(engine)
+        if first:
+            engine.load_state_dict({"iteration": 1, "max_epochs": 2, "epoch_length": 1})
+        engine.run([0], max_epochs=2)
+        assert network.notes == expected
+
+
+@pytest.mark.parametrize("kind", [FitAfterTraining, FitBeforeTraining])
+def test_may_do_nothing(kind: type[FitAfterTraining]) -> None:
+    network = Recording().train()
+    engine = Engine(lambda engine, batch: None)
+    kind(network, [{"image": torch.tensor([3.0])}], enabled=False).attach(engine)
+    engine.run([0])
+    assert network.notes == []

@@ -146,3 +146,28 @@ def test_first_training_needs_no_model(tmp_path: Path) -> None:
     task = NormalTrainTask(str(served.root), {})
     task({"device": "cpu", **WISHES, "spatial_dims": 2, "image_size": "32", "bundle_root": "elsewhere"}, Datastore())
     assert _model(served)["settings"]["image_size"] == 32
+
+
+def test_marked_scans_teach_a_bundle_that_learns_from_them(tmp_path: Path) -> None:
+    """The same list says which scans are abnormal, and deep_sad takes them."""
+    import_host()
+    from medad_label.train_task import NormalTrainTask
+
+    served = ServedBundle.train("deep_sad", 2, tmp_path)
+    marks = tmp_path / "marks.png"
+    Image.fromarray(np.eye(32, dtype=np.uint8)).save(marks)
+    empty = tmp_path / "empty.png"
+    Image.fromarray(np.zeros((32, 32), dtype=np.uint8)).save(empty)
+    normal, marked = sorted(served.cohort.glob("train*.png")), sorted(served.cohort.glob("test*.png"))
+
+    class Datastore:
+        def datalist(self) -> list[dict[str, str]]:
+            pairs = [(scan, empty) for scan in normal] + [(scan, marks) for scan in marked]
+            return [{"image": str(scan), "label": str(label)} for scan, label in pairs]
+
+    task = NormalTrainTask(str(served.root), {})
+    request = {"device": "cpu", **WISHES, "spatial_dims": 2, "image_size": "32"}
+    task(request, Datastore())
+    with_labels = _model(served)["model"]["bottleneck.0.weight"]
+    task({**request, "labelled": "0"}, Datastore())
+    assert not torch.equal(with_labels, _model(served)["model"]["bottleneck.0.weight"])

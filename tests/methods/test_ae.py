@@ -221,3 +221,106 @@ def test_unknown_variants() -> None:
             _ae(**arguments)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no bottleneck: latent_size"):
         _ae(image_size=16, latent_size=65)
+
+
+JUDGES = ["pathway", "statistics", "code", "code_errors"]
+
+
+def _judged(spatial_dims: int, score: str, image_size: int = 16, detector: str = "mahalanobis") -> ConvAE:
+    network = _ae(
+        spatial_dims, image_size=image_size, channels=(4, 8), latent_size=3, score=score, detector=detector
+    ).eval()
+    for batch in _scan(*[image_size] * spatial_dims, batch=24).split(5):
+        network.collect(batch)
+    network.fit()
+    return network
+
+
+def _plain_statistics(values: Tensor) -> list[float]:
+    ordered = values.flatten().double().sort(descending=True).values
+    return [float(ordered.mean()), float(ordered.std(correction=0)), float(ordered[: int(0.05 * len(ordered))].mean())]
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@torch.no_grad()
+def test_what_of_a_reconstruction_is_judged(spatial_dims: int) -> None:
+    image = _scan(*[16] * spatial_dims, batch=2) * 0.7
+    network = _judged(spatial_dims, "pathway")
+    code = network.encode(image)
+    rebuilt = network.decode(code)
+
+    def coarse(one: Tensor) -> Tensor:
+        cells = one
+        for axis in range(1, one.dim()):
+            cells = torch.stack([part.mean(axis) for part in cells.chunk(4, axis)], axis)
+        return cells.flatten()
+
+    layers = list(network.encoder)
+    blocks = [nn.Sequential(*layers[:3]), nn.Sequential(*layers[3:])]
+    rows = []
+    for scan, other in zip(image, rebuilt, strict=True):
+        a, b, row = scan[None] * 2 - 1, other[None] * 2 - 1, []
+        for block in blocks:
+            a, b = block(a), block(b)
+            row.append(coarse((b - a)[0]))
+        rows.append(torch.cat(row))
+    torch.testing.assert_close(network._vectors(image), torch.stack(rows), rtol=1e-4, atol=1e-5)
+    assert len(rows[0]) == (4 + 8) * 4**spatial_dims
+
+    network = _judged(spatial_dims, "statistics")
+    expected = []
+    for scan, other in zip(image, rebuilt, strict=True):
+        structural = network.judge.structural(other[None], scan[None])
+        expected.append(_plain_statistics((scan - other).abs()) + _plain_statistics(structural))
+    torch.testing.assert_close(
+        network._vectors(image).exp().double(), torch.tensor(expected).double(), rtol=1e-4, atol=0
+    )
+
+    assert torch.equal(_judged(spatial_dims, "code")._vectors(image), code)
+    found = _judged(spatial_dims, "code_errors")._vectors(image)
+    assert torch.equal(found[:, :3], code)
+    x, y = image.flatten(1).double(), rebuilt.flatten(1).double()
+    relative = (x - y).norm(dim=1) / x.norm(dim=1)
+    torch.testing.assert_close(found[:, 3:].double(), torch.stack([relative, functional.cosine_similarity(x, y)], 1))
+
+
+@pytest.mark.parametrize("detector", ["mahalanobis", "gmm"])
+@pytest.mark.parametrize("score", JUDGES)
+@torch.no_grad()
+def test_map_pools_to_the_detectors_score(score: str, detector: str) -> None:
+    if detector == "gmm":
+        with pytest.raises(InputError, match="too few normal scans for so many clusters"):
+            _judged(2, score, detector=detector)
+        detector = "knn"
+    network, image = _judged(2, score, detector=detector), _scan(16, 16, batch=3) * 0.7
+    anomaly_map = network(image)
+    assert anomaly_map.shape == image.shape and anomaly_map.dtype == torch.float32
+    expected = network.judge.detector(network._vectors(image))
+    torch.testing.assert_close(network.pool(anomaly_map), expected, rtol=1e-4, atol=1e-6)
+    residual = _ae(image_size=16, channels=(4, 8), latent_size=3).eval()(image)
+    ratio = anomaly_map / (residual + 1e-6)
+    assert float((ratio.flatten(1).std(1) / ratio.flatten(1).mean(1)).max()) < 1e-3, "the map shows the residual"
+    other = _ae(image_size=16, channels=(4, 8), latent_size=3, score=score, detector=detector).eval()
+    assert torch.equal(other(image), residual), "before it is fitted"
+    other.load_state_dict(network.state_dict(), strict=True)
+    assert torch.equal(other(image), anomaly_map)
+    torch.testing.assert_close(torch.jit.script(network)(image), anomaly_map)
+    torch.testing.assert_close(torch.export.export(network, (image,)).module()(image), anomaly_map)
+
+
+@torch.no_grad()
+def test_a_reconstruction_that_is_too_good_is_abnormal_too() -> None:
+    """What the mean residual cannot see, from either side of the normal ones."""
+    network = _judged(2, "statistics")
+    grey = torch.full((1, 1, 16, 16), 0.5)
+    plain = _ae(image_size=16, channels=(4, 8), latent_size=3).eval()
+    normal = _scan(16, 16, batch=24)
+    assert float(plain.pool(plain(grey))) < float(plain.pool(plain(normal)).min())
+    assert float(network.pool(network(grey))) > float(network.pool(network(normal)).max())
+
+
+def test_what_cannot_be_judged() -> None:
+    with pytest.raises(ValueError, match="score must be one of"):
+        _ae(score="density")
+    with pytest.raises(ValueError, match="detector must be one of"):
+        _ae(score="code", detector="svm")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from medad_plugins.methods.deep_svdd import DeepSVDD, DeepSVDDTerms, autoencoder_terms
+from medad_plugins.losses import normalised_reconstruction
+from medad_plugins.methods.deep_svdd import DeepSVDD, DeepSVDDTerms
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def _squared(network: DeepSVDD, scans: Tensor) -> np.ndarray:
 
 
 def test_first_stage_rebuilds_the_normalised_scan(network: DeepSVDD, scans: Tensor) -> None:
-    terms = autoencoder_terms(network, {"image": scans})
+    terms = normalised_reconstruction(network, {"image": scans})
     with torch.no_grad():
         expected = np.mean((network.rebuild(scans) - network.normalised(scans)).double().numpy() ** 2)
     assert terms["reconstruction"].item() == pytest.approx(expected, rel=1e-5)

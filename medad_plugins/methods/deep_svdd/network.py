@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.networks.blocks.bottleneck import make_bottleneck
-from medad_plugins.networks.blocks.input_gradient import input_gradient
-from medad_plugins.networks.coders.conv_family import ConvDecoder, ConvEncoder
+from medad_plugins.networks.families.one_centre import OneCentre
 
 __all__ = ["DeepSVDD"]
 
-MAPS = ("constant", "gradient")
 
-
-class DeepSVDD(AnomalyNetwork):
+class DeepSVDD(OneCentre):
     """Deep SVDD: an encoder that brings normal scans near one point; a scan is abnormal that it takes elsewhere.
 
-    Nothing in the encoder could make that point of any scan alike: it has no bias, its batch norms have no affine part,
-    its activation is unbounded. Trained by `DeepSVDDTerms`, after the encoder has been trained as
-    that of an autoencoder (`medad_plugins.methods.deep_svdd.autoencoder_terms`) and the centre been set.
+    Trained by `DeepSVDDTerms`, after the encoder has been trained as that of an autoencoder and the centre been set.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the scan.
-        image_size: edges of the scan in pixels, multiples of ``2 ** len(channels)``.
-        channels: widths of the encoder's blocks, each of which halves the scan; the decoder mirrors them.
-        latent_size: length of the embedding.
-        contrast: whether every scan is brought to mean 0 and mean absolute value 1 first.
-        map: ``"constant"``, the score everywhere, or ``"gradient"``: the absolute gradient of the distance, scaled so
-            that the score stays.
-        reduction: image score, see `medad_plugins.scorers.MapPool`; the same for all with a constant map.
+        family: see `OneCentre`.
 
     Buffers:
         centre ``(latent_size,)``; radius: of the soft boundary, 0 without one; followed: batches that it has followed.
@@ -43,82 +28,10 @@ class DeepSVDD(AnomalyNetwork):
         Ruff et al., "Deep one-class classification", ICML 2018.
     """
 
-    def __init__(
-        self,
-        spatial_dims: int = 2,
-        in_channels: int = 1,
-        image_size: int | Sequence[int] = 64,
-        channels: Sequence[int] = (32, 64, 128, 128),
-        latent_size: int = 128,
-        contrast: bool = True,
-        map: str = "constant",
-        reduction: str | float = "max",
-    ) -> None:
-        super().__init__(reduction)
-        if map not in MAPS:
-            raise ValueError(f"map must be one of {MAPS}, got {map!r}.")
-        self.contrast, self.of_gradient = contrast, map == "gradient"
-        slope = 0.01
-        self.encoder = ConvEncoder(spatial_dims, in_channels, image_size, channels, slope=slope)
-        self.bottleneck, self.expansion = make_bottleneck("vector", self.encoder.grid, latent_size, 0, slope=slope)
-        self.decoder = ConvDecoder(spatial_dims, in_channels, channels, slope=slope)
-        for layer in self.encoder.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                # an affine part could make everything one point
-                layer.affine, layer.eps = False, 1e-4
-                layer.register_parameter("weight", None)
-                layer.register_parameter("bias", None)
-            elif isinstance(layer, nn.LeakyReLU):
-                # without one, the norm's gradient needs what it gave; several processes keep that and no copy of it
-                layer.inplace = False
-        self.centre: Tensor = nn.Buffer(torch.zeros(latent_size))
+    def __init__(self, *family: Any, **named: Any) -> None:
+        super().__init__(*family, **named)
         self.radius: Tensor = nn.Buffer(torch.zeros(()))
         self.followed: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
-
-    def normalised(self, image: Tensor) -> Tensor:
-        """Scans ``(B, C, *spatial)`` with mean 0 and mean absolute value 1 each, or as they are."""
-        if not self.contrast:
-            return image
-        mean, scale = self._contrast(image)
-        return (image - mean) / scale
-
-    def _contrast(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        shape = [-1] + [1] * (image.dim() - 1)
-        mean = image.flatten(1).mean(1).reshape(shape)
-        scale = (image - mean).abs().flatten(1).mean(1).reshape(shape)
-        return mean, scale.clamp_min(1e-6)
-
-    def embed(self, image: Tensor) -> Tensor:
-        """Embeddings ``(B, latent_size)`` of scans ``(B, C, *spatial)``, intensities 0..1."""
-        embedding: Tensor = self.bottleneck(self.encoder(self.normalised(image)))
-        return embedding
-
-    def rebuild(self, image: Tensor) -> Tensor:
-        """Normalised scans ``(B, C, *spatial)`` decoded from their embeddings, for the first stage."""
-        rebuilt: Tensor = self.decoder(self.expansion(self.embed(image)))
-        return rebuilt
-
-    def reconstruct(self, image: Tensor) -> Tensor:
-        """`rebuild` in the scan's own intensities."""
-        rebuilt = self.rebuild(image)
-        if not self.contrast:
-            return rebuilt
-        mean, scale = self._contrast(image)
-        return rebuilt * scale + mean
-
-    def set_centre(self, mean: Tensor, least: float = 0.1) -> None:
-        """Take the mean embedding ``(latent_size,)`` of normal scans for the centre; it is not trained.
-
-        Components nearer to 0 than ``least`` are moved to it: with zero weights these would be met by any scan.
-        """
-        near = mean.abs() < least
-        signed = torch.where(mean < 0, -least, least).to(mean)
-        self.centre = torch.where(near, signed, mean).to(self.centre)
-
-    def distances(self, embeddings: Tensor) -> Tensor:
-        """Squared distances ``(B,)`` of embeddings from the centre."""
-        difference = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)) - self.centre
-        return difference.square().sum(1)
 
     def follow(self, distances: Tensor, nu: float, wait: int) -> None:
         """Let the radius be what a share ``1 - nu`` of a batch, of all processes, lies within.
@@ -138,18 +51,6 @@ class DeepSVDD(AnomalyNetwork):
             found = gathered
         self.radius = torch.quantile(found.sqrt(), 1 - nu).to(self.radius)
 
-    def _gradient(self, image: Tensor) -> Tensor:
-        return input_gradient(lambda scan: self.distances(self.embed(scan)), image)
-
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Squared distance from the centre less the squared radius, everywhere, or as strong as the scan moves it."""
-        distances = self.distances(self.embed(image)).reshape([-1] + [1] * (image.dim() - 1))
-        everywhere = torch.ones_like(image[:, :1], dtype=torch.float32)
-        outside = self.radius.square()
-        if self.of_gradient:
-            if torch.jit.is_scripting():
-                raise RuntimeError("a map of gradients cannot be computed by TorchScript")
-            else:
-                strength = self._gradient(image)
-                everywhere = strength / self.pool(strength).clamp_min(1e-12).reshape(distances.shape)
-        return distances * everywhere - outside
+        return self.map_of_distance(image) - self.radius.square()

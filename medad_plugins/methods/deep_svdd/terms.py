@@ -1,4 +1,4 @@
-"""Terms of Deep SVDD's two stages."""
+"""Terms of Deep SVDD's second stage."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from torch import Tensor
 
 from medad_plugins.methods.deep_svdd.network import DeepSVDD
 
-__all__ = ["DeepSVDDTerms", "autoencoder_terms"]
+__all__ = ["DeepSVDDTerms"]
 
 OBJECTIVES = ("one_class", "soft_boundary")
-
-
-def autoencoder_terms(network: DeepSVDD, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """The first stage: ``reconstruction``, the mean squared residual of the normalised scans."""
-    image = batch["image"]
-    residual = network.rebuild(image) - network.normalised(image)
-    return {"reconstruction": residual.square().mean()}
 
 
 class DeepSVDDTerms:

@@ -12,10 +12,12 @@ __all__ = ["NearestNeighbours"]
 
 
 class NearestNeighbours(OneClassHead):
-    """Mean Euclidean distance to the nearest of the normal vectors.
+    """Mean Euclidean distance to the nearest of the normal vectors, or the distance to the last of these.
 
     Args:
         neighbours: how many, at least 1.
+        last: the distance to the last one alone (Knorr, Ng and Tucakov, "Distance-based outliers", VLDB Journal 2000;
+            Ramaswamy, Rastogi and Shim, SIGMOD 2000).
 
     Buffers:
         bank ``(n, D)``: the normal vectors.
@@ -27,11 +29,11 @@ class NearestNeighbours(OneClassHead):
         Angiulli and Pizzuti, "Fast outlier detection in high dimensional spaces", PKDD 2002.
     """
 
-    def __init__(self, neighbours: int = 3) -> None:
+    def __init__(self, neighbours: int = 3, last: bool = False) -> None:
         super().__init__()
         if neighbours < 1:
             raise ValueError(f"neighbours must be at least 1, got {neighbours}.")
-        self.neighbours = neighbours
+        self.neighbours, self.last = neighbours, last
         self.bank: Tensor = nn.Buffer(torch.empty(0))
 
     def fit(self, vectors: Tensor) -> None:
@@ -50,4 +52,5 @@ class NearestNeighbours(OneClassHead):
         vectors = vectors.float()
         places = torch.topk(squared_distances(vectors, self.bank), self.neighbours, dim=1, largest=False).indices
         # the product of matrices says which are nearest; how near is computed from the differences, which is exact
-        return torch.linalg.vector_norm(vectors.unsqueeze(1) - self.bank[places], dim=2).mean(1)
+        distances = torch.linalg.vector_norm(vectors.unsqueeze(1) - self.bank[places], dim=2)
+        return distances.amax(1) if self.last else distances.mean(1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from medad_plugins.errors import InputError
 from medad_plugins.scorers.fitted import FittedModule
 
-__all__ = ["OneClassHead", "squared_distances", "unit_gamma"]
+__all__ = ["OneClassHead", "softly_positive", "squared_distances", "standard_of", "unit_gamma"]
 
 
 class OneClassHead(FittedModule):
@@ -47,3 +47,17 @@ def unit_gamma(vectors: Tensor) -> float:
     if not variance > 0:
         raise InputError("the normal scans have the same features", found=f"{len(vectors)}", todo="list others")
     return 1 / (vectors.shape[1] * variance)
+
+
+def standard_of(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, float32, of the normal vectors' own scores ``(n,)``; the latter is never 0."""
+    scores = scores.double()
+    return scores.mean().float(), scores.std(correction=0).clamp_min(1e-12).float()
+
+
+def softly_positive(scores: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Scores of any sign in the same order above 0: in deviations of the normal ones, bent to 0 far below these.
+
+    What lies above the normal scores stays on a straight line.
+    """
+    return torch.nn.functional.softplus((scores.float() - mean) / deviation + 3)
