@@ -102,9 +102,9 @@ class TileNetworks(AnomalyNetwork):
             for name, module in network.named_modules()
             if isinstance(module, FittedModule) and module is not network.calibration
         }
-        for part in parts.values():
-            if hasattr(part, "memory_budget"):  # is that of all tiles together
-                part.memory_budget = float(part.memory_budget) / grid.count(shape)
+        for part in map(vars, parts.values()):
+            if "memory_budget" in part:  # is that of all tiles together
+                part["memory_budget"] /= grid.count(shape)
         self.tile_states = nn.ModuleList(TileState(parts) for _ in range(grid.count(shape)))
 
     @contextmanager
