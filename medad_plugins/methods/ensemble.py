@@ -123,6 +123,8 @@ class Ensemble(AnomalyNetwork):
         learning in a random world", 2005.
     """
 
+    judges_whole_scans = True
+
     def __init__(
         self,
         spatial_dims: int = 2,
