@@ -112,7 +112,7 @@ class Cohort:
         self.test = same_keys(cases_where(by_split["test"], where, path) if where else by_split["test"])
 
     def take_anomalies(self, most: int | None = None) -> list[Case]:
-        """Abnormal cases of the split train, for methods that learn from a few labelled ones; of the sample cohort, ten.
+        """Abnormal cases of the split train, for methods that learn from a few; of the sample cohort, ten.
 
         A case of a patient whose normal scans are held out stays out: it would be known to what is calibrated.
 

@@ -19,6 +19,7 @@ __all__ = ["DETECTORS", "ClassicDetector"]
 
 FEATURES = ("raw", "pca", "deep")
 
+
 class RawVectors(nn.Module):
     """A scan's intensities in one row: ``(B, C, *spatial)`` to ``(B, D)``."""
 

@@ -17,7 +17,7 @@ from medad_plugins.transforms import ScanPreprocessing
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """20 normal and 6 abnormal cases of ten and three patients, without a split val; brightness is the case's number."""
+    """20 normal and 6 abnormal cases of ten and three patients, no split val; brightness is the case's number."""
     rows = ["image,label,split,patient"]
     for number in range(26):
         values = np.full((16, 16), 5 * number + 20, np.uint8)

@@ -272,7 +272,9 @@ def test_what_of_a_reconstruction_is_judged(spatial_dims: int) -> None:
     for scan, other in zip(image, rebuilt, strict=True):
         structural = network.judge.structural(other[None], scan[None])
         expected.append(_plain_statistics((scan - other).abs()) + _plain_statistics(structural))
-    torch.testing.assert_close(network._vectors(image).exp().double(), torch.tensor(expected).double(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        network._vectors(image).exp().double(), torch.tensor(expected).double(), rtol=1e-4, atol=0
+    )
 
     assert torch.equal(_judged(spatial_dims, "code")._vectors(image), code)
     found = _judged(spatial_dims, "code_errors")._vectors(image)

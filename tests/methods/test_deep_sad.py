@@ -51,7 +51,8 @@ def test_without_labels_it_is_deep_svdd(size: tuple[int, ...]) -> None:
     total = terms["distance"] + terms["inverse"]
     assert torch.equal(total, expected)
     gradients = [
-        torch.autograd.grad(value, list(net.bottleneck.parameters()))[0] for value, net in ((total, network), (expected, other))
+        torch.autograd.grad(value, list(net.bottleneck.parameters()))[0]
+        for value, net in ((total, network), (expected, other))
     ]
     assert torch.equal(*gradients)
     with torch.no_grad():

@@ -35,7 +35,7 @@ class OneCentre(AnomalyNetwork):
         map: ``"constant"``, the score everywhere, or ``"gradient"``: the absolute gradient of the distance, scaled so
             that the score stays.
         backbone: ``"none"``, the convolutions above; or a key of `medad_plugins.networks.TAPS`: linear layers without
-            bias on its pooled features take their place, see `PooledFeatures`, of which mean and deviation are fitted to
+            bias on its pooled features take their place, see `PooledFeatures`, whose mean and deviation are fitted to
             normal scans before the training; there is no first stage and nothing to decode.
         weights: of the backbone.
         layers: of the backbone, whose features are pooled.

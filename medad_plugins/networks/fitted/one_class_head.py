@@ -10,7 +10,7 @@ from torch import Tensor
 from medad_plugins.errors import InputError
 from medad_plugins.scorers.fitted import FittedModule
 
-__all__ = ["OneClassHead", "squared_distances", "standard_of", "softly_positive", "unit_gamma"]
+__all__ = ["OneClassHead", "softly_positive", "squared_distances", "standard_of", "unit_gamma"]
 
 
 class OneClassHead(FittedModule):

@@ -72,7 +72,9 @@ def test_mixture_is_scikit_learns(clusters: int) -> None:
     expected = -mixture.score_samples(queries.double().numpy())
     np.testing.assert_allclose(found * 6 + float(head.least), expected, rtol=1e-4, atol=1e-4)
     # nothing is more probable than where all components peak at once
-    peaks = [np.log(w) - 0.5 * np.linalg.slogdet(2 * np.pi * c)[1] for w, c in zip(mixture.weights_, mixture.covariances_)]
+    peaks = [
+        np.log(w) - 0.5 * np.linalg.slogdet(2 * np.pi * c)[1] for w, c in zip(mixture.weights_, mixture.covariances_)
+    ]
     assert float(head.least) == pytest.approx(-np.logaddexp.reduce(peaks), rel=1e-4)
     assert (found >= 0).all()
 
@@ -186,7 +188,9 @@ def test_sketch_scores_what_lies_outside_its_directions() -> None:
     generator = torch.Generator().manual_seed(0)
     plane = torch.randn(2, 8, generator=generator)
     normal = 1 + torch.randn(100, 2, generator=generator) @ plane
-    queries = torch.cat([normal[:3], normal[:3] + torch.linalg.qr(torch.cat([plane, torch.ones(6, 8).triu()]).T)[0][:, 2]])
+    queries = torch.cat(
+        [normal[:3], normal[:3] + torch.linalg.qr(torch.cat([plane, torch.ones(6, 8).triu()]).T)[0][:, 2]]
+    )
     found = _scores(SketchSubspace(2), normal, queries)
     np.testing.assert_allclose(found, [0, 0, 0, *3 * [8**-0.5]], atol=1e-4)
 
@@ -208,7 +212,9 @@ def test_representation_is_scikit_learns_elastic_net() -> None:
 def test_representation_knows_what_is_a_sum_of_normal_vectors() -> None:
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(60, 3, generator=generator) @ torch.eye(3, 10)
-    queries = torch.cat([torch.randn(5, 3, generator=generator) @ torch.eye(3, 10), torch.randn(5, 10, generator=generator)])
+    queries = torch.cat(
+        [torch.randn(5, 3, generator=generator) @ torch.eye(3, 10), torch.randn(5, 10, generator=generator)]
+    )
     found = _scores(SelfRepresentation(), normal, queries)
     assert found[:5].max() < 0.3 < 0.6 < found[5:].min()
 
@@ -239,7 +245,9 @@ def test_what_cannot_be_fitted() -> None:
 @pytest.fixture
 def pyod_like(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Modules in PyOD's places with detectors that keep its contract, whether PyOD is installed or not."""
-    package, base, mean, two = (types.ModuleType(f"pyod{name}") for name in ("", ".models.base", ".models.mean", ".models.two"))
+    package, base, mean, two = (
+        types.ModuleType(f"pyod{name}") for name in ("", ".models.base", ".models.mean", ".models.two")
+    )
     models = types.ModuleType("pyod.models")
 
     class BaseDetector:
