@@ -21,7 +21,7 @@ from medad_plugins.inferers.precision import PRECISIONS
 __all__ = ["as_written", "names_as_written", "require_device", "settle_values", "unknown_key"]
 
 _NEVER_EMPTY = {"bundle_root", "dataset_dir", "output_dir", "ckpt_path"}
-_MAY_BE_NONE = {"crop", "slice_axis"}
+_MAY_BE_NONE = {"crop", "roi_size", "slice_axis", "spacing"}
 _FLAGS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -225,6 +225,20 @@ def _sizes(key: str, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _lengths(key: str, value: Any) -> Any:
+    lengths = value if isinstance(value, (list, tuple)) else [value]
+    is_right = [isinstance(mm, (int, float)) and not isinstance(mm, bool) and 0 < mm < math.inf for mm in lengths]
+    if not is_right or not all(is_right):
+        raise _refused(key, value, "mm along every axis: a number above 0, or a list, e.g. [1,1,2.5]")
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _share(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 0.9:
+        raise _refused(key, value, "a share of 0 to 0.9")
+    return float(value)
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": _whole(0),
     "batch_size": _whole(1, 100_000),
@@ -235,6 +249,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "equalize": _flag,
     "slice_axis": _one_of(0, 1, 2),
     "image_size": _sizes,
+    "roi_size": _sizes,
+    "spacing": _lengths,
+    "overlap": _share,
     "precision": _one_of("auto", *PRECISIONS),
     "select_by": _one_of("last", "normal", "synthetic"),
 }

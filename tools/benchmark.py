@@ -3,25 +3,35 @@
     python tools/benchmark.py --quick                                  every bundle on the built-in sample cohort
     python tools/benchmark.py --plan tools/plans/br35h.yaml            what a plan says
     python tools/benchmark.py --plan ... --bundles edc,ae --seeds 0    a part of it
+    python tools/benchmark.py --smoke                                  every bundle for seconds, beside its last figures
 
 Each run is the bundle's own training, in its own process. Stopped or failed, the same command continues where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from medad_plugins.benchmark import card_table, insert_table, quick_plan, read_plan, run_benchmark
+from medad_plugins.benchmark.smoke import code_state, fallen, read_figures, smoke_table, write_figures
 from medad_plugins.command_line import run_tool
 from medad_plugins.errors import InputError
+from medad_plugins.files import write_text
 
-_BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+logger = logging.getLogger("medad_plugins.tools.benchmark")
+
+_PROJECT = Path(__file__).resolve().parents[1]
+_BUNDLES = _PROJECT / "bundles"
+_SMOKE = _PROJECT / "tools" / "plans" / "smoke.yaml"
 
 
 def benchmark(
     plan: str = "",
     quick: bool = False,
+    smoke: bool = False,
     output_dir: str = "",
     bundles: str | Iterable[str] = (),
     datasets: str | Iterable[str] = (),
@@ -30,13 +40,17 @@ def benchmark(
     write_into: str = "",
     write_cards: bool = False,
     finished_only: bool = False,
+    keep_figures: bool = False,
 ) -> None:
     """Run a benchmark, or what is left of it.
 
     Args:
         plan: YAML file, see the plans beside this tool; its values may hold environment variables.
         quick: take the built-in plan instead: every bundle, as it comes, on the sample cohort.
-        output_dir: for results, models and logs; by default ``benchmark/<plan>``.
+        smoke: take ``plans/smoke.yaml``: every bundle for seconds on one real set. Its table, ``smoke.md``, has the
+            last figures beside it, and what finds less than before is named: for changes of a part that many share.
+        output_dir: for results, models and logs; by default ``benchmark/<plan>``, with ``smoke`` a folder in it for
+            each state of the code, so that a change is measured anew and what a stop left is not.
         bundles: names, to run these only.
         datasets: names, to run on these only.
         seeds: numbers, instead of the plan's.
@@ -45,20 +59,38 @@ def benchmark(
             ``<!-- benchmark: <plan> -->`` and ``<!-- end of benchmark -->``.
         write_cards: replace each bundle's own lines, between the same marks, in its model card.
         finished_only: run nothing, and write tables and pages of what is finished.
+        keep_figures: with ``smoke``, these figures are what later runs are compared with.
     """
     folder = Path(bundles_dir)
-    if quick == bool(plan):
-        raise InputError("there is nothing to run", expected="one of --plan FILE and --quick", todo="give one of them")
-    chosen = quick_plan(folder) if quick else read_plan(Path(plan), folder)
+    if quick + smoke + bool(plan) != 1:
+        expected = "one of --plan FILE, --quick and --smoke"
+        raise InputError("it is not clear what to run", expected=expected, todo="give one of them")
+    if keep_figures and not smoke:
+        raise InputError("only the smoke benchmark keeps figures", where="--keep_figures", todo="give --smoke too")
+    chosen = quick_plan(folder) if quick else read_plan(_SMOKE if smoke else Path(plan), folder)
     chosen = chosen.only(_names(bundles), _names(datasets), [seeds] if isinstance(seeds, int) else tuple(seeds))
-    output = Path(output_dir or f"benchmark/{chosen.name}")
+    state = code_state(_PROJECT / "medad_plugins", folder) if smoke else ""
+    output = Path(output_dir) if output_dir else Path("benchmark", chosen.name, state)
     rows = run_benchmark(chosen, folder, output, finished_only)
+    if smoke:
+        _compare(rows, output, keep_figures)
     if write_into:
         table = (output / "results.md").read_text(encoding="utf-8")
         insert_table(Path(write_into), chosen.name, table)
     for bundle in chosen.bundles if write_cards else ():
         if table := card_table(chosen, rows, bundle):
             insert_table(folder / bundle / "docs" / "README.md", chosen.name, table)
+
+
+def _compare(rows: Sequence[Mapping[str, Any]], output: Path, keep: bool) -> None:
+    stored = _SMOKE.with_suffix(".csv")
+    before = read_figures(stored) if stored.is_file() else {}
+    write_text(output / "smoke.md", smoke_table(rows, before))
+    for sentence in fallen(rows, before):
+        logger.warning(sentence)
+    if keep:
+        write_figures(stored, rows)
+    logger.info("figures beside those before: %s", output / "smoke.md")
 
 
 def _names(values: str | Iterable[str]) -> tuple[str, ...]:

@@ -15,39 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from numpy.typing import NDArray
 
 from medad_plugins.command_line import run_tool
 from medad_plugins.data import find_cases, read_scan
 from medad_plugins.data.nifti_output import write_nifti
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder, write_csv
-from medad_plugins.synthesis import FindBodyd, Recipe, SynthesizeAnomalyd
+from medad_plugins.synthesis import Recipe, make_anomaly
 from medad_plugins.synthesis.published import blob, held_out_recipes
 
 __all__ = ["make_anomaly", "make_synthetic_test_set"]
-
-
-def make_anomaly(scan: NDArray, affine: NDArray, recipes: Sequence[Recipe], seed: int) -> dict[str, Any] | None:
-    """A scan ``(*spatial)`` with an anomaly in its body by the first of the recipes that finds a place for one.
-
-    Returns:
-        ``image`` float32 on the scan's scale, ``mask`` uint8 and ``recipe``; None where none found a place.
-    """
-    low, high = (float(value) for value in np.percentile(scan, (0.5, 99.5)))
-    scale = max(high - low, 1e-6)
-    image = MetaTensor(torch.from_numpy((scan - low) / scale)[None].float(), affine=torch.as_tensor(affine))
-    case = FindBodyd()({"image": image})
-    for recipe in recipes:
-        make = SynthesizeAnomalyd([recipe], prob=1, body_key="body", spatial_dims=scan.ndim)
-        made = make.set_random_state(seed)(case)
-        if made["is_anomalous"]:
-            mask = np.asarray(made["mask"][0]).astype(np.uint8)
-            values = np.asarray(made["image"][0], dtype=np.float32) * scale + low
-            return {"image": np.where(mask, values, scan).astype(np.float32), "mask": mask, "recipe": recipe.name}
-    return None
 
 
 def _chosen(recipes: str | Iterable[str], blob_radius: tuple[float, float]) -> list[Recipe]:

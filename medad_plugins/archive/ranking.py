@@ -27,7 +27,7 @@ from medad_plugins.files import atomic_path, output_folder
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.protocols import JudgesScans
 
-__all__ = ["rank_archive"]
+__all__ = ["network_affine", "rank_archive"]
 
 logger = logging.getLogger(__name__)
 
@@ -199,11 +199,11 @@ def _pictures(parts: _Parts, cases: Sequence[Case], scores: Sequence[float]) -> 
         scan, anomaly_map = _arrays(scored.image), _arrays(scored.anomaly_map)
         if anomaly_map.ndim == 3:  # upright: rows first, which pictures have last
             scan, anomaly_map = scan.swapaxes(1, 2), anomaly_map.swapaxes(1, 2)
-        found.append(RankedScan(rank, scored.case_id, score, scan, anomaly_map[0], _affine(parts.scan)))
+        found.append(RankedScan(rank, scored.case_id, score, scan, anomaly_map[0], network_affine(parts.scan)))
     return found
 
 
-def _affine(scan: ScanFormat) -> NDArray[np.float64]:
+def network_affine(scan: ScanFormat) -> NDArray[np.float64]:
     """Where the axes of a volume point that the network sees."""
     affine = np.eye(scan.spatial_dims + 1)
     if scan.slice_axis is not None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from medad_plugins.files import atomic_path
-from medad_plugins.reports import html_page, scan_planes
-from medad_plugins.reports.figures import plane_pictures
+from medad_plugins.reports import html_page, scan_card
 from medad_plugins.reports.page_skeleton import number_text
 
 __all__ = ["RankedScan", "write_ranking_page"]
-
-_PANELS = ("scan", "map", "both")
-_SIDE = 224
 
 
 @dataclass(frozen=True)
@@ -66,22 +58,5 @@ def write_ranking_page(
 
 
 def _card(scan: RankedScan, limits: tuple[float, float]) -> str:
-    nothing = np.zeros(scan.anomaly_map.shape, dtype=bool)
-    planes = scan_planes(scan.scan, scan.anomaly_map, nothing, scan.affine)
-    pictures = plane_pictures(planes[0], limits, _SIDE)
-    figures = "".join(
-        f'<figure><img src="data:image/jpeg;base64,{_jpeg(picture)}" alt="{escape(scan.case_id)}, {what}">'
-        f"<figcaption>{what}</figcaption></figure>"
-        for picture, what in zip(pictures, _PANELS, strict=True)
-    )
-    return (
-        f'<article class="card"><header><b>{scan.rank}. {escape(scan.case_id)}</b> '
-        f'<span class="soft">score {number_text(scan.score)}</span></header>'
-        f'<div class="panels">{figures}</div></article>'
-    )
-
-
-def _jpeg(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=80, subsampling=0)
-    return base64.b64encode(buffer.getvalue()).decode()
+    note = f"score {number_text(scan.score)}"
+    return scan_card(f"{scan.rank}. {scan.case_id}", note, scan.scan, scan.anomaly_map, scan.affine, limits)

@@ -17,7 +17,7 @@ from medad_plugins.archive.worker import ArchiveWorker
 from medad_plugins.claims import claim_folder, release_folder
 from medad_plugins.data import Case, find_cases
 from medad_plugins.errors import InputError, find_input_error
-from medad_plugins.handlers.results import write_results
+from medad_plugins.handlers.results import control_false_discoveries, write_results
 
 __all__ = ["infer_archive"]
 
@@ -99,7 +99,7 @@ def infer_archive(
         with _cluster(ray, address, workers, cpus_per_worker, gpus_per_worker):
             arguments = {"bundle_root": root, "output_dir": output, "keys": json.dumps(keys)}
             _compute(ray, waiting, first.batch_size, workers, cpus_per_worker, gpus_per_worker, arguments)
-    rows = _collect(files, cases)
+    rows = _collect(files, cases, first.fdr)
     release_folder(output)
     return rows
 
@@ -181,10 +181,11 @@ def _follow(batches: Iterator[dict[str, Any]], total: int) -> None:
             logger.info("case %d of %d, %.0f min left", done, total, left / 60)
 
 
-def _collect(files: CaseFiles, cases: Sequence[Case]) -> list[dict[str, Any]]:
+def _collect(files: CaseFiles, cases: Sequence[Case], fdr: float | None = None) -> list[dict[str, Any]]:
     rows = [row for case in cases if (row := files.read(case)) is not None]
     rows.sort(key=lambda row: row["error"] is not None)  # stable: the good ones first, as inference writes them
     failed = sum(row["error"] is not None for row in rows)
+    control_false_discoveries(rows, fdr)
     write_results(files.output_dir, rows)
     path = Path(files.output_dir) / "results.csv"
     if len(rows) < len(cases):

@@ -58,12 +58,13 @@ class ArchiveWorker:
         workflow.initialize()
         self._parsed = workflow.parser.get_parsed_content
         self.files = CaseFiles(output_dir)
+        self.fdr: float | None = self._parsed("fdr")
         self.postprocessing, self.batch_size = self._parsed("postprocessing"), self._parsed("batch_size")
 
     def settings(self) -> dict[str, Any]:
         """What the results depend on, as plain values: the model's hash, the level, what is written."""
         model = Path(self._parsed("ckpt_path"))
-        names = ("alpha", "save", "image_size", "crop", "intensity", "spatial_dims")
+        names = ("alpha", "save", "masks", "image_size", "crop", "intensity", "spatial_dims")
         return {
             "network": type(self._parsed("network_def")).__name__,
             "model": sha256(model),

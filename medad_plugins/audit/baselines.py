@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from medad_plugins.audit.intensity_threshold import IntensityThreshold
 from medad_plugins.audit.signatures import Signatures, read_signatures
 from medad_plugins.audit.thumbnails import Grid, grey, resize, to_unit_range, upright
 from medad_plugins.data import Case, case_group, read_scan
@@ -28,6 +30,7 @@ _NETWORK_SIZE = 192
 _BATCH_SIZE = 16
 _NEIGHBOURS = 3
 _ALPHA = 0.05  # of a decision that no baseline makes
+_OUTSIDE = 0.05  # share of a scan's intensity range up to which it is no field of view, as the audit's background
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Baseline:
         auroc_95ci: its interval by bootstrap, by patient or cluster where these are known (see `detection_summary`);
             0 to 1 where a class is one patient.
         average_precision: area under the precision-recall curve.
+        localization: figures of `medad_plugins.metrics.LocalizationMetric`, of a detector that has a map; else empty.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Baseline:
     auroc: float
     auroc_95ci: tuple[float, float]
     average_precision: float
+    localization: dict[str, Any] = field(default_factory=dict)
 
 
 def trivial_baselines(
@@ -64,7 +69,11 @@ def trivial_baselines(
     """Fit trivial detectors on the normal cases of the split train and apply them to the split test.
 
     - "thumbnail nearest neighbour": distance of the 32 x 32 (in 3D 16 x 16 x 16) thumbnail to the nearest one of train.
+    - "field-of-view silhouette nearest neighbour": the same of the thumbnail's mask alone, what is brighter than a
+      twentieth of its range: the outline of a head, a lung field, a retina or its camera, and nothing inside.
     - "mean intensity": how far the scan's mean intensity is from the mean one of train.
+    - "intensity threshold", where the test set has masks: bright is abnormal, see `IntensityThreshold`; the one that
+      localizes.
     - "k-NN on frozen pooled features": mean distance to the 3 nearest of train, in the pooled layer2 and layer3 of a
       pretrained ResNet at 192 pixels (of a volume the three middle planes); left out with a line in the log where
       ``weights`` is "none".
@@ -88,8 +97,11 @@ def trivial_baselines(
     labels = np.array([case["label"] for case in tested], dtype=np.int64)
     scores = {
         "thumbnail nearest neighbour": _thumbnail_scores(signatures, fit, test),
+        "field-of-view silhouette nearest neighbour": _silhouette_scores(signatures, fit, test),
         "mean intensity": _intensity_scores(signatures, fit, test),
     }
+    dims = signatures.items[fit[0]].thumbnail.ndim
+    localizing = _intensity_threshold([cases[signatures.index[i]] for i in fit], tested, dims, seed)
     if not has_weights:
         logger.info("No k-NN on frozen features: no weights were given.")
     else:
@@ -97,7 +109,7 @@ def trivial_baselines(
         known = _features([cases[signatures.index[i]] for i in fit], network)
         new = _features(tested, network)
         scores["k-NN on frozen pooled features"] = _neighbour_distance(known, new, _NEIGHBOURS)
-    return [_baseline(name, values, tested, labels, seed) for name, values in scores.items()]
+    return [*(_baseline(name, values, tested, labels, seed) for name, values in scores.items()), *localizing]
 
 
 def _fit_and_test(cases: Sequence[Case], signatures: Signatures) -> tuple[list[int], list[int]]:
@@ -123,6 +135,28 @@ def _fit_and_test(cases: Sequence[Case], signatures: Signatures) -> tuple[list[i
 def _thumbnail_scores(signatures: Signatures, fit: list[int], test: list[int]) -> NDArray[np.float64]:
     known, new = (np.stack([signatures.items[i].thumbnail.ravel() for i in part]) for part in (fit, test))
     return _neighbour_distance(known, new, 1)
+
+
+def _silhouette_scores(signatures: Signatures, fit: list[int], test: list[int]) -> NDArray[np.float64]:
+    def masks(part: list[int]) -> NDArray[np.float32]:
+        thumbnails = np.stack([signatures.items[i].thumbnail.ravel() for i in part])
+        low, high = thumbnails.min(1, keepdims=True), thumbnails.max(1, keepdims=True)
+        return (thumbnails > low + _OUTSIDE * (high - low)).astype(np.float32)
+
+    return _neighbour_distance(masks(fit), masks(test), 1)
+
+
+def _intensity_threshold(
+    normal: Sequence[Case], tested: Sequence[Case], spatial_dims: int, seed: int
+) -> list[Baseline]:
+    """The baseline that localizes; none where there is nothing to compare its map with."""
+    if not any(case.get("mask") for case in tested):
+        return []
+    read, scores, figures = IntensityThreshold(normal, spatial_dims).apply(tested)
+    labels = np.array([case["label"] for case in read], dtype=np.int64)
+    if set(labels.tolist()) != {0, 1}:
+        return []
+    return [replace(_baseline("intensity threshold", scores, read, labels, seed), localization=figures)]
 
 
 def _intensity_scores(signatures: Signatures, fit: list[int], test: list[int]) -> NDArray[np.float64]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+import resource
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,19 @@ CELL_FILE = "cell.json"
 Row = dict[str, Any]
 
 
-def run_cell(cell: Cell, bundles_dir: Path, output_dir: Path) -> Row:
+def run_cell(
+    cell: Cell, bundles_dir: Path, output_dir: Path, *, tested: bool = True, seconds: float | None = None
+) -> Row:
     """Train and test a bundle as its user would, in a process of its own.
 
     Writes ``cell.json`` (only when it is done) and ``log.txt``.
+
+    Args:
+        cell: what to run.
+        bundles_dir: where the bundles are.
+        output_dir: of the benchmark.
+        tested: whether the data have a test set; without one a model is all that comes of it.
+        seconds: after which it is stopped and has failed.
 
     Returns:
         the row of ``results.csv``: with every figure, or with ``status`` failed and the reason in ``error``.
@@ -40,13 +51,25 @@ def run_cell(cell: Cell, bundles_dir: Path, output_dir: Path) -> Row:
         path.unlink(missing_ok=True)
     arguments = cell.arguments(bundles_dir, output_dir)
     row: Row = {"dataset": cell.dataset, "bundle": cell.bundle, "seed": cell.seed, "status": "failed", "error": ""}
-    start = time.monotonic()
-    with written(folder / "log.txt"), (folder / "log.txt").open("w", encoding="utf-8") as log:
-        status = subprocess.run(
-            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False
-        ).returncode
-    row.update(seconds=round(time.monotonic() - start, 1), command=shlex.join(["python", *arguments]))
-    if status == 0 and evaluation.is_file():
+    start, used = time.monotonic(), _children_seconds()
+    status: int | None = None
+    with (
+        written(folder / "log.txt"),
+        (folder / "log.txt").open("w", encoding="utf-8") as log,
+        suppress(subprocess.TimeoutExpired),
+    ):
+        command = [sys.executable, *arguments]
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        status = subprocess.run(command, check=False, timeout=seconds, **streams).returncode
+    # what it computed, too: on a busy machine the time that passed says little
+    row.update(seconds=round(time.monotonic() - start, 1), cpu_seconds=round(_children_seconds() - used, 1))
+    row.update(command=shlex.join(["python", *arguments]))
+    if status is None:
+        row["error"] = f"stopped after {seconds:.0f} s, when its time was up"
+    elif status == 0 and not tested:
+        row["status"] = "done"
+        write_json(folder / CELL_FILE, {"arguments": _settings(cell), "row": row})
+    elif status == 0 and evaluation.is_file():
         row.update(status="done", **flat_figures(json.loads(evaluation.read_text(encoding="utf-8"))))
         write_json(folder / CELL_FILE, {"arguments": _settings(cell), "row": row})
     elif status == 0:
@@ -54,6 +77,12 @@ def run_cell(cell: Cell, bundles_dir: Path, output_dir: Path) -> Row:
     else:
         row["error"] = _reason(folder / "log.txt", status)
     return row
+
+
+def _children_seconds() -> float:
+    """CPU seconds of all processes that this one has started and that have ended, theirs included."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def finished_row(cell: Cell, output_dir: Path) -> Row | None:

@@ -12,6 +12,7 @@ from typing import Any
 from medad_plugins.audit import audit_cases, find_results, read_signatures, trivial_baselines
 from medad_plugins.audit.pictures import draw_pairs
 from medad_plugins.audit.report import write_audit
+from medad_plugins.benchmark.cells import flat_figures
 from medad_plugins.benchmark.plan import DataSet
 from medad_plugins.data import find_cases
 from medad_plugins.errors import find_input_error
@@ -94,6 +95,7 @@ def _check(data: DataSet, baselines: Mapping[str, Any], folder: Path, settings: 
             "average_precision": baseline.average_precision,
             "n_normal": int((baseline.labels == 0).sum()),
             "n_abnormal": int((baseline.labels == 1).sum()),
+            **flat_figures(baseline.localization),
         }
         for baseline in found
     ]

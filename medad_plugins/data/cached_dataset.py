@@ -10,13 +10,13 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import torch
-from monai.data import CacheDataset
+from monai.data import CacheDataset, Dataset
 from monai.transforms import Compose, OneOf, RandomizableTrait, RandomOrder, SomeOf, Transform
 
 from medad_plugins.data.datalists import Case
 from medad_plugins.errors import InputError, find_input_error
 
-__all__ = ["cached_dataset"]
+__all__ = ["cached_dataset", "draws_tiles"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ def cached_dataset(
     progress: bool | None = None,
 ) -> CacheDataset:
     """Dataset that keeps what precedes the first random transform in memory, as far as it fits.
+
+    A preprocessing that says how a tile is drawn for training (``training_tiles`` of
+    `medad_plugins.transforms.ScanPreprocessing`) has one drawn after all else: whole scans are kept, tiles are given.
 
     Args:
         data: the cases.
@@ -52,7 +55,8 @@ def cached_dataset(
     """
     if not data:
         raise InputError("there is no case to load")
-    transform = Compose(_steps(transform))
+    drawn = _training_tiles(transform)
+    transform = Compose(_steps(transform) + ([] if drawn is None else [drawn]))
     try:
         size = _cached_bytes(transform, data[0])
         memory_limit_gib /= idist.get_nproc_per_node()
@@ -88,6 +92,21 @@ def _is_random(transform: Any) -> bool:
     if isinstance(transform, Compose) and not isinstance(transform, (OneOf, RandomOrder, SomeOf)):
         return any(_is_random(step) for step in transform.transforms)
     return isinstance(transform, RandomizableTrait) or not isinstance(transform, Transform)
+
+
+def _training_tiles(transform: Any) -> Any:
+    """How the preprocessing among the transforms has a tile drawn; None where scans are looked at whole."""
+    parts = transform if isinstance(transform, (list, tuple)) else [transform]
+    return next((drawn for part in parts if (drawn := getattr(part, "training_tiles", None)) is not None), None)
+
+
+def draws_tiles(dataset: Any) -> bool:
+    """Whether a dataset, or one that it stands on, gives tiles of scans that are drawn at every visit."""
+    steps = getattr(getattr(dataset, "transform", None), "transforms", ())
+    if any(getattr(step, "draws_tiles", False) for step in steps):
+        return True
+    data = getattr(dataset, "data", None)
+    return isinstance(data, Dataset) and draws_tiles(data)
 
 
 def _steps(transform: Any) -> list[Any]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from monai.data import Dataset, MetaTensor
-from monai.data.utils import list_data_collate
+from monai.data.utils import list_data_collate, pad_list_data_collate
 from monai.transforms import Randomizable
+from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
@@ -24,6 +25,7 @@ __all__ = [
     "collate_unless_failed",
     "failure_sentence",
     "refuse_failure",
+    "same_size",
 ]
 
 
@@ -61,9 +63,13 @@ class SeededItems(TorchDataset):
 
     def __getitem__(self, place: tuple[int, int]) -> Any:
         index, seed = place
-        transform = getattr(self.dataset, "transform", None)
-        if isinstance(transform, Randomizable):
-            transform.set_random_state(seed=seed)
+        dataset: Any = self.dataset
+        while dataset is not None:  # datasets stand on each other, each with random transforms of its own
+            transform = getattr(dataset, "transform", None)
+            if isinstance(transform, Randomizable):
+                transform.set_random_state(seed=seed)
+            data = getattr(dataset, "data", None)
+            dataset = data if isinstance(data, TorchDataset) else None
         try:
             return _sendable(self.dataset[index])
         except Exception as error:
@@ -74,11 +80,22 @@ class SeededItems(TorchDataset):
 
 
 def collate_unless_failed(items: list[Any]) -> Any:
-    """A batch, the first `Failure` among its items, or an empty dictionary of no items."""
+    """A batch, the first `Failure` among its items, or an empty dictionary of no items.
+
+    Images of different sizes are padded with zeros at their ends to the largest.
+    """
     failures = [item for item in items if isinstance(item, Failure)]
     if failures:
         return failures[0]
-    return list_data_collate(items) if items else {}
+    if not items:
+        return {}
+    return list_data_collate(items) if same_size(items) else pad_list_data_collate(items)
+
+
+def same_size(items: Sequence[Any]) -> bool:
+    """Whether the images of prepared cases, or of lists of them, have one size."""
+    parts = [part for item in items for part in (item if isinstance(item, list) else [item])]
+    return len({tuple(part["image"].shape) for part in parts if isinstance(part.get("image"), Tensor)}) < 2
 
 
 class GuardedCases(TorchDataset):

@@ -10,11 +10,14 @@ import numpy as np
 from medad_plugins.data.contradictions import warn_of_outlined_normals
 from medad_plugins.data.datalists import Case, read_datalist, same_keys
 from medad_plugins.data.find_cases import LAYOUTS, case_source, cases_where, require_files
-from medad_plugins.data.hold_out import case_group, hold_out
+from medad_plugins.data.hold_out import case_group, folds_of, hold_out
 from medad_plugins.data.sample_cohort import sample_anomalies
 from medad_plugins.errors import InputError
 
-__all__ = ["Cohort", "labelled_validation"]
+__all__ = ["CROSS_FOLDS", "Cohort", "labelled_validation"]
+
+CALIBRATIONS = ("held_out", "cross")
+CROSS_FOLDS = 5
 
 
 class Cohort:
@@ -29,11 +32,14 @@ class Cohort:
         validation_fraction: share of the normal training cases to hold out then, more than 0 and less than 1.
         where: ``column=value`` limits the test set to the rows of a list that have this value, e.g. ``rep=1``.
         selection: hold out a fifth of the normal training cases besides, to choose weights by.
+        calibration: ``"held_out"``, or ``"cross"``: all normal cases are trained on, and calibrated on as well, each by
+            a model that did not see it, see `medad_plugins.handlers.cross_scores`.
+        fold: of a cross calibration, the one of `CROSS_FOLDS` to hold out; None holds out none.
 
     Attributes:
         name: the data folder's name, with the list's where it is not the usual one.
         train: normal cases to train on.
-        validation: normal cases to calibrate on, never trained on.
+        validation: normal cases to calibrate on, never trained on; of a cross calibration, those that are trained on.
         selection: normal cases to choose weights by, neither trained nor calibrated on; empty unless requested.
         labelled_validation: normal and abnormal cases of the list's split val, to choose an F1 threshold on as the
             survey does; empty where it has not both.
@@ -61,7 +67,15 @@ class Cohort:
         validation_fraction: float = 0.15,
         where: str = "",
         selection: bool = False,
+        calibration: str = "held_out",
+        fold: int | None = None,
     ) -> None:
+        if calibration not in CALIBRATIONS:
+            expected = " or ".join(CALIBRATIONS)
+            raise InputError(
+                "there is no such calibration", where="--calibration", expected=expected, found=calibration
+            )
+        self.calibration = calibration
         source = case_source(dataset_dir, datalist, spatial_dims)
         if source.path is None:
             raise InputError(
@@ -93,7 +107,10 @@ class Cohort:
         held_out = _normal(by_split["val"])
         warn_of_outlined_normals([*train, *held_out])
         self._origin = "split val"
-        if not held_out:
+        if calibration == "cross":
+            train, held_out = _crossed(train, held_out, fold, seed)
+            self._origin = f"all of them, in {CROSS_FOLDS} folds"
+        elif not held_out:
             train, held_out = hold_out(train, validation_fraction, seed)
             self._origin = f"drawn from train{_by_group(train)} with seed {seed}"
         chosen_by: list[Case] = []
@@ -144,6 +161,8 @@ class Cohort:
 
     def describe(self) -> str:
         """One or two lines: the data, how many cases of each kind, and where the held-out ones come from."""
+        if self.calibration == "cross":
+            return f"{self.name}: {len(self.train)} normal cases to train and to calibrate on ({self._origin})."
         chosen_by = f"{len(self.selection)} to choose the weights by, " if self.selection else ""
         text = (
             f"{self.name}: {len(self.train)} normal cases to train on, {chosen_by}{len(self.validation)} held-out "
@@ -158,6 +177,16 @@ class Cohort:
             text += f"\nLeft out because {purpose} use{'s' * bool(self.anomalies)} {only} only: {left_out} in train, "
             text += f"{self._unused} in val."
         return text
+
+
+def _crossed(train: list[Case], held_out: list[Case], fold: int | None, seed: int) -> tuple[list[Case], list[Case]]:
+    """The cases to train on, and those to calibrate on, of a cross calibration."""
+    every = [*train, *held_out]
+    if fold is None:
+        return every, every
+    folds = folds_of(every, CROSS_FOLDS, seed)
+    out = {case["case_id"] for case in folds[fold]} if fold < len(folds) else set()
+    return [case for case in every if case["case_id"] not in out], [case for case in every if case["case_id"] in out]
 
 
 def labelled_validation(dataset_dir: str | Path | None = "", datalist: str | Path | None = "") -> list[Case]:

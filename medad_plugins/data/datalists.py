@@ -29,7 +29,8 @@ COLUMNS = ("image", "label", "mask", "split", "class", "patient", "cluster")
 # Keys that the bundles write; a column of this name (a results.csv used as a datalist) must not shadow them.
 RESULT_COLUMNS = {
     *("case_id", "pred", "anomaly_score", "p_value", "is_anomalous", "anomaly_map", "anomaly_mask"),
-    *("alpha", "calibrated_on", "can_flag", "error"),
+    *("alpha", "calibrated_on", "can_flag", "error", "q_value", "is_discovery", "model_hash", "settings_hash"),
+    *("input_mean", "input_spread", "input_size", "input_spacing"),
 }
 EXPECTED_COLUMNS = "columns image, label and, where known, mask, split, class, patient or cluster"
 LABELS = {"": None, "0": 0, "1": 1, "0.0": 0, "1.0": 1}

@@ -9,7 +9,7 @@ import numpy as np
 from medad_plugins.data.datalists import Case
 from medad_plugins.errors import InputError
 
-__all__ = ["case_group", "hold_out"]
+__all__ = ["case_group", "folds_of", "hold_out"]
 
 
 def hold_out(cases: Sequence[Case], fraction: float, seed: int) -> tuple[list[Case], list[Case]]:
@@ -59,6 +59,36 @@ def hold_out(cases: Sequence[Case], fraction: float, seed: int) -> tuple[list[Ca
         held.update(groups[min(drawn, key=lambda name: len(groups[name]))])
     stay = [case for case in cases if case["case_id"] not in held]
     return stay, [case for case in cases if case["case_id"] in held]
+
+
+def folds_of(cases: Sequence[Case], count: int, seed: int) -> list[list[Case]]:
+    """Split cases into folds of about equal size, whole patients (else clusters) at a time.
+
+    Args:
+        cases: normal cases.
+        count: of folds; where there are fewer patients, one for each.
+        seed: draws which patients come together.
+
+    Raises:
+        InputError: there is only one patient (or cluster or case).
+
+    Example:
+        >>> cases = [{"case_id": f"{patient}{scan}", "patient": patient} for patient in "abcde" for scan in (1, 2)]
+        >>> [len(fold) for fold in folds_of(cases, 3, seed=0)]
+        [4, 4, 2]
+    """
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case_group(case), []).append(case)
+    if len(groups) < 2:
+        todo = "add normal cases"
+        raise InputError("there are no folds to make", expected="normal cases of two patients or more", todo=todo)
+    names = sorted(groups, key=lambda name: min(case["case_id"] for case in groups[name]))
+    drawn = [groups[names[index]] for index in np.random.RandomState(seed).permutation(len(names))]
+    folds: list[list[Case]] = [[] for _ in range(min(count, len(names)))]
+    for group in sorted(drawn, key=len, reverse=True):  # stable: the large first, so that folds come out even
+        min(folds, key=len).extend(group)
+    return folds
 
 
 def case_group(case: Case) -> str:

@@ -10,17 +10,20 @@ from monai.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
+from medad_plugins.data.cached_dataset import draws_tiles
 from medad_plugins.data.case_items import SeededItems, collate_unless_failed, refuse_failure
 from medad_plugins.errors import InputError
 
 __all__ = ["PassLoader"]
 
+_VISITS = 8  # tiles of a scan that stand for it
+
 
 class _RankBatches(Sampler):
     """A rank's share ``[(index, seed), ...]`` of each batch of a pass in order; of the last one it may be empty."""
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+    def __init__(self, length: int, batch_size: int, seed: int, visits: int) -> None:
+        self.length, self.batch_size, self.seed, self.visits = length, batch_size, seed, visits
         self.rank, self.ranks = idist.get_rank(), idist.get_world_size()
 
     def __len__(self) -> int:
@@ -29,13 +32,16 @@ class _RankBatches(Sampler):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for first in range(0, self.length, self.batch_size):
             last = min(first + self.batch_size, self.length)
-            yield [(index, self.seed + index) for index in range(first + self.rank, last, self.ranks)]
+            own = range(first + self.rank, last, self.ranks)
+            yield [(index, self.seed + index + visit * self.length) for visit in range(self.visits) for index in own]
 
 
 class PassLoader(DataLoader):
     """Fitting loader: every case once and in order; with several ranks, each takes its share of every batch, by turns.
 
-    Ranks make equally many batches; where there is no case left for a rank, its last batch is an empty dictionary.
+    Of a dataset that draws tiles of scans (see `cached_dataset`) every case is visited eight times in its batch, which
+    then holds as many more tiles. Images of different sizes are padded with zeros at their ends. Ranks make equally
+    many batches; where there is no case left for a rank, its last batch is an empty dictionary.
 
     Args:
         dataset: MONAI dataset (its random transforms, if any, are seeded case by case).
@@ -62,7 +68,7 @@ class PassLoader(DataLoader):
         super().__init__(
             SeededItems(dataset),
             num_workers=num_workers,
-            batch_sampler=_RankBatches(length, batch_size, seed),
+            batch_sampler=_RankBatches(length, batch_size, seed, _VISITS if draws_tiles(dataset) else 1),
             collate_fn=collate_unless_failed,
         )
 

@@ -11,10 +11,9 @@ from torch.nn import functional
 
 from medad_plugins.synthesis import fractal_noise
 
-__all__ = ["NOISES", "draw_noise"]
+__all__ = ["NOISES", "coarse_noise", "draw_noise"]
 
 NOISES = ("gaussian", "simplex", "coarse")
-_GRID, _DEVIATION = 16, 0.2
 
 
 def _simplex(shape: Sequence[int], generator: torch.Generator | None, period: float) -> Tensor:
@@ -23,9 +22,25 @@ def _simplex(shape: Sequence[int], generator: torch.Generator | None, period: fl
     return torch.stack([torch.from_numpy(field) for field in fields])
 
 
-def _coarse(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+def coarse_noise(
+    shape: Sequence[int], generator: torch.Generator | None = None, points: int = 16, deviation: float = 0.2
+) -> Tensor:
+    """Normal values on a coarse grid, linearly interpolated and shifted by a random number of pixels along each axis.
+
+    Args:
+        shape: ``(B, C, *spatial)``; every case and channel has noise of its own, and every case its shift.
+        generator: on the processor; None draws from PyTorch's own.
+        points: of the grid along each axis.
+        deviation: of the values on the grid.
+
+    Returns:
+        float32, on the processor.
+
+    Reference:
+        Kascenas et al., "Denoising autoencoders for unsupervised anomaly detection in brain MRI", MIDL 2022.
+    """
     spatial = list(shape[2:])
-    grid = _DEVIATION * torch.randn(*shape[:2], *[_GRID] * len(spatial), generator=generator)
+    grid = deviation * torch.randn(*shape[:2], *[points] * len(spatial), generator=generator)
     noise = functional.interpolate(grid, spatial, mode="bilinear" if len(spatial) == 2 else "trilinear")
     axes = list(range(1, 1 + len(spatial)))
     # rolled, or the grid's points, where the noise is strongest, would always lie in the same places
@@ -40,8 +55,8 @@ def draw_noise(
 
     Args:
         kind: ``"gaussian"``, standard normal; ``"simplex"``, six octaves from ``period`` on, each 0.8 times the one
-            before, whose standard deviation of about 0.5 is left as it is (AnoDDPM's); or ``"coarse"``, normal values
-            of deviation 0.2 on a grid of 16 points an axis, interpolated and shifted.
+            before, whose standard deviation of about 0.5 is left as it is (AnoDDPM's); or ``"coarse"``, see
+            `coarse_noise`.
         shape: ``(B, C, *spatial)``.
         generator: on the processor; None draws from PyTorch's own.
         period: of the coarsest octave of ``"simplex"``, in pixels. AnoDDPM's 64 is a quarter of its images; of an image
@@ -52,12 +67,12 @@ def draw_noise(
 
     References:
         Ho et al., "Denoising diffusion probabilistic models", NeurIPS 2020; Wyatt et al., "AnoDDPM", CVPR workshops
-        2022; Kascenas et al., "Denoising autoencoders for unsupervised anomaly detection in brain MRI", MIDL 2022.
+        2022.
     """
     if kind == "gaussian":
         return torch.randn(*shape, generator=generator)
     if kind == "simplex":
         return _simplex(shape, generator, period)
     if kind == "coarse":
-        return _coarse(shape, generator)
+        return coarse_noise(shape, generator)
     raise ValueError(f"noise must be one of {NOISES}, got {kind!r}.")

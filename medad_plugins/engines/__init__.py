@@ -11,7 +11,7 @@ from medad_plugins.engines.optimizers import NamedOptimizers, parameters_of
 from medad_plugins.engines.phased import PhasedTrainer
 from medad_plugins.engines.phases import Phase
 from medad_plugins.engines.scan_batch import ScanBatch
-from medad_plugins.engines.scoring import ScoredCase, score_cases
+from medad_plugins.engines.scoring import NormalScores, ScoredCase, score_cases, score_normals
 from medad_plugins.engines.stable_adamw import StableAdamW
 from medad_plugins.engines.training_setup import TrainingSetup
 
@@ -21,6 +21,7 @@ __all__ = [
     "GradientTrainer",
     "ModelFile",
     "NamedOptimizers",
+    "NormalScores",
     "Phase",
     "PhasedTrainer",
     "ScanBatch",
@@ -32,6 +33,7 @@ __all__ = [
     "parameters_of",
     "save_model",
     "score_cases",
+    "score_normals",
     "shared_network",
     "write_model",
 ]

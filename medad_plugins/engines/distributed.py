@@ -14,6 +14,7 @@ import ignite.distributed as idist
 import torch
 from monai.utils import evenly_divisible_all_gather
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from medad_plugins.data import FaultTolerantLoader
@@ -121,15 +122,19 @@ def gather_images(images: Tensor | None) -> Tensor:
     """A batch ``(B, C, *spatial)`` from what the ranks have of it, every process's next case by turns.
 
     Args:
-        images: this rank's cases; None where it has none.
+        images: this rank's cases; None where it has none. Those of different sizes are padded to the largest.
     """
     if idist.get_world_size() == 1:
         assert images is not None
         return images
-    examples = gather_list([None if images is None else (images.shape[1:], images.dtype)])
+    examples = [one for one in gather_list([None if images is None else (images.shape[1:], images.dtype)]) if one]
+    # scans at a spacing differ in size: padded at their ends, as those of a batch are
+    shape = [max(edges) for edges in zip(*(shape for shape, _ in examples), strict=True)]
     if images is None:
-        shape, dtype = next(example for example in examples if example is not None)
-        images = torch.empty(0, *shape, dtype=dtype, device=idist.device())
+        images = torch.empty(0, *shape, dtype=examples[0][1], device=idist.device())
+    elif list(images.shape[1:]) != shape:
+        more = [most - own for most, own in zip(shape[:0:-1], images.shape[:1:-1], strict=True)]
+        images = functional.pad(images, [pad for edge in more for pad in (0, edge)])
     shares = evenly_divisible_all_gather(images, concat=False)
     places = [(index, rank) for rank, share in enumerate(shares) for index in range(len(share))]
     order = sorted(range(len(places)), key=places.__getitem__)

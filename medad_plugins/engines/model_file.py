@@ -17,7 +17,8 @@ import medad_plugins
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.files import read_torch, write_torch
-from medad_plugins.manifest import Manifest
+from medad_plugins.manifest import Manifest, sha256
+from medad_plugins.networks import by_tiles
 from medad_plugins.versions import require_bundle_fits, require_fits
 
 __all__ = ["ModelFile", "save_model", "save_state_dict", "write_model"]
@@ -94,7 +95,7 @@ class ModelFile:
 
     Args:
         path: the file.
-        bundle: name of the bundle that loads it.
+        bundle: name of the bundle that loads it; empty takes a model of any bundle.
 
     Raises:
         InputError: when read, for a missing, truncated or foreign file, a file with code in it, another bundle's, one
@@ -123,7 +124,8 @@ class ModelFile:
                 "this is a folder and no model", where=self.path, expected="a file, e.g. model.pt", todo=todo
             )
         if not self.path.is_file():
-            train = f"python -m monai.bundle run --config_file bundles/{self.bundle}/configs/train.yaml"
+            name = self.bundle or "<name>"
+            train = f"python -m monai.bundle run --config_file bundles/{name}/configs/train.yaml"
             raise InputError(
                 "there is no trained model",
                 where=self.path,
@@ -141,7 +143,7 @@ class ModelFile:
         keys = {"model", "bundle", "settings"}
         if not isinstance(content, dict) or not keys <= content.keys():
             raise InputError("the file is not a MedAD model", where=self.path, expected=f"the entries {sorted(keys)}")
-        if content["bundle"] != self.bundle:
+        if self.bundle and content["bundle"] != self.bundle:
             raise InputError(
                 "the model belongs to another bundle",
                 where=self.path,
@@ -151,6 +153,11 @@ class ModelFile:
             )
         require_fits(content.get("medad_version"), "model", self.path)
         return content
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file."""
+        return sha256(self.path)
 
     def setting(self, name: str, default: Any = _REQUIRED) -> Any:
         """A value that the model was trained with, e.g. ``image_size`` or one of its network's arguments.
@@ -198,7 +205,7 @@ class ModelFile:
         stored = self.setting("orientation", _BEFORE["orientation"]) == "stored"
         settings = {**saved, **_fitting(network, scan, stored), **changes}
         try:
-            rebuilt = network(**settings)
+            rebuilt = by_tiles(network(**settings), self.scan() if scan is None else scan)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
             other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}

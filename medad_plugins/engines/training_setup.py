@@ -47,6 +47,7 @@ class TrainingSetup:
         resume: go on from where a training was stopped.
         select_by: which weights are kept, see `medad_plugins.handlers.KeepBest`.
         tensorboard: write what `medad_plugins.handlers.TensorBoardLog` writes.
+        group: column of the list whose values get reference scores of their own.
 
     Example:
         >>> from medad_plugins.data import Cohort, ScanFormat
@@ -74,6 +75,7 @@ class TrainingSetup:
     resume: bool = False
     select_by: Any = "last"
     tensorboard: bool = False
+    group: str = ""
 
     @property
     def model_settings(self) -> dict[str, Any]:

@@ -45,6 +45,9 @@ class TrainingConfig:
         if not path.is_file():
             raise InputError("there is no bundle", where=root, expected=f"a folder with {path.relative_to(root)}")
         _refuse_code(keys)
+        if keys.get("calibration", "held_out") != "held_out":
+            found = keys["calibration"]
+            raise InputError("a federation holds scans out", where="calibration", expected="held_out", found=found)
         written = ConfigParser.load_config_file(path)
         # a server has no scans to report, so it runs the first step only: known keys, versions, seed
         first_step = {} if with_scans else {"initialize": written["initialize"][:1]}

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
-from torch import Tensor
 
-from medad_plugins.engines import gather_list, save_model, score_cases
+from medad_plugins.engines import NormalScores, save_model, score_normals
 from medad_plugins.errors import InputError
 from medad_plugins.files import output_folder, require_place
 from medad_plugins.networks import AnomalyNetwork
@@ -23,17 +19,6 @@ from medad_plugins.networks import AnomalyNetwork
 __all__ = ["CalibrateAndSave"]
 
 logger = logging.getLogger(__name__)
-
-_ODD_SHARE = 0.1
-
-
-def _spread(values: Tensor, most: int = 20_000) -> Tensor:
-    """At most so many of the values, from everywhere: quantiles of many maps need no more, and fit into memory."""
-    if values.numel() <= most:
-        return values
-    # drawn, for a fixed step may follow the map's rows and see only their first pixels
-    generator = torch.Generator().manual_seed(0)
-    return values[torch.randint(values.numel(), (most,), generator=generator).to(values.device)]
 
 
 class CalibrateAndSave:
@@ -50,6 +35,8 @@ class CalibrateAndSave:
         settings: what to rebuild the network from, see `medad_plugins.engines.save_model`.
         inferer: how the network is called.
         alpha: rate for which to say whether the held-out cases suffice.
+        group: column of the list whose values the references are kept by, e.g. ``scanner``; empty keeps them as one.
+        crossed: gives the scores to calibrate on instead of the loader's, e.g. of a cross calibration.
 
     Raises:
         InputError: if no held-out case can be scored, or the scores are not finite.
@@ -64,9 +51,12 @@ class CalibrateAndSave:
         settings: Mapping[str, Any],
         inferer: Inferer | None = None,
         alpha: float = 0.05,
+        group: str = "",
+        crossed: Callable[[], NormalScores] | None = None,
     ) -> None:
         self.path, self.network, self.loader, self.inferer = Path(path), network, loader, inferer
         self.bundle, self.settings, self.alpha = bundle, settings, alpha
+        self.group, self.crossed = group, crossed
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -81,34 +71,20 @@ class CalibrateAndSave:
         self.save()
 
     def calibrate(self) -> None:
-        """Score the held-out cases and keep their scores in the network."""
-        scores, pixels, odd = [], [], list[str]()
-        for case in score_cases(self.network, self.loader, self.inferer):
-            if not (math.isfinite(case.score) and bool(torch.isfinite(case.anomaly_map).all())):
-                logger.warning("left out %s: its anomaly map is not finite.", case.case_id)
-                odd.append(case.case_id)
-                continue
-            scores.append(case.score)
-            pixels.append(_spread(case.anomaly_map.flatten()).cpu().numpy())
-        scores, pixels, odd = gather_list(scores), gather_list(pixels), gather_list(odd)
-        # one scan may be odd; where several are, it is the network
-        if len(odd) > max(1, _ODD_SHARE * (len(scores) + len(odd))) or (odd and not scores):
-            raise InputError(
-                "the network cannot be calibrated, so it was not saved",
-                found=f"{len(odd)} of {len(scores) + len(odd)} anomaly maps that are not finite, the first of {odd[0]}",
-                todo="lower the learning rate or use --precision float32",
-            )
-        if not scores:
-            raise InputError("no held-out normal case could be read, so there is nothing to calibrate on")
+        """Score the held-out cases, or take the crossed scores, and keep them in the network."""
+        if self.crossed is None:
+            scored = score_normals(self.network, self.loader, self.inferer, self.group)
+        else:
+            scored = self.crossed()
         try:
-            self.network.calibration.fit(torch.tensor(scores), torch.from_numpy(np.concatenate(pixels)))
+            self.network.calibration.fit(*scored.columns(), self.group)
         except ValueError as error:
             raise InputError(
                 "the network cannot be calibrated, so it was not saved",
                 found=str(error).rstrip("."),
                 todo="lower the learning rate or use --precision float32",
             ) from error
-        logger.info("calibrated on %d held-out normal cases.", len(scores))
+        logger.info("calibrated on %d held-out normal cases.", len(scored.scores))
 
     def save(self) -> None:
         """Write the model file of the calibrated network; the first rank does."""

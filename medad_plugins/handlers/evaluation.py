@@ -123,7 +123,8 @@ class EvaluationReport:
         own = getattr(getattr(engine.state, "dataloader", None), "data", ())
         remove_case_files(folder, [case["case_id"] for case in own if isinstance(case, dict) and "case_id" in case])
         calibration = fitted_calibration(self.postprocessing.network)
-        threshold = calibration.pixel_threshold(self.postprocessing.alpha)
+        # the lowest at which a mask begins; each case has its own
+        threshold = calibration.mask_threshold(-math.inf, self.postprocessing.alpha)
         curve = sorted({calibration.pixel_threshold(alpha) for alpha in _FROC_ALPHAS})
         self.cases, self.masks_left_out = [], 0
         self.contradictory: dict[int, list[str]] = {0: [], 1: []}  # by label
@@ -152,7 +153,8 @@ class EvaluationReport:
                 self._look_at_mask_of_normal(case)
             # an abnormal case with nothing outlined says nothing about where its lesion is
             if label == 0 or truth is not None:
-                self.localization.update(case["anomaly_map"][0].numpy(), truth, evaluated.group)
+                anomaly_map, begins = case["anomaly_map"][0].numpy(), case["pixel_threshold"]
+                self.localization.update(anomaly_map, truth, evaluated.group, begins)
             self._offer(evaluated, case, truth)
 
     def _known_truth(self, case: dict[str, Any]) -> NDArray[np.bool_] | None:

@@ -18,7 +18,7 @@ class KeepFrozenTaps:
     """While a trainer runs, lets the network's frozen backbone compute the features of each training scan only once.
 
     What the network asks for by `FeatureTaps.remembered` is kept in half precision. It must be asked for scans that
-    nothing random has changed; slices that are drawn from volumes are, so nothing is kept there. Each process keeps
+    nothing random has changed; slices and tiles that are drawn are, so nothing is kept there. Each process keeps
     what it has seen, of its share of the memory.
 
     Args:
@@ -38,7 +38,7 @@ class KeepFrozenTaps:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        if self.setup.scan.slice_axis is not None:
+        if self.setup.scan.slice_axis is not None or self.setup.scan.tiles is not None:
             return
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_STARTED, self._name_cases)

@@ -11,6 +11,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from scipy.stats import false_discovery_control
 
 from medad_plugins.claims import claim_folder, release_folder
 from medad_plugins.engines import gather_list
@@ -18,13 +19,22 @@ from medad_plugins.errors import InputError
 from medad_plugins.files import append_text, csv_text, output_folder, remove_file, write_csv, write_json
 from medad_plugins.transforms import files_of_other_cases, remove_case_files
 
-__all__ = ["ResultsTable", "case_label", "case_row", "in_list_order", "merged_cases", "write_results"]
+__all__ = [
+    "ResultsTable",
+    "case_label",
+    "case_row",
+    "control_false_discoveries",
+    "in_list_order",
+    "merged_cases",
+    "write_results",
+]
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = (
     *("case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "calibrated_on", "can_flag"),
-    *("label", "error"),
+    *("q_value", "is_discovery", "model_hash", "settings_hash"),
+    *("input_mean", "input_spread", "input_size", "input_spacing", "label", "error"),
 )
 
 
@@ -61,8 +71,10 @@ class ResultsTable:
     """Writes ``results.csv``, a row per case as soon as it is computed, and ``results.json`` with the same at the end.
 
     Columns: case_id, image (path), anomaly_score, p_value, is_anomalous, alpha, calibrated_on (held-out normal scans
-    behind the p-value), can_flag (whether these are enough for alpha), label (empty where unknown), error (why a case
-    could not be read or finished, its figures are empty then; or why a file of it could not be written). With several
+    behind the p-value), can_flag (whether these are enough for alpha), q_value and is_discovery (see
+    `control_false_discoveries`; written at the end, for they depend on all cases of the list), what
+    `medad_plugins.transforms.DescribeInputd` adds, label (empty where unknown), error (why a case could not be read or
+    finished, its figures are empty then; or why a file of it could not be written). With several
     ranks, the first writes all cases in the end; until then rank 1 keeps its own in ``results.rank1.csv``, and so on.
     What an earlier run has left of the same cases (maps, masks, overlays, DICOM results) is removed at the start.
 
@@ -70,14 +82,18 @@ class ResultsTable:
         output_dir: folder to write to.
         loader: where ``failures``, pairs of a case and a sentence, are found at the end; a plain loader has none. Cases
             that an application handed over in memory are its own: no table is written of them.
+        fdr: share of false alarms among the discoveries, between 0 and 1; None makes no discoveries.
 
     Raises:
-        InputError: the folder cannot be written, or another run writes there (at the start of the run); every case
-            failed (at its end).
+        InputError: ``fdr`` is out of range; the folder cannot be written, or another run writes there (at the start of
+            the run); every case failed (at its end).
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], loader: Iterable[Any]) -> None:
-        self.output_dir, self.loader = Path(output_dir), loader
+    def __init__(self, output_dir: str | os.PathLike[str], loader: Iterable[Any], fdr: float | None = None) -> None:
+        if fdr is not None and not (isinstance(fdr, (int, float)) and 0 < fdr < 1):
+            todo = "choose the share of false alarms among what is flagged, e.g. --fdr 0.1"
+            raise InputError("fdr is out of range", expected="a number between 0 and 1", found=fdr, todo=todo)
+        self.output_dir, self.loader, self.fdr = Path(output_dir), loader, fdr
         self.rows: list[dict[str, Any]] = []
         self.writes = True
 
@@ -133,6 +149,7 @@ class ResultsTable:
             for rows in (gather_list(self.rows), gather_list(failed))
         )
         self.rows = good + failed
+        control_false_discoveries(self.rows, self.fdr)
         path = self.output_dir / "results.csv"
         unwritten = [row["error"] for row in good if row["error"]]
         if self.writes and idist.get_rank() == 0:
@@ -146,6 +163,8 @@ class ResultsTable:
             raise InputError(what, where=path, todo=todo)
         flagged = sum(1 for row in good if row["is_anomalous"])
         alpha = f" at alpha {good[0]['alpha']:g}" if good else ""
+        if self.fdr is not None:
+            alpha += f", {sum(bool(row['is_discovery']) for row in good)} discoveries at fdr {self.fdr:g}"
         unread = f", {len(failed)} could not be read" if failed else ""
         place = f"; results in {path}" if self.writes else ""
         lost = f", files of {len(unwritten)} could not be written" if unwritten else ""
@@ -153,6 +172,32 @@ class ResultsTable:
         if unwritten and len(unwritten) == len(good):
             what = f"of none of the {len(good)} cases all files could be written, the first because: "
             raise InputError(what + unwritten[0].rstrip("."), where=path, todo="see its column error")
+
+
+def control_false_discoveries(rows: Sequence[dict[str, Any]], fdr: float | None = None) -> None:
+    """Add to each row of a work list ``q_value``, and ``is_discovery`` where a rate is given.
+
+    The q-value is the p-value adjusted by Benjamini and Hochberg (1995): the lowest ``fdr`` at which the case is a
+    discovery. Conformal p-values of one reference depend on each other, but positively, so that of the discoveries on
+    average a share of at most ``fdr`` is normal (Bates et al., "Testing for outliers with conformal p-values", Annals
+    of Statistics 2023). With few references nothing can be discovered: the lowest p-value is ``1 / (n + 1)``.
+
+    Args:
+        rows: of the whole list, those without a p-value are left as they are.
+        fdr: share of normal scans among the discoveries, on average over lists.
+
+    Example:
+        >>> rows = [{"p_value": p} for p in (0.01, 0.02, 0.5, None)]
+        >>> control_false_discoveries(rows, fdr=0.05)
+        >>> [row["q_value"] for row in rows[:3]], [row["is_discovery"] for row in rows[:3]]
+        ([0.03, 0.03, 0.5], [True, True, False])
+    """
+    judged = [row for row in rows if row.get("p_value") is not None]
+    if not judged:
+        return
+    for row, q_value in zip(judged, false_discovery_control([row["p_value"] for row in judged], method="bh")):
+        row["q_value"] = float(q_value)
+        row["is_discovery"] = None if fdr is None else bool(q_value <= fdr)
 
 
 def _in_memory(cases: Iterable[Any]) -> bool:

@@ -193,8 +193,9 @@ def _judged(
     was_training = network.training
     network.eval()
     try:
-        for start in range(0, len(images), _BATCH):
-            maps = inferer(torch.stack(list(images[start : start + _BATCH])).to(device), network)
+        at_once = _BATCH if len({image.shape for image in images}) == 1 else 1
+        for start in range(0, len(images), at_once):
+            maps = inferer(torch.stack(list(images[start : start + at_once])).to(device), network)
             yield from zip(maps, network.pool(maps).tolist())
     finally:
         network.train(was_training)

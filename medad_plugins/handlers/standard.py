@@ -16,6 +16,7 @@ from medad_plugins.engines import NamedOptimizers, TrainingSetup
 from medad_plugins.engines.training_keys import known_data, plain_keys
 from medad_plugins.files import output_folder
 from medad_plugins.handlers.calibrate_and_save import CalibrateAndSave
+from medad_plugins.handlers.cross_scores import cross_scores
 from medad_plugins.handlers.look_at_scans import LookAtScans
 from medad_plugins.handlers.progress import TrainingProgress
 from medad_plugins.handlers.resumable_checkpoint import ResumableCheckpoint, Stateful
@@ -90,9 +91,9 @@ class StandardHandlers:
         found: list[Any] = [self._look()] if self.ends else []
         found += [*kept, TrainingProgress()]
         if self.optimizer is not None and self.pictures:
-            cut = setup.scan.slice_axis
+            cut, middle = setup.scan.slice_axis, None if setup.scan.tiles is None else setup.scan.edges
             parts = setup.network, setup.held_out(), setup.output_dir, setup.inferer
-            found.append(TrainingPictures(*parts, slice_axis=cut))
+            found.append(TrainingPictures(*parts, slice_axis=cut, middle=middle))
         if setup.tensorboard:
             found.append(TensorBoardLog(setup.output_dir))
         if self.ends:
@@ -141,6 +142,8 @@ class StandardHandlers:
             bundle=setup.bundle,
             settings=setup.model_settings,
             inferer=setup.inferer,
+            group=setup.group,
+            crossed=partial(cross_scores, self.parser) if setup.cohort.calibration == "cross" else None,
         )
 
     def tester(self) -> TestAtEnd:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer, SimpleInferer
+from monai.transforms import ResizeWithPadOrCrop
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ class TrainingPictures:
         pictures: how many over the whole training, at least one at its end.
         cases: columns.
         slice_axis: axis along which volumes are cut, whose slices are rows and columns; None for whole ones, in RAS.
+        middle: edges of what is drawn of every case, its middle; None draws it whole.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class TrainingPictures:
         pictures: int = 8,
         cases: int = 6,
         slice_axis: int | None = None,
+        middle: Sequence[int] | None = None,
     ) -> None:
+        self.middle = None if middle is None else ResizeWithPadOrCrop(middle)
         self.network, self.loader, self.folder = network, loader, Path(output_dir) / "training"
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.pictures, self.cases, self.slice_axis = max(1, pictures), cases, slice_axis
@@ -109,7 +113,8 @@ class TrainingPictures:
             batch = next(batches, None)
             if batch is None:
                 break
-            found += list(batch["image"].as_tensor())
+            images = batch["image"].as_tensor()
+            found += list(images if self.middle is None else map(self.middle, images))
         if not found:
             return None
         device = next(iter(self.network.state_dict().values())).device

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.inferers.precision import PrecisionInferer
+from medad_plugins.inferers.tiles import TileInferer
 from medad_plugins.plain_tensor import plain_tensor
+from medad_plugins.tile_grid import TileGrid
 
 __all__ = ["SlicewiseInferer", "scan_inferer"]
 
@@ -21,6 +23,7 @@ class SlicewiseInferer(SliceInferer):
         slice_axis: axis of the volume along which it is cut, 0, 1 or 2.
         precision: see `PrecisionInferer`.
         slices_at_once: slices that pass the network together.
+        tiles: of a slice that the network looks at; None shows it whole slices.
 
     Shape:
         volumes ``(B, C, *spatial)`` to ``(B, 1, *spatial)``; slices, as in training, to whatever the network gives.
@@ -31,10 +34,12 @@ class SlicewiseInferer(SliceInferer):
         torch.Size([1, 1, 16, 16, 5])
     """
 
-    def __init__(self, slice_axis: int, precision: str = "float32", slices_at_once: int = 32) -> None:
+    def __init__(
+        self, slice_axis: int, precision: str = "float32", slices_at_once: int = 32, tiles: TileGrid | None = None
+    ) -> None:
         # -1: whole slices, so nothing overlaps and nothing is blended
         super().__init__(slice_axis, roi_size=(-1, -1), sw_batch_size=slices_at_once)
-        self.per_slice = PrecisionInferer(precision)
+        self.per_slice = PrecisionInferer(precision) if tiles is None else TileInferer(tiles, precision)
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         image = plain_tensor(inputs)
@@ -44,7 +49,7 @@ class SlicewiseInferer(SliceInferer):
 
 
 def scan_inferer(scan: ScanFormat, precision: str = "float32") -> Inferer:
-    """How the network is called on scans: whole, or slice by slice.
+    """How the network is called on scans: whole, slice by slice, or on tiles of either.
 
     Args:
         scan: how scans come to the network.
@@ -56,4 +61,7 @@ def scan_inferer(scan: ScanFormat, precision: str = "float32") -> Inferer:
         >>> infer(torch.rand(1, 1, 16, 16, 16), torch.nn.Conv2d(1, 1, 1)).shape
         torch.Size([1, 1, 16, 16, 16])
     """
-    return PrecisionInferer(precision) if scan.slice_axis is None else SlicewiseInferer(scan.slice_axis, precision)
+    tiles = scan.tiles
+    if scan.slice_axis is not None:
+        return SlicewiseInferer(scan.slice_axis, precision, tiles=tiles)
+    return PrecisionInferer(precision) if tiles is None else TileInferer(tiles, precision)

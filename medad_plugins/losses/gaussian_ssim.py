@@ -22,6 +22,12 @@ def _smoothed(images: Tensor, window: int, sigma: float) -> Tensor:
     return images
 
 
+def _smoothed_all(images: list[Tensor], window: int, sigma: float) -> list[Tensor]:
+    """Images of one shape ``(B, C, *spatial)``, filtered together."""
+    joined = torch.stack(images)
+    return _smoothed(joined.flatten(0, 2), window, sigma).reshape(joined.shape).unbind()
+
+
 def gaussian_ssim(one: Tensor, other: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     """Structural similarity at every location, for intensities 0..1.
 
@@ -39,9 +45,9 @@ def gaussian_ssim(one: Tensor, other: Tensor, window: int = 11, sigma: float = 1
     Reference:
         Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 13, 2004.
     """
-    images = torch.stack([one, other, one * one, other * other, one * other])
-    smoothed = _smoothed(images.flatten(0, 2), window, sigma).reshape(images.shape)
-    mean_one, mean_other, square_one, square_other, product = smoothed
+    # apart, so that nothing is differentiated for an image that is fixed
+    mean_one, square_one, product = _smoothed_all([one, one * one, one * other], window, sigma)
+    mean_other, square_other = _smoothed_all([other, other * other], window, sigma)
     variances = square_one + square_other - mean_one**2 - mean_other**2
     covariance = product - mean_one * mean_other
     luminance = (2 * mean_one * mean_other + 0.01**2) / (mean_one**2 + mean_other**2 + 0.01**2)

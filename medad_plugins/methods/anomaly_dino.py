@@ -131,7 +131,7 @@ class AnomalyDINO(AnomalyNetwork):
             raise ValueError(
                 f"weights and layers must be one for each backbone, got {len(names)}, {len(files)} and {len(taps)}."
             )
-        self.score = require_score(score)
+        self.score, self.knows_places = require_score(score), window > 0
         self.foreground = -1.0 if foreground is None else float(foreground)
         self.parts = nn.ModuleList(
             BackboneTokens(

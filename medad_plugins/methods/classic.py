@@ -126,7 +126,8 @@ class ClassicDetector(AnomalyNetwork):
             raise ValueError(f"features must be one of {FEATURES}, got {features!r}.")
         if locations and features != "deep":
             raise ValueError(f"only deep features have locations, got features {features!r}.")
-        self.locations = locations
+        # raw intensities are compared pixel by pixel
+        self.locations, self.knows_places = locations, features != "deep"
         self.vectors: nn.Module = RawVectors()
         if features == "deep":
             self.vectors = DeepVectors(backbone, spatial_dims, in_channels, weights, layers, locations)

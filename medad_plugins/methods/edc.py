@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from medad_plugins.networks.backbones import BACKBONES
-from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
-from medad_plugins.networks.blocks.tap_decoder import TapDecoder
+from medad_plugins.networks.blocks.mirrored_decoder import mirrored_decoder
 from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.scorers import CosineMapFusion
 
@@ -64,12 +62,8 @@ class EDC(FineTunedNetwork):
             reduction=reduction,
             resnets_only=False,
         )
-        self.decoder: nn.Module
-        if backbone in BACKBONES:
-            self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
-        else:
-            channels, strides = self.encoder.channels, self.encoder.strides
-            self.decoder = TapDecoder(spatial_dims, channels, strides, norm_momentum=norm_momentum)
+        channels, strides = self.encoder.channels, self.encoder.strides
+        self.decoder = mirrored_decoder(backbone, spatial_dims, channels, strides, norm_momentum)
         self.fusion = CosineMapFusion(spatial_dims, self.pool, scale_weights=scale_weights)
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -62,6 +62,7 @@ class MuSc(AnomalyNetwork):
         reduction: str | float = 0.01,
     ) -> None:
         super().__init__(reduction)
+        self.judges_whole_scans = True
         if not neighbourhoods or min(neighbourhoods) < 1 or any(edge % 2 == 0 for edge in neighbourhoods):
             raise ValueError(f"neighbourhoods must be odd and positive, got {list(neighbourhoods)}.")
         if not neighbours or min(neighbours) < 1:

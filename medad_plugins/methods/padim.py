@@ -67,6 +67,8 @@ class PaDiM(AnomalyNetwork):
         torch.Size([2, 1, 32, 32])
     """
 
+    knows_places = True
+
     def __init__(
         self,
         spatial_dims: int = 2,

@@ -123,7 +123,7 @@ class PatchCore(AnomalyNetwork):
             raise ValueError(f"neighbours must be 0 or at least 2, got {neighbours}.")
         if neighbours and window:
             raise ValueError(f"neighbours are those of patches anywhere: give no window, got {window}.")
-        self.unit_length = unit_length
+        self.unit_length, self.knows_places = unit_length, bool(window)
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         self.embedding = PatchEmbedding(
             self.features.channels, spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"

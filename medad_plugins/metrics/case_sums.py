@@ -26,6 +26,7 @@ def record_type(n_sizes: int, n_thresholds: int) -> np.dtype:
             ("lesion_pixels", float64, per_size),
             ("true_pixels", float64, per_size),  # lesion pixels above the pixel threshold
             ("false_pixels", float64),  # normal pixels above it
+            ("marked_share", float64),  # of the case's pixels, those above it
             ("dice", float64, per_size),  # of the case, under the size of its largest lesion
             ("iou", float64, per_size),
         ]
@@ -67,6 +68,7 @@ def case_record(
         true = int(np.count_nonzero(hit))
         sums["true_pixels"] = np.bincount(size_class[lesions.owner[hit]], minlength=n_sizes)
         sums["false_pixels"] = flagged - true
+        sums["marked_share"] = flagged / anomaly_map.size
         if largest is not None:
             sums["dice"][largest] = 2 * true / (flagged + inside.size)
             sums["iou"][largest] = true / (flagged + inside.size - true)

@@ -42,7 +42,8 @@ class LocalizationMetric(CumulativeIterationMetric):
       ``aupro_limit`` (Bergmann et al. 2020);
     - at ``pixel_threshold`` (a pixel is marked where map > threshold): ``dice_case_mean``, ``iou_case_mean`` (mean over
       abnormal cases), ``dice_pooled``, ``iou_pooled`` (all pixels of all cases as one), ``lesion_sensitivity``,
-      ``false_positives_per_case`` (all cases) and ``false_positives_per_normal_case``;
+      ``false_positives_per_case`` (all cases), ``false_positives_per_normal_case``, ``marked_share_of_normal_case``
+      (mean share of a normal case's pixels) and ``dice_share_of_best`` (``dice_case_mean`` over ``best_dice_pooled``);
     - ``froc``: ``thresholds`` as given, ``lesion_sensitivity`` and ``false_positives_per_case`` at each;
     - ``by_lesion_size``: the figures for lesions of ``from`` up to below ``to`` pixels against all normal pixels, with
       the pixels of other lesions left out. A case's own Dice counts under the size of its largest lesion.
@@ -107,13 +108,16 @@ class LocalizationMetric(CumulativeIterationMetric):
     def _thresholds(self) -> list[float]:
         return [threshold for threshold in [self.pixel_threshold] if threshold is not None] + self.froc_thresholds
 
-    def update(self, anomaly_map: ArrayLike, truth: ArrayLike | None, group: str) -> None:
+    def update(
+        self, anomaly_map: ArrayLike, truth: ArrayLike | None, group: str, pixel_threshold: float | None = None
+    ) -> None:
         """Add a case.
 
         Args:
             anomaly_map: ``(*spatial)``, higher is more abnormal.
             truth: mask of the same shape, lesion where not 0; None (or nothing set) for a normal case.
             group: patient, or case where patients are not known; cases of a group are drawn together.
+            pixel_threshold: of this case, where each has its own; None takes the metric's.
 
         Raises:
             ValueError: map and mask differ in shape, or the map has a NaN or infinite value.
@@ -127,9 +131,13 @@ class LocalizationMetric(CumulativeIterationMetric):
         if not np.isfinite(values).all():
             raise ValueError(f"the map of {group} has NaN or infinite values")
         mask = mask if mask is not None and mask.any() else None
-        self._add(values, mask, group_number(group))
+        if pixel_threshold is not None and self.pixel_threshold is None:
+            raise ValueError("a case's own pixel_threshold needs a metric with one")
+        self._add(values, mask, group_number(group), pixel_threshold)
 
-    def _add(self, values: NDArray[np.float32], truth: NDArray[np.bool_] | None, group: int) -> None:
+    def _add(
+        self, values: NDArray[np.float32], truth: NDArray[np.bool_] | None, group: int, own: float | None = None
+    ) -> None:
         stratum = _NORMAL if truth is None else _ABNORMAL
         lesions = find_lesions(np.zeros(values.shape, dtype=bool) if truth is None else truth)
         size_class = np.digitize(lesions.sizes, self.lesion_sizes)
@@ -139,9 +147,9 @@ class LocalizationMetric(CumulativeIterationMetric):
         if self.resamples:
             rows = self._replicates[stratum].case(weights)
             count_case(self._coarse, rows, values, inside, lesions, size_class)
-        record = case_record(
-            self._sums.dtype, values, truth, lesions, size_class, self._thresholds(), self.pixel_threshold
-        )
+        threshold = self.pixel_threshold if own is None else own
+        thresholds = [*([] if threshold is None else [threshold]), *self.froc_thresholds]
+        record = case_record(self._sums.dtype, values, truth, lesions, size_class, thresholds, threshold)
         flat(self._sums)[stratum] += weights[:, None] * flat(record)
         low, high = self._groups[stratum]
         self._groups[stratum] = min(low, group), max(high, group)

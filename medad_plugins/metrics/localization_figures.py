@@ -73,6 +73,8 @@ def localization_figures(
     sizes = [{"from": low, "to": high, **of_size(i)} for i, (low, high) in enumerate(itertools.pairwise(bounds))]
     figures = {"n_masked": round(float(sums.records["cases"][1, 0])), **of_size(None), "aupro_limit": aupro_limit}
     figures.update(_false_positives(sums.records, total, scales, decided, sums.resampled))
+    best, dice = figures["best_dice_pooled"], figures["dice_case_mean"]
+    figures["dice_share_of_best"] = dice / best if best and dice is not None else None
     figures["froc"] = _froc(total, froc_thresholds, int(decided), sums.resampled)
     figures["by_lesion_size"] = sizes
     return figures
@@ -126,13 +128,15 @@ def _false_positives(
     records: NDArray, total: NDArray, scales: NDArray, decided: bool, resampled: bool
 ) -> dict[str, Any]:
     undefined = np.full(total.shape, np.nan)
-    everywhere = of_normals = undefined
+    everywhere = of_normals = marked = undefined
     if decided:
         everywhere = _per_case(total["false_components"][:, 0], total["cases"])
         of_normals = _per_case(records["false_components"][0, :, 0], records["cases"][0])
+        marked = _per_case(records["marked_share"][0], records["cases"][0])
     return {
         **_with_interval("false_positives_per_case", everywhere, resampled, highest=np.inf),
         **_with_interval("false_positives_per_normal_case", of_normals, resampled, highest=np.inf),
+        **_with_interval("marked_share_of_normal_case", marked, resampled),
     }
 
 

@@ -83,6 +83,7 @@ from medad_plugins.networks.fitted.token_subspace import TokenSubspace
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
 from medad_plugins.networks.scored_network import ScoredNetwork
+from medad_plugins.networks.tile_networks import TileNetworks, by_tiles
 
 __all__ = [
     "BACKBONES",
@@ -151,6 +152,7 @@ __all__ = [
     "SpectralNorm",
     "TapCache",
     "TapDecoder",
+    "TileNetworks",
     "TimeUNet",
     "TokenDictionary",
     "TokenHead",
@@ -167,6 +169,7 @@ __all__ = [
     "batch_drawn",
     "batch_normal",
     "batch_uniform",
+    "by_tiles",
     "doubling_widths",
     "find_weights",
     "hard_shrink",

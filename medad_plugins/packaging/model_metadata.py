@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
-
-from monai.utils import ensure_tuple_rep
 
 from medad_plugins.engines import ModelFile
 
@@ -24,14 +23,16 @@ def describe_model(metadata: Mapping[str, Any], model: ModelFile) -> dict[str, A
         model: the model.
     """
     described = deepcopy(dict(metadata))
-    dims, channels = int(model.setting("spatial_dims")), int(model.setting("in_channels"))
-    shape = [int(edge) for edge in ensure_tuple_rep(model.setting("image_size"), dims)]
-    slice_axis = model.setting("slice_axis", None)
-    if slice_axis is not None:  # the network sees slices, the inferer makes them
-        del shape[slice_axis]
+    channels = int(model.setting("in_channels"))
+    scan = model.scan()
+    # the network sees slices and tiles, the inferer makes them; but one that knows places cuts the tiles itself
+    cuts_tiles = any(name.startswith("tile_states.0.") for name in model.content["model"])
+    is_tile = scan.tiles is not None and not cuts_tiles
+    shape = scan.network_edges if is_tile else replace(scan, roi_size=None).network_edges
     image = described["network_data_format"]["inputs"]["image"]
     pred = described["network_data_format"]["outputs"]["pred"]
     image["spatial_shape"], pred["spatial_shape"] = shape, list(shape)
+    image["is_patch_data"] = pred["is_patch_data"] = is_tile
     if image["num_channels"] != channels:
         image["num_channels"] = channels
         image["channel_def"] = {str(index): f"image channel {index}" for index in range(channels)}

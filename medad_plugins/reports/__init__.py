@@ -14,6 +14,7 @@ from medad_plugins.reports.figures import (
 from medad_plugins.reports.gallery import Example, Gallery, RenderedCase
 from medad_plugins.reports.page import write_evaluation_page
 from medad_plugins.reports.page_skeleton import html_page, table_html
+from medad_plugins.reports.scan_card import scan_card
 
 __all__ = [
     "Example",
@@ -27,6 +28,7 @@ __all__ = [
     "html_page",
     "overlay_picture",
     "roc_chart",
+    "scan_card",
     "scan_planes",
     "score_chart",
     "table_html",

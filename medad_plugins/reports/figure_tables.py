@@ -69,10 +69,10 @@ _PIXELS = _Group(
         (
             "dice_case_mean",
             "Dice, mean of the cases",
-            "overlap of mask and outline at the calibrated threshold, per case",
+            "overlap of outline and what the mask rule marks, flagged or not, per case",
         ),
         ("dice_pooled", "Dice, pooled", "the same over the pixels of all cases together; large lesions weigh more"),
-        ("iou_case_mean", "IoU, mean of the cases", "intersection over union at the calibrated threshold, per case"),
+        ("iou_case_mean", "IoU, mean of the cases", "intersection over union, likewise"),
         ("iou_pooled", "IoU, pooled", "the same over the pixels of all cases together"),
         ("lesion_sensitivity", "Lesion sensitivity", "share of the lesions that the mask touches"),
         (
@@ -81,6 +81,8 @@ _PIXELS = _Group(
             "marked regions without a lesion, normal cases counted",
         ),
         ("false_positives_per_normal_case", "False positives per normal case", "marked regions in normal cases"),
+        ("marked_share_of_normal_case", "Area marked in normal cases", "by the mask rule, flagged or not; mean share"),
+        ("dice_share_of_best", "Dice, share of its bound", "mean of the cases over the highest pooled Dice"),
     ),
 )
 _BOUNDS = _Group(
@@ -91,7 +93,8 @@ _BOUNDS = _Group(
     ),
     is_bound=True,
 )
-_COUNTED = ("false_positives_per_case", "false_positives_per_normal_case")  # figures beyond 0..1
+# figures beyond 0..1
+_COUNTED = ("false_positives_per_case", "false_positives_per_normal_case", "dice_share_of_best")
 
 _TILES = (
     ("auroc", "AUROC", "ranking of normal and abnormal cases"),

@@ -22,6 +22,7 @@ from medad_plugins.scorers import Calibration
 
 __all__ = [
     "Plane",
+    "across_planes",
     "axial_planes",
     "case_caption",
     "colour_range",
@@ -158,6 +159,30 @@ def axial_planes(
         chosen = np.unique([*even, *kept[:most]])
     planes = [turned.plane(2, int(index), f"axial {index + 1} of {count}") for index in chosen]
     return planes, int(np.flatnonzero(chosen == peak)[0])
+
+
+def across_planes(
+    scan: NDArray, anomaly_map: NDArray, mask: NDArray, affine: NDArray, truth: NDArray | None = None
+) -> list[Plane]:
+    """The coronal and the sagittal slice of a volume with most of the lesion, or with the map's highest value.
+
+    A 2D scan has none.
+
+    Args:
+        scan, anomaly_map, mask, affine, truth: see `axial_planes`.
+    """
+    if anomaly_map.ndim == 2:
+        return []
+    turned = _turned(scan, anomaly_map, mask, affine, truth)
+    planes = []
+    for name, axis in (("coronal", 1), ("sagittal", 0)):
+        rest = tuple(other for other in range(3) if other != axis)
+        if turned.truth is not None and turned.truth.any():
+            index = int(np.argmax(np.count_nonzero(turned.truth, axis=rest)))
+        else:
+            index = int(np.argmax(turned.anomaly_map.max(axis=rest)))
+        planes.append(turned.plane(axis, index, f"{name} {index + 1} of {turned.anomaly_map.shape[axis]}"))
+    return planes
 
 
 def decision_words(case: Mapping[Any, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 from PIL import Image
 
-from medad_plugins.reports.figures import Plane, axial_planes, plane_pictures
+from medad_plugins.reports.figures import Plane, across_planes, axial_planes, plane_pictures
 
 __all__ = ["Example", "Gallery", "RenderedCase", "Slice"]
 
@@ -76,7 +76,9 @@ class Example:
             one, ``highest normal`` and ``lowest abnormal``.
         slices: from the feet to the head; one for a 2D scan.
         start: index of the slice with the map's highest value.
-        limits, threshold: map values at the ends of the colour scale and at the edge of the mask, equal in a gallery.
+        limits, threshold: map values at the ends of the colour scale and the lowest at which a mask begins, equal in a
+            gallery.
+        across: of a volume the coronal and the sagittal slice with most of the lesion, or the map's highest value.
     """
 
     case_id: str
@@ -89,6 +91,7 @@ class Example:
     start: int
     limits: tuple[float, float]
     threshold: float
+    across: tuple[Slice, ...] = ()
 
 
 class _Ranking:
@@ -115,7 +118,7 @@ class Gallery:
 
     Args:
         limits: map values at the ends of the colour scale, one for all cases.
-        threshold: map value at which the mask begins.
+        threshold: lowest map value at which a mask begins.
         per_kind: how many cases of each kind.
         most_slices: how many axial slices of a volume are kept.
     """
@@ -144,9 +147,9 @@ class Gallery:
             if not ranking.admits(key):
                 continue
             if example is None:
-                slices, start = self._draw(render())
+                slices, start, across = self._draw(render())
                 example = Example(
-                    case_id, kind, label, score, p_value, flagged, slices, start, self.limits, self.threshold
+                    case_id, kind, label, score, p_value, flagged, slices, start, self.limits, self.threshold, across
                 )
             ranking.add(key, replace(example, kind=kind))
 
@@ -179,12 +182,12 @@ class Gallery:
         kinds = [("true negative", (hashlib.sha256(case_id.encode()).digest(), case_id))]
         return kinds if self._rankings["false positive"].entries else [*kinds, ("highest normal", highest)]
 
-    def _draw(self, case: RenderedCase) -> tuple[tuple[Slice, ...], int]:
-        planes, start = axial_planes(
-            case.scan, case.anomaly_map, case.mask, case.affine, case.truth, most=self.most_slices
-        )
+    def _draw(self, case: RenderedCase) -> tuple[tuple[Slice, ...], int, tuple[Slice, ...]]:
+        parts = case.scan, case.anomaly_map, case.mask, case.affine, case.truth
+        planes, start = axial_planes(*parts, most=self.most_slices)
         layout = _SLICE if case.anomaly_map.ndim == 3 else _PICTURE
-        return tuple(_drawn(plane, self.limits, layout) for plane in planes), start
+        across = tuple(_drawn(plane, self.limits, layout) for plane in across_planes(*parts))
+        return tuple(_drawn(plane, self.limits, layout) for plane in planes), start, across
 
 
 def _drawn(plane: Plane, limits: tuple[float, float], layout: _Format) -> Slice:

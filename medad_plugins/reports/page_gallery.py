@@ -57,7 +57,7 @@ def _scale(example: Example, has_truth: bool) -> str:
         tick = f'<u style="left:calc({100 * share:.1f}% - 1px)"></u>'
         if 0.12 < share < 0.88:  # its number would run into those of the ends
             tick += f'<span style="left:{100 * share:.1f}%">{example.threshold:.3g}</span>'
-    keys = _key(MASK_COLOUR, f"mask: map above {example.threshold:.3g}")
+    keys = _key(MASK_COLOUR, f"mask of a flagged case, from {example.threshold:.3g} up")
     if has_truth:
         where = ", and below the slider its slices" if len(example.slices) > 1 else ""
         keys += _key(TRUTH_COLOUR, f"lesion as outlined{where}")
@@ -78,13 +78,19 @@ def _card(example: Example, class_name: str) -> str:
     badge = '<span class="badge yes">flagged</span>' if example.flagged else '<span class="badge no">not flagged</span>'
     truth = class_name or ("abnormal" if example.label else "normal")
     figures = f"{truth} · score {number_text(example.score)} · p {example.p_value:.3g}"
-    panels = "".join(
-        _panel(example.case_id, what, picture, shown) for what, picture in zip(_PANELS, _pictures(shown), strict=True)
-    )
+    across = "".join(f'<div class="panels across">{_panels(example.case_id, one)}</div>' for one in example.across)
     return (
         f'<article class="card"><header><b>{escape(example.case_id)}</b>{badge}'
         f'<small>{escape(figures)}</small><button type="button" aria-pressed="false">enlarge</button></header>'
-        f'<div class="panels">{panels}</div>{_slider(example) if len(example.slices) > 1 else ""}</article>\n'
+        f'<div class="panels">{_panels(example.case_id, shown)}</div>'
+        f"{_slider(example) if len(example.slices) > 1 else ''}{across}</article>\n"
+    )
+
+
+def _panels(case_id: str, shown: Slice) -> str:
+    """Scan, map and overlay of a slice; of a coronal or sagittal one the first says which it is."""
+    return "".join(
+        _panel(case_id, what, picture, shown) for what, picture in zip(_PANELS, _pictures(shown), strict=True)
     )
 
 
@@ -92,9 +98,10 @@ def _panel(case_id: str, what: str, picture: str, shown: Slice) -> str:
     described = escape(f"{what} of {case_id}", quote=True)
     where = f", {escape(shown.name)}" if shown.name else ""
     side = f"<em>{escape(shown.left)}</em>" if shown.left and what == _PANELS[0] else ""
+    named = escape(shown.name) if what == _PANELS[0] and shown.name and not shown.name.startswith("axial") else what
     return (
         f'<figure><img src="data:image/jpeg;base64,{picture}" alt="{described}{where}" data-what="{described}">'
-        f"{side}<figcaption>{what}</figcaption></figure>"
+        f"{side}<figcaption>{named}</figcaption></figure>"
     )
 
 

@@ -83,6 +83,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 .badge { border-radius: 5px; padding: 1px 8px; font-size: .78rem; font-weight: 700; color: #fff; white-space: nowrap; }
 .badge.yes { background: #c83030; } .badge.no { background: #3e627a; }
 .panels { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px; }
+.panels.across { margin-top: 8px; }
 .panels figure { margin: 0; position: relative; }
 .panels img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: #000; cursor: zoom-in; }
 .card.large img { cursor: zoom-out; }
@@ -143,8 +144,9 @@ for (const card of document.querySelectorAll(".card")) {
     const slice = slices[Number(slider.value)];
     name.textContent = slice.name;
     slider.setAttribute("aria-valuetext", slice.name);
-    pictures.forEach((picture, index) => {
-      picture.src = "data:image/jpeg;base64," + slice.pictures[index];
+    slice.pictures.forEach((encoded, index) => {
+      const picture = pictures[index];
+      picture.src = "data:image/jpeg;base64," + encoded;
       picture.alt = picture.dataset.what + ", " + slice.name;
     });
   });

@@ -6,12 +6,17 @@ from medad_plugins.scorers.calibration import Calibration
 from medad_plugins.scorers.cosine import CosineMapFusion
 from medad_plugins.scorers.image_grid import MapToImage
 from medad_plugins.scorers.local_means import LocalMeanScore
+from medad_plugins.scorers.median import MedianSmoothing
+from medad_plugins.scorers.merged_p_values import MERGING_RULES, MergedPValues
+from medad_plugins.scorers.normal_ranks import NormalRanks
 from medad_plugins.scorers.pooling import MapPool
-from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, residual_map
+from medad_plugins.scorers.quantile_range import QuantileRange
+from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, local_mean, residual_map
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 from medad_plugins.scorers.standard_score import StandardScore
 
 __all__ = [
+    "MERGING_RULES",
     "RESIDUALS",
     "Calibration",
     "CosineMapFusion",
@@ -19,7 +24,12 @@ __all__ = [
     "LocalMeanScore",
     "MapPool",
     "MapToImage",
+    "MedianSmoothing",
+    "MergedPValues",
+    "NormalRanks",
+    "QuantileRange",
     "ResidualMap",
     "StandardScore",
+    "local_mean",
     "residual_map",
 ]

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["RESIDUALS", "ResidualMap", "residual_map"]
+__all__ = ["RESIDUALS", "ResidualMap", "local_mean", "residual_map"]
 
 RESIDUALS = ("l1", "l2", "ssim")
 
 
-def _local_mean(image: Tensor, window: int) -> Tensor:
+def local_mean(image: Tensor, window: int) -> Tensor:
+    """Mean of ``(B, C, *spatial)`` in a window of so many pixels, odd, around every place, borders repeated."""
     spatial_dims = image.dim() - 2
     padded = functional.pad(image, [window // 2] * (2 * spatial_dims), mode="replicate")
     if spatial_dims == 2:
@@ -21,10 +22,10 @@ def _local_mean(image: Tensor, window: int) -> Tensor:
 
 def _dissimilarity(reconstruction: Tensor, image: Tensor, window: int) -> Tensor:
     """``1 - SSIM`` at every location for intensities 0..1 (Wang et al., IEEE TIP 2004), uniform window."""
-    mean_r, mean_i = _local_mean(reconstruction, window), _local_mean(image, window)
-    variance_r = _local_mean(reconstruction * reconstruction, window) - mean_r * mean_r
-    variance_i = _local_mean(image * image, window) - mean_i * mean_i
-    covariance = _local_mean(reconstruction * image, window) - mean_r * mean_i
+    mean_r, mean_i = local_mean(reconstruction, window), local_mean(image, window)
+    variance_r = local_mean(reconstruction * reconstruction, window) - mean_r * mean_r
+    variance_i = local_mean(image * image, window) - mean_i * mean_i
+    covariance = local_mean(reconstruction * image, window) - mean_r * mean_i
     luminance = (2 * mean_r * mean_i + 0.01**2) / (mean_r * mean_r + mean_i * mean_i + 0.01**2)
     structure = (2 * covariance + 0.03**2) / (variance_r.clamp_min(0) + variance_i.clamp_min(0) + 0.03**2)
     return 1 - luminance * structure

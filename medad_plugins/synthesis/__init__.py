@@ -5,12 +5,14 @@ from __future__ import annotations
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
 from medad_plugins.synthesis.body import FindBodyd
 from medad_plugins.synthesis.changed_copy import ChangedCopyd
+from medad_plugins.synthesis.cluster_bias import ClusterBias
 from medad_plugins.synthesis.contents import (
     AddNoise,
     Blur,
     Gamma,
     IntensityJitter,
     Invert,
+    MatchRange,
     Posterise,
     Sharpen,
     Solarise,
@@ -39,6 +41,7 @@ from medad_plugins.synthesis.sources import (
 )
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
 from medad_plugins.synthesis.synthetic_dataset import synthetic_dataset
+from medad_plugins.synthesis.synthetic_scan import make_anomaly
 from medad_plugins.synthesis.views_dataset import views_dataset
 
 __all__ = [
@@ -48,6 +51,7 @@ __all__ = [
     "Binary",
     "Blur",
     "ChangedCopyd",
+    "ClusterBias",
     "CombinedRegion",
     "Cuboid",
     "Deform",
@@ -68,6 +72,7 @@ __all__ = [
     "Invert",
     "LogUniform",
     "Logistic",
+    "MatchRange",
     "Mix",
     "NoiseContent",
     "NoiseRegion",
@@ -95,6 +100,7 @@ __all__ = [
     "find_organ",
     "fractal_noise",
     "generated_pool",
+    "make_anomaly",
     "medmix",
     "simplex_noise",
     "synthetic_dataset",

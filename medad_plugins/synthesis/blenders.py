@@ -13,7 +13,7 @@ from medad_plugins.synthesis.host import Host, Region
 from medad_plugins.synthesis.poisson import blend_gradients
 from medad_plugins.synthesis.sizes import Sampler, ShiftedGamma, Uniform
 
-__all__ = ["Blender", "Deform", "Mix", "Paste", "PoissonBlend", "SmoothIntensity"]
+__all__ = ["Blended", "Blender", "Deform", "Mix", "Paste", "PoissonBlend", "SmoothIntensity"]
 
 Blended = tuple[NDArray[np.float32], float]
 

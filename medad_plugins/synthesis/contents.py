@@ -19,6 +19,7 @@ __all__ = [
     "Gamma",
     "IntensityJitter",
     "Invert",
+    "MatchRange",
     "Posterise",
     "Sharpen",
     "Solarise",
@@ -48,6 +49,17 @@ class IntensityJitter:
         brightness, contrast = rng.uniform(1 - self.strength, 1 + self.strength, 2)
         mean = content.mean()
         return ((content - mean) * contrast + mean * brightness).clip(0, 1).astype(np.float32)
+
+
+class MatchRange:
+    """The content's range of intensities brought to that of what it will lie on, channel by channel."""
+
+    def __call__(self, rng: RandomState, content: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
+        axes = tuple(range(1, content.ndim))
+        low, high = content.min(axes, keepdims=True), content.max(axes, keepdims=True)
+        own_low, own_high = own.min(axes, keepdims=True), own.max(axes, keepdims=True)
+        share = (content - low) / np.maximum(high - low, 1e-6)
+        return (own_low + share * (own_high - own_low)).astype(np.float32)
 
 
 class Gamma:

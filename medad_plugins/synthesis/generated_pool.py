@@ -28,8 +28,6 @@ def generated_pool(folder: str | os.PathLike[str] | None, scan: ScanFormat) -> S
     if not folder:
         return None
     cases = [{**case, "case_id": f"generated {case['case_id']}"} for case in find_cases(Path(folder), split="all")]
-    plain = ScanFormat(
-        scan.spatial_dims, scan.image_size, scan.in_channels, scan.slice_axis, orientation=scan.orientation
-    )
+    plain = ScanFormat(scan.spatial_dims, scan.edges, scan.in_channels, scan.slice_axis, orientation=scan.orientation)
     dataset: Any = cached_dataset(cases, ScanPreprocessing(plain))
     return SourcePool(dataset)

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
+from medad_plugins.synthesis.cluster_bias import ClusterBias
 from medad_plugins.synthesis.contents import (
     Blur,
     ContentTransform,
     Gamma,
     IntensityJitter,
     Invert,
+    MatchRange,
     Posterise,
     Sharpen,
     Solarise,
@@ -32,6 +34,7 @@ __all__ = [
     "blob",
     "circle",
     "cutpaste",
+    "disyre",
     "fpi",
     "glass",
     "held_out_recipes",
@@ -208,6 +211,21 @@ def glass(texture: str = "foreign") -> Recipe:
     if texture == "noise":
         return Recipe("glass", region, blender, NoiseContent(sd=Uniform(0.3, 1.5)), contents=[Blur(Uniform(0.5, 2))])
     return Recipe("glass", region, blender, ForeignElsewhere(degrees=45), contents=[SomeChanges(_LOOKS, 3)])
+
+
+def disyre(among: int = 1) -> list[Recipe]:
+    """Corruptions of DISYRE: another scan's patch mixed in, or tissues' brightness, both by a random factor.
+
+    Args:
+        among: see `ForeignHere`; the paper's scans are registered and need one.
+
+    Reference:
+        Naval Marimont et al., "Ensembled Cold-Diffusion Restorations for Unsupervised Anomaly Detection", MICCAI 2024.
+    """
+    shape = SoftPatch(AreaCuboid(Uniform(0.02, 0.2)), opacity=Uniform(1, 1))
+    region, factor = PlacedRegion(shape, centre="body", overlap=0.3), Uniform(0, 1)
+    patch = Recipe("disyre_patch", region, Mix(factor), ForeignHere(among), [MatchRange()], labeller=Factor())
+    return [patch, Recipe("disyre_bias", region, ClusterBias(factor), labeller=Factor())]
 
 
 def held_out_recipes(training_recipes: Sequence[Recipe] = ()) -> list[Recipe]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.transforms.check_contrast import CheckContrastd
 from medad_plugins.transforms.check_scan import CheckScand
+from medad_plugins.transforms.describe_input import DescribeInputd, input_figures
 from medad_plugins.transforms.equalize import EqualizeScand
 from medad_plugins.transforms.load_image import LoadImageScan, LoadImageScand
 from medad_plugins.transforms.load_mask import read_mask, read_mask_of
@@ -17,6 +18,8 @@ from medad_plugins.transforms.postprocessing import (
 from medad_plugins.transforms.preprocessing import RepeatGreyd, ScanPreprocessing
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.shrink import SmoothResized
+from medad_plugins.transforms.spacing import SmoothSpacingd
+from medad_plugins.transforms.tiles import RandScanTiled
 from medad_plugins.transforms.two_views import TwoViews
 from medad_plugins.transforms.writers import (
     CaseWriter,
@@ -31,9 +34,11 @@ __all__ = [
     "CaseWriter",
     "CheckContrastd",
     "CheckScand",
+    "DescribeInputd",
     "EqualizeScand",
     "LoadImageScan",
     "LoadImageScand",
+    "RandScanTiled",
     "RepeatGreyd",
     "RestoreScanGridd",
     "SaveImageAnomalyd",
@@ -42,10 +47,12 @@ __all__ = [
     "ScanPreprocessing",
     "ScoreAnomalyMapd",
     "SmoothResized",
+    "SmoothSpacingd",
     "ThresholdAnomalyMapd",
     "TwoViews",
     "files_of_other_cases",
     "fitted_calibration",
+    "input_figures",
     "read_mask",
     "read_mask_of",
     "remove_case_files",

@@ -17,6 +17,7 @@ from medad_plugins.errors import InputError, find_input_error
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.protocols import Calibrated
 from medad_plugins.scorers import Calibration
+from medad_plugins.transforms.describe_input import DescribeInputd, Hashed
 from medad_plugins.transforms.writers import SaveImageAnomalyd, SaveImageOverlayd
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 SAVEABLE = ("map", "mask", "overlay")
+MASKS = ("flagged", "all")
 
 
 def fitted_calibration(network: Calibrated) -> Calibration:
@@ -51,6 +53,9 @@ def fitted_calibration(network: Calibrated) -> Calibration:
 class ScoreAnomalyMapd(MapTransform):
     """Adds ``anomaly_score`` (float), ``p_value`` (0..1), ``alpha`` and ``is_anomalous`` (``p_value <= alpha``).
 
+    Where the calibration has groups, a case is compared with those of its own, by the calibration's column of the list;
+    where too few are of its group to flag any at alpha, with all, which is said once for each group.
+
     Also how far the decision can be trusted: ``calibrated_on``, the number of held-out normal scans behind the p-value,
     and ``can_flag``, whether they are enough for any scan to be flagged at this alpha.
 
@@ -68,6 +73,7 @@ class ScoreAnomalyMapd(MapTransform):
         self.network, self.key = network, key
         self.alpha = alpha
         self._warned_alpha: float | None = None
+        self._warned_groups: set[str] = set()
 
     @property
     def alpha(self) -> float:
@@ -93,10 +99,34 @@ class ScoreAnomalyMapd(MapTransform):
         if not (math.isfinite(score) and bool(torch.isfinite(anomaly_map).all())):
             todo = "check that the training did not diverge and that --ckpt_path is the right file"
             raise InputError("the anomaly map is not finite", where=case.get("case_id"), todo=todo)
-        p_value = calibration.p_value(score)
+        group = self._group(case, calibration)
+        p_value = calibration.p_value(score, group)
         case.update(anomaly_score=score, p_value=p_value, alpha=self.alpha, is_anomalous=p_value <= self.alpha)
-        case.update(calibrated_on=calibration.reference_scores.numel(), can_flag=calibration.can_flag(self.alpha))
+        compared = calibration.reference_scores.numel() if group is None else calibration.group_size(group)
+        case.update(calibrated_on=compared, can_flag=calibration.can_flag(self.alpha))
         return case
+
+    def _group(self, case: Mapping[Hashable, Any], calibration: Calibration) -> str | None:
+        """The group whose scores the case is compared with; None for all."""
+        column = calibration.group_column
+        if not column:
+            return None
+        group = str(case.get(column, ""))
+        size, needed = calibration.group_size(group), calibration.cases_needed(self.alpha)
+        if size >= needed:
+            return group
+        if group not in self._warned_groups:
+            self._warned_groups.add(group)
+            logger.warning(
+                "%s %s has %d normal scans, too few for alpha %g (%d are needed): compared with all %d.",
+                column,
+                group or "(none)",
+                size,
+                self.alpha,
+                needed,
+                calibration.reference_scores.numel(),
+            )
+        return None
 
     def _warn_if_unreachable(self, calibration: Calibration) -> None:
         if calibration.can_flag(self.alpha) or self._warned_alpha == self.alpha:
@@ -151,10 +181,11 @@ class RestoreScanGridd(MapTransform):
 
 
 class ThresholdAnomalyMapd(Transform):
-    """Adds the mask (uint8, 1 where the map exceeds the calibrated pixel threshold at the case's alpha).
+    """Adds the mask (uint8, 1 where the map exceeds the case's threshold, see `Calibration.mask_threshold`).
 
     Args:
         network: has ``calibration``.
+        masks: ``"flagged"`` leaves the mask of a case empty that is not flagged; ``"all"`` marks it too.
         key: the map to threshold.
         mask_keys: all names the mask gets. The default also replaces the network's raw output, because hosts
             (MONAI Label, Deploy) show what stands under the bundle's output name, and that must be on the scan's grid.
@@ -165,13 +196,20 @@ class ThresholdAnomalyMapd(Transform):
         network: Calibrated,
         key: str = "anomaly_map",
         mask_keys: Sequence[str] = ("anomaly_mask", "pred"),
+        masks: str = "flagged",
     ) -> None:
-        self.network, self.key, self.mask_keys = network, key, tuple(mask_keys)
+        if masks not in MASKS:
+            todo = "correct --masks"
+            raise InputError("unknown choice of masks", expected=" or ".join(MASKS), found=masks, todo=todo)
+        self.network, self.key, self.mask_keys, self.masks = network, key, tuple(mask_keys), masks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         case = dict(data)
-        threshold = fitted_calibration(self.network).pixel_threshold(case["alpha"])
-        mask = (case[self.key] > threshold).to(torch.uint8)
+        anomaly_map = case[self.key]
+        threshold = fitted_calibration(self.network).mask_threshold(float(anomaly_map.max()), case["alpha"])
+        mask = (anomaly_map > threshold).to(torch.uint8)
+        if self.masks == "flagged" and not case["is_anomalous"]:
+            mask = torch.zeros_like(mask)
         case["pixel_threshold"] = threshold
         case.update(dict.fromkeys(self.mask_keys, mask))
         return case
@@ -183,7 +221,7 @@ class AnomalyPostprocessing(Compose):
     A case comes with ``image`` (preprocessed) and ``pred`` (the map ``(1, *spatial)`` on the network's grid) and leaves
     with ``anomaly_score``, ``p_value``, ``alpha``, ``is_anomalous``, ``calibrated_on``, ``can_flag``, ``anomaly_map``
     (MetaTensor ``(1, *scan grid)``), ``pixel_threshold``, ``anomaly_mask`` (uint8, same grid; also under ``pred``),
-    and the names of the files written.
+    what the scan is like as `DescribeInputd` says, and the names of the files written.
 
     Args:
         preprocessing: the transform that made ``image``.
@@ -191,9 +229,11 @@ class AnomalyPostprocessing(Compose):
         alpha: share of normal scans that may be flagged; may be set anew at any time.
         output_dir: where to write; nothing is written when empty.
         save: which of ``map``, ``mask`` and ``overlay`` to write.
+        masks: see `ThresholdAnomalyMapd`.
+        model: the file that the network comes from, so that a case knows it.
 
     Raises:
-        InputError: alpha, ``save``, the calibration or the output folder cannot be used.
+        InputError: alpha, ``save``, ``masks``, the calibration or the output folder cannot be used.
 
     Example:
         >>> from medad_plugins.data import ScanFormat, find_cases
@@ -214,6 +254,8 @@ class AnomalyPostprocessing(Compose):
         alpha: float | str = 0.05,
         output_dir: str | os.PathLike[str] | None = None,
         save: Sequence[str] = SAVEABLE,
+        masks: str = "flagged",
+        model: Hashed | None = None,
     ) -> None:
         wanted = {save} if isinstance(save, str) else set(save)
         if not wanted <= set(SAVEABLE):
@@ -224,7 +266,8 @@ class AnomalyPostprocessing(Compose):
         steps: list[Callable] = [
             self._score,
             RestoreScanGridd("pred", preprocessing, output_keys="anomaly_map"),
-            ThresholdAnomalyMapd(network),
+            ThresholdAnomalyMapd(network, masks=masks),
+            DescribeInputd(getattr(preprocessing, "scan", None), model),
         ]
         if output_dir:
             keys = [f"anomaly_{kind}" for kind in ("map", "mask") if kind in wanted]

@@ -28,6 +28,8 @@ from medad_plugins.transforms.load_image import LoadImageScand
 from medad_plugins.transforms.scale_intensity import ScaleScanIntensityd
 from medad_plugins.transforms.scan_values import with_values
 from medad_plugins.transforms.shrink import SmoothResized
+from medad_plugins.transforms.spacing import SmoothSpacingd
+from medad_plugins.transforms.tiles import RandScanTiled
 from medad_plugins.transforms.upright import UprightScand
 
 __all__ = ["RepeatGreyd", "ScanPreprocessing"]
@@ -62,7 +64,8 @@ def _is_foreground(image: torch.Tensor) -> torch.Tensor:
 class ScanPreprocessing(Compose):
     """Everything between a case's path and the network, the same for every format and invertible for predictions.
 
-    Gives a float32 MetaTensor ``(in_channels, *image_size)`` with intensities 0..1. Volumes are oriented to RAS; what a
+    Gives a float32 MetaTensor ``(in_channels, *image_size)`` with intensities 0..1, or where the format has a spacing
+    ``(in_channels, *spatial)``, of whatever size a scan has at it. Volumes are oriented to RAS; what a
     2D network sees, an image or a slice of a volume, is ``(rows, columns)`` as a radiologist sees it, see
     `medad_plugins.data.upright_turn`.
     ``Invertd(keys="pred", transform=preprocessing, orig_keys="image", nearest_interp=False)`` brings a map back onto
@@ -73,6 +76,10 @@ class ScanPreprocessing(Compose):
         more: the other values, where ``scan`` is the first: ``ScanPreprocessing(2, 64, 1)``.
         keys: key or keys of the paths.
         min_size: fewest voxels a scan may have along an axis.
+
+    Attributes:
+        training_tiles: random transform that draws a tile of a prepared case, for a network that looks at tiles, which
+            `medad_plugins.data.cached_dataset` applies after all else; None where scans are looked at whole.
 
     Raises:
         InputError: an option or a scan that cannot be used; see `CheckScand` and `medad_plugins.data.read_scan`.
@@ -89,7 +96,9 @@ class ScanPreprocessing(Compose):
         self, scan: ScanFormat | int = _DEFAULT, *more: Any, keys: KeysCollection = "image", min_size: int = 8
     ) -> None:
         scan = scan if isinstance(scan, ScanFormat) else ScanFormat(scan, *more)
-        spatial_dims, in_channels, size = scan.spatial_dims, scan.in_channels, tuple(scan.edges)
+        self.scan = scan
+        spatial_dims, in_channels = scan.spatial_dims, scan.in_channels
+        self.training_tiles = None if scan.tiles is None else RandScanTiled(scan.edges)
         transforms: list[Any] = [
             LoadImageScand(keys, spatial_dims),
             EnsureChannelFirstd(keys),
@@ -104,7 +113,9 @@ class ScanPreprocessing(Compose):
         transforms.append(ScaleScanIntensityd(keys, scan.intensity))
         transforms += _crops(keys, scan.crop)
         mode = "bilinear" if spatial_dims == 2 else "trilinear"
-        transforms += [SmoothResized(keys, size, mode), CheckContrastd(keys)]
+        steps = scan.steps
+        resize = SmoothResized(keys, scan.whole_edges, mode) if steps is None else SmoothSpacingd(keys, steps, mode)
+        transforms += [resize, CheckContrastd(keys)]
         if scan.equalize:
             transforms.append(EqualizeScand(keys))
         if in_channels == 3:

@@ -43,11 +43,15 @@ class SmoothResized(Resized):
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
-            image: MetaTensor = result[key]
-            values = np.stack([_smoothed(channel, self.size) for channel in image.as_tensor().numpy()])
-            result[key] = with_values(image, torch.from_numpy(values))
+            result[key] = self.smoothed(result[key], self.size)
         resized: dict[Hashable, Any] = super().__call__(result, lazy)
         return resized
+
+    @staticmethod
+    def smoothed(image: MetaTensor, size: Sequence[int]) -> MetaTensor:
+        """The scan ``(C, *spatial)`` smoothed where a linear resize to that size reads it, zeros elsewhere."""
+        values = np.stack([_smoothed(channel, size) for channel in image.as_tensor().numpy()])
+        return with_values(image, torch.from_numpy(values))
 
 
 def _smoothed(values: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.float32]:

@@ -42,7 +42,8 @@ def _pixels(cases: list[dict[str, Any]], split: str, label: int | None = None) -
 def test_they_are_what_they_say(tmp_path: Path) -> None:
     cases = _cases(tmp_path)
     found = {baseline.name: baseline for baseline in trivial_baselines(cases)}
-    assert list(found) == ["thumbnail nearest neighbour", "mean intensity"]
+    silhouette = "field-of-view silhouette nearest neighbour"
+    assert list(found) == ["thumbnail nearest neighbour", silhouette, "mean intensity"], "no mask, nothing to localize"
     known, new = _pixels(cases, "train", 0), _pixels(cases, "test")
     labels = np.array([case["label"] for case in cases if case["split"] == "test"])
     # 32 x 32 pictures are their own thumbnails
@@ -50,12 +51,60 @@ def test_they_are_what_they_say(tmp_path: Path) -> None:
     assert found["thumbnail nearest neighbour"].scores == pytest.approx(nearest, abs=1e-4)
     means = np.abs(new.mean((1, 2)) - known.mean((1, 2)).mean())
     assert found["mean intensity"].scores == pytest.approx(means, abs=1e-3)
+
+    def outlines(pixels: np.ndarray) -> np.ndarray:
+        low, high = (end(pixels, axis=(1, 2), keepdims=True) for end in (np.min, np.max))
+        return (pixels > low + 0.05 * (high - low)).astype(np.float64)
+
+    differing = ((outlines(new)[:, None] - outlines(known)[None]) ** 2).sum((2, 3))
+    assert found[silhouette].scores == pytest.approx(np.sqrt(differing.min(1)), abs=1e-5)
     for baseline in found.values():
+        assert baseline.localization == {}
         assert baseline.labels.tolist() == labels.tolist()
         assert baseline.auroc == pytest.approx(roc_auc_score(labels, baseline.scores))
         assert baseline.average_precision == pytest.approx(average_precision_score(labels, baseline.scores))
         low, high = baseline.auroc_95ci
         assert 0 <= low <= baseline.auroc <= high <= 1
+
+
+def test_a_silhouette_sees_the_outline_and_nothing_inside(tmp_path: Path) -> None:
+    """Discs of one radius are normal whatever is in them; wider discs are the abnormal ones, with the same content."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    cases: list[dict[str, Any]] = []
+    for number in range(24):
+        label = int(number >= 18)
+        values = rng.uniform(60, 250) * (np.hypot(rows, columns) < (26 if label else 20))
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        split = "train" if number < 12 else "test"
+        cases.append({"image": str(tmp_path / f"{number}.png"), "case_id": str(number), "label": label, "split": split})
+    found = {baseline.name: baseline for baseline in trivial_baselines(cases)}
+    assert found["field-of-view silhouette nearest neighbour"].auroc == 1
+    assert found["field-of-view silhouette nearest neighbour"].scores[:6].max() == 0, "they are one outline"
+
+
+def test_the_intensity_threshold_localizes_what_is_bright(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    cases: list[dict[str, Any]] = []
+    for number in range(16):
+        label = int(number >= 12)
+        values = rng.uniform(0, 100, (40, 40))
+        mask = np.zeros((40, 40), dtype=np.uint8)
+        if label:
+            mask[8:16, 10:20] = 255
+            values[mask > 0] = 200
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / f"mask_{number}.png")
+        split = "train" if number < 8 else "test"
+        case = {"image": str(tmp_path / f"{number}.png"), "case_id": str(number), "label": label, "split": split}
+        cases.append({**case, "mask": str(tmp_path / f"mask_{number}.png") if label else ""})
+    (baseline,) = [found for found in trivial_baselines(cases) if found.name == "intensity threshold"]
+    assert baseline.auroc == 1
+    figures = baseline.localization
+    assert figures["n_masked"] == 4 and figures["pixel_ap"] == pytest.approx(1)
+    # up to a twentieth of the rest is marked beside the lesion, less where whole grey values decide
+    most, least = (2 * 80 / (80 + 80 + share * (1600 - 80)) for share in (0.03, 0.05))
+    assert least <= figures["dice_case_mean"] <= most
 
 
 def test_frozen_features_are_the_networks(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_a_run_that_succeeds_is_kept(tmp_path: Path) -> None:
     assert finished_row(cell, tmp_path / "out") is None
     row = run_cell(cell, bundles_dir, tmp_path / "out")
     assert (row["status"], row["auroc"], row["torch"], row["error"]) == ("done", 2.25, "x", "")
-    assert row["seconds"] > 0
+    assert row["seconds"] > 0 and 0 < row["cpu_seconds"]
     assert row["command"].startswith("python -m monai.bundle run --config_file ")
     assert "--auroc 0.25 --seed 2" in row["command"]
     assert finished_row(cell, tmp_path / "out") == row

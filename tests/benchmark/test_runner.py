@@ -30,7 +30,10 @@ def test_a_benchmark_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCapt
     assert "failed after" in caplog.text
     # the sample cohort's trivial detectors stand beside the bundles
     baselines = {row["bundle"]: row["auroc"] for row in rows[2:]}
-    assert baselines.keys() == {"thumbnail nearest neighbour", "mean intensity"}
+    nearest = {"thumbnail nearest neighbour", "field-of-view silhouette nearest neighbour"}
+    assert baselines.keys() == {*nearest, "mean intensity", "intensity threshold"}
+    localized = {row["bundle"] for row in rows[2:] if row.get("dice_case_mean") is not None}
+    assert localized == {"intensity threshold"}
     assert all(0 <= auroc <= 1 for auroc in baselines.values())
     assert (output / "heads" / "audit" / "audit.md").is_file()
     log = output / "heads" / "scripted" / "seed0" / "log.txt"

@@ -49,7 +49,7 @@ def test_markdown() -> None:
     ]
     assert by_name["ae (2 seeds)"]["AUROC [95 %]"] == "0.810 ± 0.014 [0.790, 0.820]"
     assert by_name["ae (2 seeds)"]["accuracy, false-positive rate at alpha"] == "0.55 ± 0.07, 0.15 ± 0.07"
-    assert by_name["ae (2 seeds)"]["minutes"] == "1.5"
+    assert by_name["ae (2 seeds)"]["minutes (of a core)"] == "1.5"
     assert by_name["edc"]["M parameters"] == "2.5"
     assert by_name["edc"]["Dice, pooled (bound)"] == "0.25 (0.50)"
     assert by_name["edc"]["survey, Br35H: AUROC / accuracy"] == "0.999 / 0.994"
@@ -65,7 +65,7 @@ def test_the_lines_of_one_bundle() -> None:
     (line,) = (dict(zip(header, line, strict=True)) for line in lines)
     assert line["data set"] == "Heads" and line["AUROC [95 %]"] == "0.810 ± 0.014 [0.790, 0.820]"
     assert line["best trivial baseline"] == "thumbnail nearest neighbour, 0.980 [0.960, 0.990]"
-    assert line["minutes"] == "1.5" and line["survey: AUROC / accuracy"] == "0.972 / 0.935"
+    assert line["minutes (of a core)"] == "1.5" and line["survey: AUROC / accuracy"] == "0.972 / 0.935"
     assert card_table(PLAN, ROWS, "e") == ""
 
 

@@ -387,3 +387,19 @@ def test_a_chosen_epoch_must_divide_the_schedule() -> None:
         IterationLoader(dataset, 2, 7, max_iterations=120)
     with pytest.raises(InputError, match="max_iterations .expected at least 1, found 0"):
         IterationLoader(dataset, 2, max_iterations=0)
+
+
+def test_batches_of_scans_hold_one_size_and_no_more_than_fits() -> None:
+    sizes = [4, 4, 4, 5, 5, 4]
+    cases = [{"case_id": str(number), "image": size} for number, size in enumerate(sizes)]
+
+    def prepare(case: dict[str, Any]) -> dict[str, Any]:
+        return {**case, "image": torch.zeros(1, case["image"], 2)}
+
+    def batches(batch_bytes: int) -> list[int]:
+        loader = FaultTolerantLoader(cases, prepare, batch_size=8, batch_bytes=batch_bytes)
+        return [len(batch["image"]) for batch in loader]
+
+    assert batches(2**20) == [3, 2, 1]
+    assert batches(2 * 4 * 2 * 4) == [2, 1, 1, 1, 1]
+    assert batches(1) == [1] * 6, "a scan of any size is a batch"

@@ -155,6 +155,7 @@ def _gathered() -> dict[str, Any]:
         "nothing": gather_list([]),
         "uneven": gather_images(torch.tensor([[rank], [rank + 2], [rank + 4]])[: 3 - rank]),
         "one has none": gather_images(images),
+        "sizes": gather_images(torch.ones(1, 1, 2 + rank, 3 - rank)),
     }
 
 
@@ -219,6 +220,7 @@ def test_gathering_keeps_order_and_empty_shares(ranks: list[dict[str, Any]]) -> 
         assert found["nothing"] == []
         assert found["uneven"].flatten().tolist() == [0, 1, 2, 3, 4]
         assert found["one has none"].flatten().tolist() == [0, 2, 4]
+        assert found["sizes"][:, 0].tolist() == [[[1, 1, 1], [1, 1, 1], [0, 0, 0]], [[1, 1, 0], [1, 1, 0], [1, 1, 0]]]
 
 
 def test_one_process_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

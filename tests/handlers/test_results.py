@@ -17,9 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from medad_plugins.data import FaultTolerantLoader, ScanFormat
+from medad_plugins.engines import CaseEvaluator
 from medad_plugins.errors import InputError
 from medad_plugins.handlers import EvaluationReport, ResultsTable
-from medad_plugins.handlers.results import in_list_order
+from medad_plugins.handlers.results import control_false_discoveries, in_list_order
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.transforms import AnomalyPostprocessing, ScanPreprocessing
 
@@ -83,7 +84,8 @@ def test_rows_of_good_and_bad_cases(tmp_path: Path, caplog: pytest.LogCaptureFix
     rows = _read(output)
     assert list(rows[0]) == [
         *("case_id", "image", "anomaly_score", "p_value", "is_anomalous", "alpha", "calibrated_on", "can_flag"),
-        *("label", "error"),
+        *("q_value", "is_discovery", "model_hash", "settings_hash"),
+        *("input_mean", "input_spread", "input_size", "input_spacing", "label", "error"),
     ]
     assert [row["case_id"] for row in rows] == ["scan0", "scan1", "scan3", "scan4", "scan2"]
     assert [row["is_anomalous"] for row in rows[:4]] == ["False", "True", "True", "False"]
@@ -175,3 +177,42 @@ def test_two_ranks_write_one_table_and_one_report(tmp_path: Path) -> None:
 
 def test_a_plain_loader_leaves_the_order_of_rows() -> None:
     assert in_list_order(["b", "a"], ["1", "0"], iter(())) == ["b", "a"]
+
+
+def test_false_discoveries_are_controlled_over_a_work_list() -> None:
+    """At most a share ``fdr`` of the discoveries is normal, on average over 1,000 lists with a reference each."""
+    random, fdr, shares, found = np.random.RandomState(0), 0.1, [], []
+    for _ in range(1000):
+        references, normal, abnormal = random.randn(300), random.randn(80), 3 + random.randn(20)
+        scores = np.concatenate([normal, abnormal])
+        p_values = (1 + (references[None] >= scores[:, None]).sum(1)) / 301
+        rows: list[dict[str, Any]] = [{"p_value": float(p_value)} for p_value in p_values]
+        control_false_discoveries(rows, fdr)
+        chosen = np.array([row["is_discovery"] for row in rows])
+        shares.append(chosen[:80].sum() / max(1, chosen.sum()))
+        found.append(chosen[80:].mean())
+    # exact for independent p-values: fdr x share of normal cases
+    assert 0.06 < np.mean(shares) <= fdr, np.mean(shares)
+    assert np.mean(found) > 0.5, np.mean(found)
+
+
+def test_discoveries_stand_in_the_table(tmp_path: Path) -> None:
+    network = BrightnessNetwork()
+    network.calibration.keep_references(torch.linspace(0.1, 0.49, 99))
+    cases = _cases(tmp_path, 4, broken=(2,))
+    preprocessing = ScanPreprocessing(ScanFormat(2, image_size=16))
+    loader = FaultTolerantLoader(cases, preprocessing, batch_size=2)
+    evaluator = CaseEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=loader,
+        network=network,
+        postprocessing=AnomalyPostprocessing(preprocessing, network),
+        val_handlers=[ResultsTable(tmp_path / "out", loader, fdr=0.1)],
+    )
+    evaluator.run()
+    rows = {row["case_id"]: row for row in _read(tmp_path / "out")}
+    assert [rows[f"scan{n}"]["is_discovery"] for n in range(4)] == ["False", "True", "", "True"]
+    assert float(rows["scan1"]["q_value"]) == pytest.approx(0.01 * 3 / 2) and rows["scan2"]["q_value"] == ""
+    assert rows["scan0"]["input_size"] == "10x12"
+    with pytest.raises(InputError, match=r"fdr is out of range.*--fdr"):
+        ResultsTable(tmp_path, loader, fdr=2)

@@ -201,3 +201,22 @@ def test_wrong_arguments() -> None:
         EA2D(attention_levels=3)
     with pytest.raises(ValueError, match="encoder_norm must be 'train' or 'eval', got 'frozen'"):
         EA2D(encoder_norm="frozen")
+
+
+@pytest.mark.parametrize("size", [(37, 50), (33, 20, 17)])
+def test_an_efficientnet_is_mirrored_by_its_taps(size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = _open_gates(EA2D(len(size), 1, "efficientnet_lite0", "none", attention_levels=2))
+    vary_norms(network)
+    network.eval()
+    scans = _scan(*size)
+    with torch.no_grad():
+        pairs, _ = network.training_output(scans)
+        for view, (decoded, encoded) in enumerate(pairs):
+            wanted, stages = _view(network, scans, view)
+            torch.testing.assert_close(encoded, stages[:3])
+            torch.testing.assert_close(decoded, wanted)
+        anomaly_map = network(scans)
+        torch.testing.assert_close(torch.jit.script(network)(scans), anomaly_map, rtol=1e-5, atol=1e-6)
+    assert anomaly_map.shape == (2, 1, *size)
+    assert float(anomaly_map.min()) >= 0 and float(anomaly_map.max()) <= 2 and float(anomaly_map.std()) > 1e-3

@@ -149,6 +149,23 @@ def test_slices_are_turned_the_way_radiologists_look_at_them(codes: str) -> None
     assert (columns.mean() / width, rows.mean() / height) == pytest.approx((4 / 24, 4 / 28), abs=0.03)
 
 
+def test_a_volume_shows_the_other_two_planes_through_the_lesion() -> None:
+    gallery = Gallery((0, 2), 1.0)
+    values = np.zeros((24, 28, 16), dtype=np.float32)
+    truth = values.copy()
+    values[2, 3, 4], truth[10:14, 20, 8] = 2.0, 1.0
+    outlined = RenderedCase(values[None], values, values > 1, np.eye(4), truth > 0)
+    _offer(gallery, SampleCase("c", 1, 2.0, 0.5, False), outlined)
+    _offer(gallery, SampleCase("d", 1, 1.0, 0.5, False), RenderedCase(values[None], values, values > 1, np.eye(4)))
+    lowest, highest = gallery.examples()
+    # of left, posterior, superior; with a lesion where most of it is, else at the map's peak
+    assert [one.name for one in highest.across] == ["coronal 8 of 28", "sagittal 11 of 24"]
+    assert all(one.has_truth for one in highest.across)
+    assert [one.name for one in lowest.across] == ["coronal 25 of 28", "sagittal 22 of 24"]
+    _offer(picture := Gallery((0, 2), 1.0), SampleCase("c", 1, 1.0, 0.5, False))
+    assert picture.examples()[0].across == ()
+
+
 def test_contours_have_the_colours_that_the_page_explains() -> None:
     case = volume(peak=4, lesion=(4, 5))
     dark = RenderedCase(np.zeros_like(case.scan), case.anomaly_map * 0, case.mask, case.affine, case.truth)

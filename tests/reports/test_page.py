@@ -193,7 +193,7 @@ def test_examples_come_by_kind_with_a_slider_for_volumes(tmp_path: Path) -> None
         assert example.case_id in card
         assert ("not flagged" in card) == (not example.flagged)
         assert example.slices[example.start].name in card
-    assert "mask: map above 1" in page
+    assert "mask of a flagged case, from 1 up" in page
     assert "lesion as outlined" in page
     flat = _page(tmp_path, examples=sample_examples(2))
     assert 'type="range"' not in flat

@@ -87,6 +87,51 @@ def test_at_most_alpha_of_exchangeable_normal_cases_are_flagged(n: int, alpha: f
     assert abs(flagged / draws - rate) <= 4 * math.sqrt(rate * (1 - rate) / draws)
 
 
+def test_a_mask_begins_half_way_to_the_peak_and_never_below_the_normal_pixels() -> None:
+    calibration = _calibration([0.1], torch.linspace(0, 1, 10_001))
+    assert calibration.mask_threshold(peak=0.7, alpha=0.3) == pytest.approx(0.998, abs=1e-3)
+    assert calibration.mask_threshold(peak=3.5, alpha=0.3) == pytest.approx(2, abs=2e-3)
+    # the same picture whatever unit the map is in
+    other = _calibration([0.1], torch.linspace(-7, -5, 10_001))
+    assert other.mask_threshold(peak=0.0, alpha=0.3) == pytest.approx(-3, abs=2e-3)
+
+
+def test_a_model_from_before_the_rule_marks_as_it_did() -> None:
+    fitted, old = _calibration([0.2, 0.1], torch.linspace(0, 1, 1001)), Calibration()
+    state = fitted.state_dict()
+    before = {name: state[name] for name in ("reference_scores", "pixel_quantiles")}
+    old.load_state_dict(before, strict=True)
+    assert old.mask_threshold(peak=9, alpha=0.1) == old.pixel_threshold(0.1)
+    # what a network held before is not taken for the file's
+    fitted.load_state_dict(before, strict=True)
+    assert fitted.mask_threshold(peak=9, alpha=0.1) == old.pixel_threshold(0.1)
+    assert fitted.p_value(0.15) == old.p_value(0.15)
+
+
+def test_groups_and_inputs_stay_with_their_scores() -> None:
+    calibration, loaded = Calibration(), Calibration()
+    inputs = torch.tensor([[3.0, 0.3], [1.0, 0.1], [2.0, 0.2]])
+    calibration.fit(torch.tensor([0.3, 0.1, 0.2]), torch.rand(9), inputs, ["b", "a", "b"], "scanner")
+    loaded.load_state_dict(calibration.state_dict(), strict=True)
+    assert loaded.group_column == "scanner" and loaded.groups == ["a", "b", "b"]
+    assert loaded.reference_inputs[:, 0].tolist() == [1, 2, 3]
+    assert [loaded.p_value(0.25, group) for group in ("a", "b", None, "c")] == [1 / 2, 2 / 3, 2 / 4, 1]
+    assert [loaded.group_size(group) for group in ("a", "b", "c")] == [1, 2, 0]
+
+
+def test_groups_of_two_sites_are_those_of_one() -> None:
+    one, two, both = Calibration(), Calibration(), Calibration()
+    scores, groups = torch.rand(30, generator=torch.Generator().manual_seed(0)), [str(n % 3) for n in range(30)]
+    inputs = torch.rand(30, 2)
+    one.fit(scores[:20], torch.rand(50), inputs[:20], groups[:20], "scanner")
+    two.fit(scores[20:], torch.rand(50), inputs[20:], groups[20:], "scanner")
+    both.fit(scores, torch.rand(50), inputs, groups, "scanner")
+    merged = Calibration()
+    merged.load_state_dict(merged.merge_buffers([one.state_dict(), two.state_dict()]), strict=True)
+    for name in ("reference_scores", "reference_inputs", "reference_groups", "group_names", "mask_rule"):
+        assert torch.equal(getattr(merged, name), getattr(both, name)), name
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 5])
 def test_alpha_out_of_range(alpha: float) -> None:
     with pytest.raises(ValueError, match="alpha must lie between 0 and 1"):

@@ -39,6 +39,7 @@ RECIPES: list[Recipe] = [
     published.nsa(overlap=0.3),
     published.circle(),
     *published.many_tasks(),
+    *published.disyre(),
     published.noise_blend(),
     published.glass(),
 ]

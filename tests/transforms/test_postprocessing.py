@@ -29,7 +29,13 @@ from medad_plugins.data import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.metrics import dice
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
-from medad_plugins.transforms import AnomalyPostprocessing, LoadImageScan, RestoreScanGridd, ScanPreprocessing
+from medad_plugins.transforms import (
+    AnomalyPostprocessing,
+    LoadImageScan,
+    RestoreScanGridd,
+    ScanPreprocessing,
+    ScoreAnomalyMapd,
+)
 
 ROW, COLUMN = 8, 45  # the lesion in a picture of 40 rows and 60 columns
 VOXEL = (4, 19, 11)  # the lesion in a volume of 20 x 24 x 16
@@ -171,8 +177,64 @@ def test_alpha_may_be_turned_afterwards(picture: Path, network: AnomalyNetwork) 
     assert strict["p_value"] == loose["p_value"] == 5 / 41
     assert (strict["is_anomalous"], loose["is_anomalous"]) == (False, True)
     assert (strict["alpha"], loose["alpha"]) == (0.05, 0.5)
-    assert loose["anomaly_mask"].all()
     assert not strict["anomaly_mask"].any()
+
+
+def test_the_mask_of_a_flagged_scan_is_what_reaches_half_way_to_its_peak(
+    picture: Path, network: AnomalyNetwork
+) -> None:
+    preprocessing = _preprocessing(2)
+    case = _run(picture, network, AnomalyPostprocessing(preprocessing, network), preprocessing)
+    values, middle = case["anomaly_map"][0], network.calibration.pixel_threshold(0.5)
+    peak = float(values.max())
+    assert case["is_anomalous"] and peak > 0.9
+    assert case["pixel_threshold"] == pytest.approx((middle + peak) / 2)
+    assert case["pixel_threshold"] > network.calibration.pixel_threshold(0.002)
+    assert torch.equal(case["anomaly_mask"][0].as_tensor() > 0, values.as_tensor() > case["pixel_threshold"])
+    assert 0 < float(case["anomaly_mask"].float().mean()) < 0.1
+
+
+def test_only_flagged_scans_have_a_mask_unless_all_are_to(picture: Path, network: AnomalyNetwork) -> None:
+    network.calibration.keep_references(torch.linspace(0.9, 2, 40))  # nothing is flagged
+    preprocessing = _preprocessing(2)
+    quiet = _run(picture, network, AnomalyPostprocessing(preprocessing, network), preprocessing)
+    shown = _run(picture, network, AnomalyPostprocessing(preprocessing, network, masks="all"), preprocessing)
+    assert not quiet["is_anomalous"] and not quiet["anomaly_mask"].any()
+    assert shown["anomaly_mask"].any() and shown["pixel_threshold"] == quiet["pixel_threshold"]
+    with pytest.raises(InputError, match=r"unknown choice of masks.*flagged or all.*--masks"):
+        AnomalyPostprocessing(preprocessing, network, masks="none")
+
+
+def test_the_scan_is_described_without_its_patient(picture: Path, network: AnomalyNetwork) -> None:
+    preprocessing = ScanPreprocessing(ScanFormat(2, image_size=32))
+    case = _run(picture, network, AnomalyPostprocessing(preprocessing, network), preprocessing)
+    image = case["image"].as_tensor().double()
+    assert case["input_mean"] == pytest.approx(float(image.mean()))
+    assert case["input_spread"] == pytest.approx(float(image.std(correction=0)))
+    assert (case["input_size"], case["input_spacing"], case["model_hash"]) == ("60x40", "", "")
+    other = AnomalyPostprocessing(ScanPreprocessing(ScanFormat(2, image_size=48)), network)
+    changed = _run(picture, network, other, other.preprocessing)
+    assert len(case["settings_hash"]) == 12 and case["settings_hash"] != changed["settings_hash"]
+
+
+def test_a_case_is_compared_with_its_own_group(
+    picture: Path, network: AnomalyNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores, groups = torch.linspace(0, 1, 60), ["old"] * 30 + ["new"] * 25 + ["rare"] * 5
+    network.calibration.keep_references(scores, groups=groups, column="scanner")
+    score = ScoreAnomalyMapd(network, alpha=0.05)
+
+    def judged(**columns: Any) -> dict[Any, Any]:
+        case: dict[Any, Any] = {"pred": torch.full((1, 4, 4), 0.6), "case_id": "scan", **columns}
+        return score(case)
+
+    assert judged(scanner="old")["p_value"] == 1 / 31 and judged(scanner="old")["calibrated_on"] == 30
+    assert judged(scanner="new")["calibrated_on"] == 25 and judged(scanner="new")["p_value"] > 0.5
+    caplog.clear()
+    for _ in range(2):
+        assert judged(scanner="rare")["calibrated_on"] == judged()["calibrated_on"] == 60
+    assert caplog.text.count("scanner rare has 5 normal scans, too few for alpha 0.05 (19 are needed)") == 1
+    assert "scanner (none) has 0" in caplog.text
 
 
 @pytest.mark.parametrize("alpha", [0, 1, 1.5, "many", None, float("nan")])
@@ -220,10 +282,10 @@ def test_only_what_is_requested_is_written(tmp_path: Path, picture: Path, networ
 
 def test_hosts_can_leave_out_the_writers(tmp_path: Path, network: AnomalyNetwork) -> None:
     postprocessing = AnomalyPostprocessing(_preprocessing(2), network, output_dir=tmp_path)
-    writers = postprocessing.transforms[3:]
+    writers = postprocessing.transforms[4:]
     assert len(writers) == 2
     assert all(isinstance(writer, SaveImaged) and "SaveImage" in type(writer).__name__ for writer in writers)
-    assert not any("SaveImage" in type(step).__name__ for step in postprocessing.transforms[:3])
+    assert not any("SaveImage" in type(step).__name__ for step in postprocessing.transforms[:4])
 
 
 def test_a_folder_that_cannot_be_written_costs_a_case_its_files_only(

@@ -6,11 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import torch
-from monai.networks.layers import MedianFilter
 from monai.networks.nets import DiffusionModelUNet
 from monai.utils import OptionalImportError
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medad_plugins.diffusion.box_grid import box_grid
 from medad_plugins.diffusion.noise_kinds import draw_noise
@@ -19,7 +17,7 @@ from medad_plugins.diffusion.respaced_scheduler import RespacedDDPMScheduler
 from medad_plugins.errors import InputError
 from medad_plugins.losses.full_precision import full_precision
 from medad_plugins.networks import AnomalyNetwork, TimeUNet
-from medad_plugins.scorers import ResidualMap
+from medad_plugins.scorers import MedianSmoothing, ResidualMap
 
 __all__ = ["DDPM", "UNETS"]
 
@@ -143,8 +141,7 @@ class DDPM(AnomalyNetwork):
         self.noise, self.boxes, self.level, self.draws = noise, boxes, level, draws
         self.noise_period = noise_period
         self.difference = ResidualMap(residual)
-        self.reach = median // 2
-        self.median = MedianFilter([self.reach] * spatial_dims, spatial_dims)
+        self.median = MedianSmoothing(spatial_dims, median)
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The U-Net's prediction for scans noised to random times, and its target."""
@@ -190,10 +187,5 @@ class DDPM(AnomalyNetwork):
             raise RuntimeError("noise is drawn anew in every call: the map cannot be exported")
         whole = full_precision(image)
         maps = [self.difference(self._cleaned(image, seed), whole) for seed in range(self.draws)]
-        values = torch.stack(maps).mean(0)
-        if self.reach > 0:
-            sides = [self.reach] * (2 * (image.dim() - 2))
-            # borders are repeated: the filter itself would put zeros around them
-            values = self.median(functional.pad(values, sides, mode="replicate"))
-            values = functional.pad(values, [-side for side in sides])
+        values: Tensor = self.median(torch.stack(maps).mean(0))
         return values.float()

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.networks.backbones import tap_channels
-from medad_plugins.networks.blocks.residual_decoder import ResidualDecoder
+from medad_plugins.networks.blocks.mirrored_decoder import mirrored_decoder
 from medad_plugins.networks.blocks.self_attention import GatedSelfAttention
 from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
 from medad_plugins.scorers import CosineMapFusion
@@ -33,10 +32,17 @@ class AttendedDecoder(nn.Module):
         four stages ``(B, C_k, *spatial / stride_k)``, finest first, to the three finer ones decoded.
     """
 
-    def __init__(self, backbone: str, spatial_dims: int, norm_momentum: float, attention_levels: int) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        spatial_dims: int,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        norm_momentum: float,
+        attention_levels: int,
+    ) -> None:
         super().__init__()
-        self.decoder = ResidualDecoder(backbone, spatial_dims, norm_momentum)
-        channels = tap_channels(backbone)
+        self.decoder = mirrored_decoder(backbone, spatial_dims, channels, strides, norm_momentum)
         # deepest first: stride 16, then stride 8
         self.attentions = nn.ModuleList(
             GatedSelfAttention(channels[2 - level], spatial_dims) for level in range(attention_levels)
@@ -59,7 +65,8 @@ class EA2D(FineTunedNetwork):
 
     Args:
         spatial_dims, in_channels, backbone, weights, encoder_norm, reduction: see `FineTunedNetwork`, of four stages;
-            the paper's backbone is ``resnet50``.
+            the paper's backbone is ``resnet50``. EfficientNet-Lite is taken too, as `EDC` takes it; the map's values
+            are then 0..2.
         norm_momentum: of the decoders' running statistics too; the paper's is 0.01. Those of the encoder are updated
             twice at an iteration, once for each view.
         views: 2, or 1 for the scan as it is alone.
@@ -98,9 +105,12 @@ class EA2D(FineTunedNetwork):
             encoder_norm=encoder_norm,
             norm_momentum=norm_momentum,
             reduction=reduction,
+            resnets_only=False,
         )
+        channels, strides = self.encoder.channels, self.encoder.strides
         self.decoders = nn.ModuleList(
-            AttendedDecoder(backbone, spatial_dims, norm_momentum, attention_levels) for _ in range(views)
+            AttendedDecoder(backbone, spatial_dims, channels, strides, norm_momentum, attention_levels)
+            for _ in range(views)
         )
         self.fusion = CosineMapFusion(spatial_dims, self.pool, interpolation="nearest", scale_weights=scale_weights)
 
@@ -114,7 +124,7 @@ class EA2D(FineTunedNetwork):
         return pairs, means
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """One minus the cosine of decoded and encoded features, averaged over three scales and the views, 0..1.
+        """One minus the cosine of decoded and encoded features, averaged over three scales and the views, 0..1 (0..2).
 
         Its pooled value is the mean of the views' pooled values, as in the paper, and so the map is scaled.
         """

@@ -33,25 +33,29 @@ def channel_scale(scaling: str, spatial_dims: int, channels: int) -> nn.Module:
 
 
 class AlignedTaps(nn.Module):
-    """Feature maps brought to the coarsest one's grid by linear interpolation and laid one after the other.
+    """Feature maps brought to one of their grids by linear interpolation and laid one after the other.
 
     Args:
         channels: of the feature maps, finest first.
         spatial_dims: 2 or 3.
         scaling: see `channel_scale`.
+        finest: on the first map's grid; otherwise on the last one's.
 
     Shape:
-        maps ``(B, C_k, *grid_k)``, finest first, to ``(B, D, *grid)``, the last one's, float32; ``out_channels`` is D.
+        maps ``(B, C_k, *grid_k)``, finest first, to ``(B, D, *grid)``, float32; ``out_channels`` is D.
     """
 
-    def __init__(self, channels: Sequence[int], spatial_dims: int = 2, scaling: str = "none") -> None:
+    def __init__(
+        self, channels: Sequence[int], spatial_dims: int = 2, scaling: str = "none", finest: bool = False
+    ) -> None:
         super().__init__()
+        self.place = 0 if finest else len(channels) - 1
         self.out_channels = sum(channels)
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         self.scale = channel_scale(scaling, spatial_dims, self.out_channels)
 
     def forward(self, taps: list[Tensor]) -> Tensor:
-        grid = list(taps[-1].shape[2:])
+        grid = list(taps[self.place].shape[2:])
         parts: list[Tensor] = []
         for tap in taps:
             part = tap.float()

@@ -81,7 +81,8 @@ class TapDecoder(nn.Module):
 
     Shape:
         ``(B, C_K, *spatial / stride_K)`` and the grids of maps 1 to K - 1 (finest first) to a list of K - 1 feature
-        maps of those maps' shapes, finest first, of any sign.
+        maps of those maps' shapes, finest first, of any sign. Optional skips, deepest first and shaped as the maps
+        decoded, are added to what the next stage takes, not to what is returned.
 
     Raises:
         ValueError: there is nothing to decode to, or the strides fall.
@@ -125,9 +126,11 @@ class TapDecoder(nn.Module):
         self.stages = nn.ModuleList(stages)
         init_convolutions(self, spatial_dims)
 
-    def forward(self, x: Tensor, sizes: list[list[int]]) -> list[Tensor]:
+    def forward(self, x: Tensor, sizes: list[list[int]], skips: list[Tensor] | None = None) -> list[Tensor]:
         decoded: list[Tensor] = []
         for index, stage in enumerate(self.stages):
             x = stage(x, sizes[len(sizes) - 1 - index])
             decoded.insert(0, x)
+            if skips is not None and index < len(skips):
+                x = x + skips[index]
         return decoded

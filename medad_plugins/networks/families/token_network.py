@@ -53,7 +53,7 @@ class TokenNetwork(AnomalyNetwork):
         self.views = ScanViews(spatial_dims, mirrored, rotations)
         self.foreground = -1.0 if foreground is None else float(foreground)
         self.tokens = FrozenTokens(backbone, spatial_dims, in_channels, layers, weights, blocks, neighbourhood)
-        self.head = head
+        self.head, self.knows_places = head, head.knows_places
         self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="scale")
 
     def collect(self, image: Tensor) -> None:

