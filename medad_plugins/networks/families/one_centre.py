@@ -11,7 +11,7 @@ from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.input_gradient import input_gradient
 from medad_plugins.networks.coders.conv_family import ConvDecoder, ConvEncoder
-from medad_plugins.networks.fitted.standardised_features import PooledFeatures
+from medad_plugins.networks.families.pooled_features import PooledFeatures
 
 __all__ = ["OneCentre"]
 
