@@ -145,7 +145,7 @@ class Cohort:
             found = read_datalist(folder / "datalist.csv", folder)
         trained = {
             case["case_id"] for case in self.train
-        }  # of a cross calibration on all, those it is calibrated on too
+        }  # and of a cross calibration calibrated on
         others = [case for case in (*self.validation, *self.selection) if case["case_id"] not in trained]
         held = {case_group(case) for case in others}
         found = [case for case in found if case_group(case) not in held]
