@@ -143,9 +143,7 @@ class Cohort:
         if self._sample:
             folder = sample_anomalies(self._sample)
             found = read_datalist(folder / "datalist.csv", folder)
-        trained = {
-            case["case_id"] for case in self.train
-        }  # and of a cross calibration calibrated on
+        trained = {case["case_id"] for case in self.train}  # and of a cross calibration calibrated on
         others = [case for case in (*self.validation, *self.selection) if case["case_id"] not in trained]
         held = {case_group(case) for case in others}
         found = [case for case in found if case_group(case) not in held]

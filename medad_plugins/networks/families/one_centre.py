@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,11 @@ class OneCentre(AnomalyNetwork):
         # a backbone wants the intensities that it knows
         self.contrast = contrast and not self.on_features
         self.centre: Tensor = nn.Buffer(torch.zeros(latent_size))
-        self.encoder: nn.Module
-        self.bottleneck: nn.Module
+        # convolutions, or layers on features
+        self.encoder: Any
+        self.bottleneck: Any
+        self.expansion: Any
+        self.decoder: Any
         if self.on_features:
             features = PooledFeatures(spatial_dims, in_channels, backbone, weights, layers)
             first, last = (nn.Linear(*sizes, bias=False) for sizes in ((features.size, hidden), (hidden, latent_size)))

@@ -43,6 +43,7 @@ class PooledFeatures(nn.Module):
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants its test alone
             if self.training:
                 maps = self.taps.remembered(image)
-                return self.standard(torch.cat([each.flatten(2).mean(2) for each in maps], 1))  # type: ignore[no-any-return]
+                standardised: Tensor = self.standard(torch.cat([each.flatten(2).mean(2) for each in maps], 1))
+                return standardised
         found: Tensor = self.standard(self.pooled(image))
         return found
