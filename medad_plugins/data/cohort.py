@@ -163,13 +163,11 @@ class Cohort:
 
     def describe(self) -> str:
         """One or two lines: the data, how many cases of each kind, and where the held-out ones come from."""
-        if self.calibration == "cross":
-            text = f"{self.name}: {len(self.train)} normal cases to train and to calibrate on ({self._origin})."
-            return text + self._labelled()
         chosen_by = f"{len(self.selection)} to choose the weights by, " if self.selection else ""
+        calibrating = "to calibrate on" if self.calibration == "cross" else "held-out normal cases"
         text = (
-            f"{self.name}: {len(self.train)} normal cases to train on, {chosen_by}{len(self.validation)} held-out "
-            f"normal cases ({self._origin}), test set of {_count(self.test)}."
+            f"{self.name}: {len(self.train)} normal cases to train on, {chosen_by}{len(self.validation)} {calibrating} "
+            f"({self._origin}), test set of {_count(self.test)}."
         )
         text += self._labelled()
         left_out = max(0, self._left_out - len(self.anomalies))

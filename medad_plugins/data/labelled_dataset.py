@@ -60,11 +60,11 @@ def labelled_dataset(
 class _Chosen(Sequence[Any]):
     """Some items of a data set, which may come again."""
 
-    def __init__(self, items: Any, places: Sequence[int]) -> None:
-        self.items, self.places = items, places
+    def __init__(self, data: Any, places: Sequence[int]) -> None:
+        self.data, self.places = data, places
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.items[self.places[index]]
+        return self.data[self.places[index]]
