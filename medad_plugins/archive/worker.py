@@ -64,7 +64,7 @@ class ArchiveWorker:
     def settings(self) -> dict[str, Any]:
         """What the results depend on, as plain values: the model's hash, the level, what is written."""
         model = Path(self._parsed("ckpt_path"))
-        names = ("alpha", "save", "masks", "image_size", "crop", "intensity", "spatial_dims")
+        names = ("alpha", "save", "masks", "pixel_alpha", "image_size", "crop", "intensity", "spatial_dims")
         return {
             "network": type(self._parsed("network_def")).__name__,
             "model": sha256(model),

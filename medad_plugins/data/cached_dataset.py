@@ -10,9 +10,10 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import torch
-from monai.data import CacheDataset, Dataset
+from monai.data import CacheDataset
 from monai.transforms import Compose, OneOf, RandomizableTrait, RandomOrder, SomeOf, Transform
 
+from medad_plugins.data.case_items import dataset_layers
 from medad_plugins.data.datalists import Case
 from medad_plugins.errors import InputError, find_input_error
 
@@ -102,11 +103,8 @@ def _training_tiles(transform: Any) -> Any:
 
 def draws_tiles(dataset: Any) -> bool:
     """Whether a dataset, or one that it stands on, gives tiles of scans that are drawn at every visit."""
-    steps = getattr(getattr(dataset, "transform", None), "transforms", ())
-    if any(getattr(step, "draws_tiles", False) for step in steps):
-        return True
-    data = getattr(dataset, "data", None)
-    return isinstance(data, Dataset) and draws_tiles(data)
+    transforms = [getattr(layer, "transform", None) for layer in dataset_layers(dataset)]
+    return any(getattr(step, "draws_tiles", False) for one in transforms for step in getattr(one, "transforms", ()))
 
 
 def _steps(transform: Any) -> list[Any]:

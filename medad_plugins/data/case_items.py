@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ __all__ = [
     "SeededItems",
     "as_it_is",
     "collate_unless_failed",
+    "dataset_layers",
     "failure_sentence",
     "refuse_failure",
     "same_size",
@@ -52,6 +53,13 @@ def _sendable(item: Any) -> Any:
     return item
 
 
+def dataset_layers(dataset: Any) -> Iterator[Any]:
+    """A dataset and those that it stands on, each of which may have random transforms of its own."""
+    while dataset is not None and not isinstance(dataset, (list, tuple)):
+        yield dataset
+        dataset = getattr(dataset, "data", None)
+
+
 class SeededItems(TorchDataset):
     """Items of a dataset by ``(index, seed)``: the seed sets the random transforms, whichever process runs them."""
 
@@ -63,13 +71,10 @@ class SeededItems(TorchDataset):
 
     def __getitem__(self, place: tuple[int, int]) -> Any:
         index, seed = place
-        dataset: Any = self.dataset
-        while dataset is not None:  # datasets stand on each other, each with random transforms of its own
+        for dataset in dataset_layers(self.dataset):
             transform = getattr(dataset, "transform", None)
             if isinstance(transform, Randomizable):
                 transform.set_random_state(seed=seed)
-            data = getattr(dataset, "data", None)
-            dataset = data if isinstance(data, TorchDataset) else None
         try:
             return _sendable(self.dataset[index])
         except Exception as error:

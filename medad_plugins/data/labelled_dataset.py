@@ -22,8 +22,8 @@ def labelled_dataset(
 ) -> Dataset:
     """Normal cases and anomalies with their ``label``, prepared and cached once, anomalies as often as needed.
 
-    Where a few are mixed with hundreds of normal scans, most batches have none of them; repeated, they are a given share
-    of what is drawn.
+    Where a few are mixed with hundreds of normal scans, most batches have none of them; repeated, they are a given
+    share of what is drawn.
 
     Args:
         normal: cases with label 0; they come first.
@@ -60,11 +60,11 @@ def labelled_dataset(
 class _Chosen(Sequence[Any]):
     """Some items of a data set, which may come again."""
 
-    def __init__(self, items: Any, places: Sequence[int]) -> None:
-        self.items, self.places = items, places
+    def __init__(self, data: Any, places: Sequence[int]) -> None:
+        self.data, self.places = data, places
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.items[self.places[index]]
+        return self.data[self.places[index]]

@@ -58,7 +58,7 @@ class ExchangeabilityAlarm:
         >>> alarm.watch(np.random.RandomState(1).randn(100)).first_above(1e-4) is None
         True
         >>> alarm.watch(1.5 + np.random.RandomState(2).randn(50)).first_above(1e-4)
-        113
+        136
     """
 
     def __init__(self, reference: Iterable[float], alpha: float = 0.05, seed: int = 0) -> None:

@@ -123,8 +123,7 @@ class EvaluationReport:
         own = getattr(getattr(engine.state, "dataloader", None), "data", ())
         remove_case_files(folder, [case["case_id"] for case in own if isinstance(case, dict) and "case_id" in case])
         calibration = fitted_calibration(self.postprocessing.network)
-        # the lowest at which a mask begins; each case has its own
-        threshold = calibration.mask_threshold(-math.inf, self.postprocessing.alpha)
+        threshold = self.postprocessing.lowest_mask_value  # each case has its own
         curve = sorted({calibration.pixel_threshold(alpha) for alpha in _FROC_ALPHAS})
         self.cases, self.masks_left_out = [], 0
         self.contradictory: dict[int, list[str]] = {0: [], 1: []}  # by label

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from monai.networks.nets import BasicUNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from medad_plugins.diffusion import coarse_noise
 from medad_plugins.errors import InputError
@@ -26,7 +26,8 @@ class DAE(AnomalyNetwork):
     """DAE: coarse noise is added to normal scans, in the body alone, and a U-Net with skips learns to take it off.
 
     Blobs of the noise are as large as lesions, so a lesion is taken off too, while the skips keep all fine detail.
-    Trained by `medad_plugins.losses.ResidualLoss` with the squared difference. No noise is added to a scan that is to
+    Trained by `medad_plugins.losses.ResidualLoss` with the squared difference. The network gives the change to the scan
+    and begins with none. No noise is added to a scan that is to
     be judged: its map is the absolute difference to what the network makes of it.
 
     Args:
@@ -79,6 +80,9 @@ class DAE(AnomalyNetwork):
             act="swish",
             norm=("group", {"num_groups": _GROUPS}),
         )
+        # it begins with taking nothing off: what the skips are there for need not be learnt first
+        nn.init.zeros_(self.unet.final_conv.weight)
+        nn.init.zeros_(self.unet.final_conv.bias)
         self.noise_points, self.noise_deviation = noise_points, noise_deviation
         self.erosion = erosion
         self.median = MedianSmoothing(spatial_dims, median)
@@ -87,8 +91,8 @@ class DAE(AnomalyNetwork):
         """The scans as the network restores them, ``(B, C, *spatial)``, intensities about 0..1, float32."""
         if not torch.jit.is_scripting():
             self._require_size(image)
-        restored: Tensor = self.unet(image)
-        return restored.float()
+        change: Tensor = self.unet(image)
+        return image.float() + change.float()
 
     def _require_size(self, image: Tensor) -> None:
         if min(image.shape[2:]) < 2 ** (_LEVELS - 1):

@@ -64,8 +64,8 @@ class Member(nn.Module):
         size: its grid; other grids are brought to it as scans are to a network's, and its map back.
 
     Shape:
-        ``(B, C, *spatial)`` to p-values ``(B,)``, places ``(B,)`` and the map's rarity ``(B, 1, *spatial)``, see
-        `NormalRanks`.
+        ``(B, C, *spatial)`` to p-values ``(B,)``, places ``(B,)``, the map's rarity ``(B, 1, *spatial)`` and, ``()``,
+        whether it localizes, see `NormalRanks`.
     """
 
     def __init__(self, network: AnomalyNetwork, size: Sequence[int], image_size: Sequence[int]) -> None:
@@ -85,13 +85,13 @@ class Member(nn.Module):
         smooth = self.smoothing(image.flatten(0, 1).unsqueeze(1)).reshape(image.shape)
         return functional.interpolate(smooth, self.size, mode=self.mode, align_corners=False)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         anomaly_map = self.network(self.fitted_to(image))
         scores = self.network.pool(anomaly_map)
         rarity = self.ranks(anomaly_map)
         if self.resizes:
             rarity = functional.interpolate(rarity, image.shape[2:], mode=self.mode, align_corners=False)
-        return self.ranks.p_values(scores), self.ranks.places(scores), rarity
+        return self.ranks.p_values(scores), self.ranks.places(scores), rarity, self.ranks.localizes
 
 
 class Ensemble(AnomalyNetwork):
@@ -122,6 +122,8 @@ class Ensemble(AnomalyNetwork):
         Vovk and Wang, "Combining p-values via averaging", Biometrika 2020; Vovk, Gammerman and Shafer, "Algorithmic
         learning in a random world", 2005.
     """
+
+    judges_whole_scans = True
 
     def __init__(
         self,
@@ -174,12 +176,12 @@ class Ensemble(AnomalyNetwork):
         plain = torch.zeros_like(rarity)
         localizing = torch.zeros((), device=image.device)
         for member in self.members:
-            p_value, place, own = member(image)
+            p_value, place, own, says_where = member(image)
             p_values.append(p_value)
             places.append(place)
-            rarity = rarity + own * member.ranks.localizes
+            rarity = rarity + own * says_where
             plain = plain + own
-            localizing = localizing + member.ranks.localizes
+            localizing = localizing + says_where
         # where no member says where, the map is what they all say
         rarity = torch.where(localizing > 0, rarity / localizing.clamp_min(1), plain / len(p_values))
         score = -torch.log10(self.merging(torch.stack(p_values, 1))) + self.tie * torch.stack(places, 1).mean(1)
@@ -269,7 +271,9 @@ def ensemble_size(members: str | Sequence[str], default: int) -> int | list[int]
     return [max(edges) for edges in zip(*sizes, strict=True)] if sizes else default
 
 
-def member_settings(members: str | Sequence[str], scan: ScanFormat, backbone: str) -> list[dict[str, Any]]:
+def member_settings(
+    members: str | Sequence[str], scan: ScanFormat, backbone: str, calibration: str = "held_out"
+) -> list[dict[str, Any]]:
     """What an ensemble is made from: plain values for its model file.
 
     Args:
@@ -277,10 +281,18 @@ def member_settings(members: str | Sequence[str], scan: ScanFormat, backbone: st
             model files.
         scan: how scans come to the ensemble; but for the image size it must be as the members' were trained.
         backbone: of those that are fitted here.
+        calibration: of the ensemble, see `medad_plugins.data.Cohort`.
 
     Raises:
-        InputError: a file is no model, or its detector sees scans otherwise than the ensemble; no such bundle.
+        InputError: a file is no model, or its detector sees scans otherwise than the ensemble; no such bundle; model
+            files with a cross calibration.
     """
+    if calibration == "cross" and any(map(_is_file, _listed(members))):
+        raise InputError(
+            "members from model files have seen the scans that a cross calibration would hold out",
+            where="--calibration cross",
+            todo="hold out normal scans, or give names of bundles that are fitted here",
+        )
     found = []
     for member in _listed(members):
         if not _is_file(member):

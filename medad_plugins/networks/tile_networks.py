@@ -102,9 +102,9 @@ class TileNetworks(AnomalyNetwork):
             for name, module in network.named_modules()
             if isinstance(module, FittedModule) and module is not network.calibration
         }
-        for part in parts.values():
-            if hasattr(part, "memory_budget"):  # is that of all tiles together
-                part.memory_budget = float(part.memory_budget) / grid.count(shape)
+        for part in map(vars, parts.values()):
+            if "memory_budget" in part:  # is that of all tiles together
+                part["memory_budget"] /= grid.count(shape)
         self.tile_states = nn.ModuleList(TileState(parts) for _ in range(grid.count(shape)))
 
     @contextmanager
@@ -162,7 +162,7 @@ def by_tiles(network: Any, scan: Any) -> Any:
 
     Raises:
         InputError: it knows places and scans are brought to a spacing, so that they differ in size; or it judges whole
-            scans by each other.
+            scans and says so by an attribute ``judges_whole_scans``.
     """
     tiles = scan.tiles
     if tiles is None:
@@ -170,7 +170,7 @@ def by_tiles(network: Any, scan: Any) -> Any:
     name = type(network).__name__
     if getattr(network, "judges_whole_scans", False):
         todo = "leave out --roi_size and --spacing"
-        raise InputError(f"{name} compares whole scans with each other and takes no tiles", todo=todo)
+        raise InputError(f"{name} judges whole scans and takes no tiles", todo=todo)
     if not getattr(network, "knows_places", False):
         return network
     if scan.spacing is not None:

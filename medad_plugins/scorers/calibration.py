@@ -187,16 +187,18 @@ class Calibration(FittedModule):
         references = self.reference_scores if group is None else self._scores_of(group)
         return (1 + int((references >= score).sum())) / (references.numel() + 1)
 
-    def mask_threshold(self, peak: float, alpha: float) -> float:
+    def mask_threshold(self, peak: float, alpha: float, pixel_alpha: float | None = None) -> float:
         """Map value above which the mask of a case begins whose map has this highest value.
 
         Args:
             peak: highest value of the case's map.
             alpha: share of normal scans that may be flagged, which a model without a rule of its own marks pixels by.
+            pixel_alpha: share of normal pixels that may lie above the lowest threshold; None is the model's own.
         """
-        if not self.mask_rule.numel():
+        if not self.mask_rule.numel() and pixel_alpha is None:
             return self.pixel_threshold(alpha)
-        pixel_alpha, share = self.mask_rule.tolist()
+        own, share = self.mask_rule.tolist() or MASK_RULE
+        pixel_alpha = own if pixel_alpha is None else pixel_alpha
         middle = self.pixel_threshold(0.5)
         return max(self.pixel_threshold(pixel_alpha), middle + share * (peak - middle))
 

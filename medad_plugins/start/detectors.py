@@ -33,7 +33,8 @@ class Detector:
         name: for people.
         bundle: its name.
         keys: of its ``train.yaml``.
-        form: folder beside others of the same bundle: ``pictures``, ``volumes`` or ``slices``.
+        form: folder beside others of the same bundle: ``pictures``, ``volumes`` or ``slices``, of an ensemble with its
+            members.
     """
 
     name: str

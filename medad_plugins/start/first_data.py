@@ -101,7 +101,7 @@ def read_first_data(
         known = [{**case, "label": 0} for case in known]
     train, held_out, labelled = _part(known, where, folder, seed, notes)
     attributes = [item.attributes for item in signatures.items]
-    colours = sum(item["channels"] >= 3 for item in attributes)
+    colours = sum(float(item["channels"]) >= 3 for item in attributes)
     axes = ("width", "height", "slices")[:dims]
     edges = tuple(int(np.median([float(item[axis]) for item in attributes])) for axis in axes)
     in_channels = 3 if colours > len(attributes) / 2 and _is_coloured(train[0]) else 1
@@ -171,7 +171,9 @@ def _apart(cases: list[Case], trained: int, seed: int, notes: list[str]) -> tupl
         notes.append(
             f"{count} held-out scans are left out: of them a copy, or another scan of the patient, is in train."
         )
-    missing = min(_HELD_OUT, round(_SHARE * (len(train) + len(apart)))) - len(apart)
+    count = len(train) + len(apart)
+    wanted = max(round(_SHARE * count), min(_FEWEST, count // 3))  # of few scans a larger share
+    missing = min(_HELD_OUT, wanted) - len(apart)
     if missing > 0 or not apart:
         train, more = hold_out(train, min(max(missing, 1) / len(train), 0.5), seed)
         held = f"beside {len(apart)} of the split val " if apart else ""

@@ -85,7 +85,7 @@ def verdict(outcome: Outcome) -> str:
             f"No detector beats the {trivial.trial.name} here (AUROC {trivial.value:.3f}); the best of them is "
             f"{best.trial.name}: {figure}. Do not use one on this data as it is."
         )
-    return f"No detector is usable here: the best, {best.trial.name}, is {best.reason} ({figure})."
+    return f"No detector is usable here. The best is {best.trial.name}: {best.reason} ({figure})."
 
 
 def next_commands(outcome: Outcome) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ __all__ = ["Ranked", "Trial", "rank_trials"]
 
 _LEVEL = 0.05
 _RESAMPLES = 500
+_FEWEST_GROUPS = 8  # patients or groups of copies of a class; resampling fewer says too little
 Scores = NDArray[np.float64]
 
 
@@ -83,7 +84,8 @@ def rank_trials(
     anomaly; with them it is their AUROC. Intervals and the share of first places come from resampling the normal scans
     (labelled cases) by whole groups, the same resamples for all detectors.
 
-    A detector is not usable where its interval reaches down to 0.5, or where a trivial one is as good.
+    A detector is not usable where its interval reaches down to 0.5, where a trivial one is as good, or where there are
+    fewer than eight patients or groups to judge by.
 
     Args:
         trials: of detectors and of trivial ones, on the same scans.
@@ -104,13 +106,21 @@ def rank_trials(
         picks = [np.arange(len(labels)), *_resamples(labelled_groups, rng, truth)]
         values = np.array([[_auroc_of(trial.labelled[rows], truth[rows]) for rows in picks] for trial in trials])
     trivial = np.array([trial.is_trivial for trial in trials])
+    judges = labelled_groups if by_labels else groups
+    count = (
+        min(len({name for name, label in zip(judges, labels) if label == kind}) for kind in (0, 1))
+        if by_labels
+        else len(set(groups))
+    )
     firsts = _first_places(values[:, 1:], trivial)
     best_trivial = max((i for i in range(len(trials)) if trivial[i]), key=lambda i: values[i, 0], default=None)
     found = []
     for i, trial in enumerate(trials):
         low, high = _interval(values[i, 1:])
         reason = ""
-        if not low > 0.5:
+        if count < _FEWEST_GROUPS:
+            reason = f"too few to know: judged by {count} patients or groups of copies, {_FEWEST_GROUPS} are needed"
+        elif not low > 0.5:
             reason = "no better than guessing: its interval reaches 0.5"
         elif best_trivial is not None and not trivial[i] and values[i, 0] <= values[best_trivial, 0]:
             reason = f"no better than the {trials[best_trivial].name}"

@@ -21,7 +21,7 @@ from medad_plugins.benchmark.plan import Cell
 from medad_plugins.claims import claimed_folder
 from medad_plugins.data import Case, case_group
 from medad_plugins.errors import InputError
-from medad_plugins.files import output_folder, write_csv, write_json
+from medad_plugins.files import home_path, output_folder, write_csv, write_json
 from medad_plugins.reports import colour_range, scan_card
 from medad_plugins.start.detectors import Detector, usual_detectors
 from medad_plugins.start.first_data import FirstData, read_first_data
@@ -78,15 +78,17 @@ def start(
     with claimed_folder(output_folder(output_dir)) as folder:
         folder = folder.resolve()
         _settle(folder, first, where, seed)
-        return _Start(first, folder, bundles_dir, began + 60 * minutes, seed, notes, _options(data, datalist)).run(
-            detectors, began
-        )
+        return _Start(
+            first, folder, bundles_dir, began + 60 * minutes, seed, notes, _options(data, datalist, where)
+        ).run(detectors, began)
 
 
-def _options(data: str, datalist: str) -> str:
-    path = Path(data)
-    given = ["--dataset_dir", str(path.parent), "--datalist", path.name] if path.is_file() else ["--dataset_dir", data]
-    return shlex.join([*given, *(["--datalist", datalist] if datalist else [])])
+def _options(data: str, datalist: str, where: str) -> str:
+    """The data for a command that may be run from another folder."""
+    path = Path(home_path(data)).resolve()
+    is_list = path.is_file()
+    given = {"--dataset_dir": str(path.parent if is_list else path), "--datalist": path.name if is_list else datalist}
+    return shlex.join([part for key, value in {**given, "--where": where}.items() if value for part in (key, value)])
 
 
 def _settle(folder: Path, first: FirstData, where: str, seed: int) -> None:
@@ -213,8 +215,9 @@ class _Start:
         keys = {"spatial_dims", "in_channels", "slice_axis", "batch_size"}
         shared = {key: value for key, value in self.detectors[names[0]].keys.items() if key in keys}
         shared["members"] = [str(self.models[name]) for name in names]
-        bundles = ", ".join(self.detectors[name].bundle for name in names)
-        return Detector(f"ensemble of {bundles}", "ensemble", shared, form)
+        bundles = [self.detectors[name].bundle for name in names]
+        # a folder for each choice of members: another run may have others
+        return Detector(f"ensemble of {', '.join(bundles)}", "ensemble", shared, f"{form}_of_{'_'.join(bundles)}")
 
     def _page(self, trivial: Sequence[Trial], judging: JudgingSet, began: float, with_cards: bool = False) -> Outcome:
         ranking = self._ranking(trivial, judging)

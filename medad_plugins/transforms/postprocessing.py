@@ -186,6 +186,7 @@ class ThresholdAnomalyMapd(Transform):
     Args:
         network: has ``calibration``.
         masks: ``"flagged"`` leaves the mask of a case empty that is not flagged; ``"all"`` marks it too.
+        pixel_alpha: share of normal pixels that may lie above a mask's lowest value; None takes the model's.
         key: the map to threshold.
         mask_keys: all names the mask gets. The default also replaces the network's raw output, because hosts
             (MONAI Label, Deploy) show what stands under the bundle's output name, and that must be on the scan's grid.
@@ -197,7 +198,12 @@ class ThresholdAnomalyMapd(Transform):
         key: str = "anomaly_map",
         mask_keys: Sequence[str] = ("anomaly_mask", "pred"),
         masks: str = "flagged",
+        pixel_alpha: float | None = None,
     ) -> None:
+        if pixel_alpha is not None and not (isinstance(pixel_alpha, (int, float)) and 0 < pixel_alpha < 1):
+            expected, todo = "a number between 0 and 1", "leave it out, or choose e.g. --pixel_alpha 0.01"
+            raise InputError("pixel_alpha is out of range", expected=expected, found=pixel_alpha, todo=todo)
+        self.pixel_alpha = pixel_alpha
         if masks not in MASKS:
             todo = "correct --masks"
             raise InputError("unknown choice of masks", expected=" or ".join(MASKS), found=masks, todo=todo)
@@ -206,13 +212,17 @@ class ThresholdAnomalyMapd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         case = dict(data)
         anomaly_map = case[self.key]
-        threshold = fitted_calibration(self.network).mask_threshold(float(anomaly_map.max()), case["alpha"])
+        threshold = self.threshold(float(anomaly_map.max()), case["alpha"])
         mask = (anomaly_map > threshold).to(torch.uint8)
         if self.masks == "flagged" and not case["is_anomalous"]:
             mask = torch.zeros_like(mask)
         case["pixel_threshold"] = threshold
         case.update(dict.fromkeys(self.mask_keys, mask))
         return case
+
+    def threshold(self, peak: float, alpha: float) -> float:
+        """Map value above which a case is marked whose map has this highest value."""
+        return fitted_calibration(self.network).mask_threshold(peak, alpha, self.pixel_alpha)
 
 
 class AnomalyPostprocessing(Compose):
@@ -230,6 +240,7 @@ class AnomalyPostprocessing(Compose):
         output_dir: where to write; nothing is written when empty.
         save: which of ``map``, ``mask`` and ``overlay`` to write.
         masks: see `ThresholdAnomalyMapd`.
+        pixel_alpha: see `ThresholdAnomalyMapd`.
         model: the file that the network comes from, so that a case knows it.
 
     Raises:
@@ -256,6 +267,7 @@ class AnomalyPostprocessing(Compose):
         save: Sequence[str] = SAVEABLE,
         masks: str = "flagged",
         model: Hashed | None = None,
+        pixel_alpha: float | None = None,
     ) -> None:
         wanted = {save} if isinstance(save, str) else set(save)
         if not wanted <= set(SAVEABLE):
@@ -263,10 +275,11 @@ class AnomalyPostprocessing(Compose):
             raise InputError("unknown kind of output", expected=", ".join(SAVEABLE), found=sorted(wanted), todo=todo)
         self.preprocessing, self.network = preprocessing, network
         self._score = ScoreAnomalyMapd(network, alpha)
+        self._mask = ThresholdAnomalyMapd(network, masks=masks, pixel_alpha=pixel_alpha)
         steps: list[Callable] = [
             self._score,
             RestoreScanGridd("pred", preprocessing, output_keys="anomaly_map"),
-            ThresholdAnomalyMapd(network, masks=masks),
+            self._mask,
             DescribeInputd(getattr(preprocessing, "scan", None), model),
         ]
         if output_dir:
@@ -286,6 +299,11 @@ class AnomalyPostprocessing(Compose):
             if found is None:
                 raise
             raise found from None
+
+    @property
+    def lowest_mask_value(self) -> float:
+        """Map value below which nothing is marked in any case."""
+        return self._mask.threshold(-math.inf, self.alpha)
 
     @property
     def alpha(self) -> float:

@@ -69,7 +69,7 @@ class RandScanTiled(Randomizable, Transform):
         if self._in_foreground:
             at = tuple(torch.from_numpy(axis) for axis in middles.T)
             body = plain_tensor(case["body"]) if "body" in case else None
-            inside = image[(slice(None), *at)].mean(0) > _FOREGROUND if body is None else body[(0, *at)] > 0
+            inside = image.movedim(0, -1)[at].mean(-1) > _FOREGROUND if body is None else body[0][at] > 0
             found = torch.nonzero(inside)
             middle = middles[int(found[0])] if len(found) else middle
         edges = zip(middle.tolist(), self.grid.edges, image.shape[1:], strict=True)

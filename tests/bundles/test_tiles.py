@@ -28,8 +28,8 @@ from medad_plugins.packaging.model_metadata import describe_model
 
 pytestmark = [pytest.mark.usefixtures("process_settings"), pytest.mark.slow_but_for("ae", "padim")]
 WHOLE = 48
-# judges whole scans by each other
-UNCUT = {"musc"}
+# judge whole scans
+UNCUT = {"ensemble", "musc"}
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from medad_plugins.data import FaultTolerantLoader, ScanFormat
 from medad_plugins.engines import ModelFile
+from medad_plugins.engines.scoring import _spread
 from medad_plugins.errors import InputError
 from medad_plugins.handlers import CalibrateAndSave, TestAtEnd
-from medad_plugins.handlers.calibrate_and_save import _spread
 from medad_plugins.inferers import PrecisionInferer
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.transforms import ScanPreprocessing

@@ -17,6 +17,8 @@ from medad_plugins.tile_grid import TileGrid
 class Seen(nn.Module):
     """Notes the shapes that it is shown."""
 
+    cuts_tiles = False
+
     def __init__(self) -> None:
         super().__init__()
         self.shapes: list[tuple[int, ...]] = []

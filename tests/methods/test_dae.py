@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.errors import InputError
@@ -18,7 +18,9 @@ from medad_plugins.methods.dae import DAE
 
 def _dae(spatial_dims: int = 2, **others: Any) -> DAE:
     torch.manual_seed(0)
-    return DAE(spatial_dims, others.pop("in_channels", 1), width=8, **others)
+    network = DAE(spatial_dims, others.pop("in_channels", 1), width=8, **others)
+    nn.init.normal_(network.unet.final_conv.weight, std=0.1)  # it begins at zero, where nothing would show
+    return network
 
 
 def _head(*size: int, channels: int = 1, batch: int = 2) -> Tensor:
@@ -34,7 +36,7 @@ def test_map_by_plain_computation(size: tuple[int, ...], channels: int) -> None:
     network, image = _dae(len(size), in_channels=channels, median=3).eval(), _head(*size, channels=channels)
     with torch.no_grad():
         found = network(image)
-        restored = network.unet(image)
+        restored = image + network.unet(image)
     for one, clean, anomaly_map in zip(image.numpy(), restored.numpy(), found.numpy(), strict=True):
         share = ndimage.uniform_filter((one.sum(0) > 0.01).astype(float), 5, mode="nearest")
         error = np.abs(one - clean).mean(0) * (share > 0.95)
@@ -66,7 +68,7 @@ def test_loss_is_of_the_clean_scan_in_the_body() -> None:
     torch.manual_seed(3)
     noised = network.noised(image)
     body = (image.sum(1, keepdim=True) > 0.01).float()
-    expected = (body * (network.unet(noised) - image).square()).mean()
+    expected = (body * (noised + network.unet(noised) - image).square()).mean()
     loss = ResidualLoss("l2")(output)
     torch.testing.assert_close(loss, expected)
     loss.backward()
@@ -82,7 +84,7 @@ def test_too_small_scans_and_wrong_widths_are_refused() -> None:
 
 def test_it_learns_to_take_away_what_is_too_bright() -> None:
     torch.manual_seed(0)
-    network = _dae(noise_deviation=0.4, erosion=1)
+    network = DAE(2, 1, width=8, noise_deviation=0.4, erosion=1)
     texture = functional.interpolate(torch.rand(1, 1, 6, 6), (32, 32), mode="bilinear")
     normal = (0.3 + 0.2 * texture + 0.02 * torch.randn(10, 1, 32, 32)).clamp(0.05, 1)
     changed = normal[8:].clone()
@@ -94,15 +96,14 @@ def test_it_learns_to_take_away_what_is_too_bright() -> None:
             found = network(changed)
         return float(found[:, :, 8:16, 16:24].mean() / found[:, :, 20:].mean())
 
-    before = apart()
+    assert float(network.eval()(changed).detach().max()) == 0, "it begins with taking nothing off"
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     network.train()
     for _ in range(60):
         optimizer.zero_grad()
         ResidualLoss("l2")(network(normal[:8])).backward()
         optimizer.step()
-    after = apart()
-    assert after > max(3.0, 2 * before), (before, after)
+    assert apart() > 3
 
 
 def test_scripted_it_gives_the_same_map() -> None:

@@ -54,7 +54,7 @@ def _ensemble(kinds: list[type[AnomalyNetwork]], size: int = 16) -> Ensemble:
     members = [{"bundle": "knn", "network": settings, "image_size": [size, size], "fitted": True} for _ in kinds]
     ensemble = Ensemble(2, 1, [16, 16], members)
     for member, kind in zip(ensemble.members, kinds, strict=True):
-        member.network = kind()  # type: ignore[assignment]
+        member.network = kind()
     return ensemble.eval()
 
 
@@ -270,6 +270,8 @@ def test_model_files_become_members(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"sees scans otherwise.*expected intensity standard, found auto"):
         member_settings(files, ScanFormat(image_size=32, intensity="standard"), "resnet10")
+    with pytest.raises(InputError, match="cross calibration"):
+        member_settings(files, scan, "resnet10", "cross")
     with pytest.raises(InputError, match="there is no trained model"):
         member_settings(str(tmp_path / "none.pt"), scan, "resnet10")
     with pytest.raises(InputError, match="trained by gradient"):

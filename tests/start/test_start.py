@@ -117,7 +117,7 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
         ({"minutes": 0}, "--minutes"),
     ):
         with pytest.raises(InputError, match=sentence):
-            start(some, str(tmp_path / "out"), BUNDLES_FOLDER, **options)  # type: ignore[arg-type]
+            start(some, str(tmp_path / "out"), BUNDLES_FOLDER, **options)
     assert not (tmp_path / "out").exists()
 
 

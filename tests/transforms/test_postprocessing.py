@@ -201,6 +201,10 @@ def test_only_flagged_scans_have_a_mask_unless_all_are_to(picture: Path, network
     shown = _run(picture, network, AnomalyPostprocessing(preprocessing, network, masks="all"), preprocessing)
     assert not quiet["is_anomalous"] and not quiet["anomaly_mask"].any()
     assert shown["anomaly_mask"].any() and shown["pixel_threshold"] == quiet["pixel_threshold"]
+    low = AnomalyPostprocessing(preprocessing, network, masks="all", pixel_alpha=0.5)
+    assert low.lowest_mask_value == network.calibration.pixel_threshold(0.5) < shown["pixel_threshold"]
+    with pytest.raises(InputError, match=r"pixel_alpha is out of range.*--pixel_alpha"):
+        AnomalyPostprocessing(preprocessing, network, pixel_alpha=2)
     with pytest.raises(InputError, match=r"unknown choice of masks.*flagged or all.*--masks"):
         AnomalyPostprocessing(preprocessing, network, masks="none")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -56,7 +57,7 @@ def test_scans_smaller_than_a_tile_are_padded_and_the_cached_scan_stays() -> Non
 def test_loaders_draw_the_same_tiles_whatever_was_drawn_before(tmp_path: Path) -> None:
     cases = [{"image": _volume(tmp_path / f"{n}.nii.gz", (24, 20, 22), (1, 1, 1)), "case_id": str(n)} for n in range(3)]
     scan = ScanFormat(3, 24, roi_size=16)
-    cached = cached_dataset(cases, ScanPreprocessing(scan), progress=False)
+    cached: Any = cached_dataset(cases, ScanPreprocessing(scan), progress=False)
     # tiles lie below a dataset that varies them, as synthetic anomalies do
     dataset = Dataset(cached, lambda case: case)
     loader = IterationLoader(dataset, batch_size=4, epoch_length=2, seed=5)
@@ -85,8 +86,9 @@ def test_a_scan_is_brought_to_the_spacing_and_its_map_back(
     np.testing.assert_allclose(image.pixdim, 2)
     restored = RestoreScanGridd("image", preprocessing, output_keys="scan")(case)["scan"]
     assert restored.shape[1:] == shape
-    np.testing.assert_allclose(restored.affine, nib.load(path).affine)
-    own = np.asarray(nib.load(path).get_fdata()) / 1000
+    stored: Any = nib.load(path)
+    np.testing.assert_allclose(restored.affine, stored.affine)
+    own = stored.get_fdata() / 1000
     assert float(np.abs(restored[0].numpy() - own).mean()) < 0.05
 
 
@@ -115,6 +117,6 @@ def test_refuses_a_spacing_of_more_voxels_than_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"), [("roi_size", 0), ("roi_size", [8, 8]), ("spacing", 0), ("spacing", [1, 2]), ("overlap", 0.95)]
 )
-def test_refuses_tiles_that_there_are_not(key: str, value: object) -> None:
+def test_refuses_tiles_that_there_are_not(key: str, value: Any) -> None:
     with pytest.raises(InputError, match=key):
         ScanFormat(3, 32, **{key: value})

@@ -49,6 +49,13 @@ def test_what_a_trivial_detector_does_as_well_is_not_usable() -> None:
     assert ranked[1].reason == "no better than the thumbnail nearest neighbour"
 
 
+def test_a_handful_of_patients_says_nothing() -> None:
+    (few,) = rank_trials([_trial("mine", 4.0, 0)], [f"{i % 7}" for i in range(40)])
+    assert not few.is_usable and "judged by 7 patients" in few.reason
+    (enough,) = rank_trials([_trial("mine", 4.0, 0)], [f"{i % 8}" for i in range(40)])
+    assert enough.is_usable
+
+
 def test_labelled_cases_count_where_there_are_any() -> None:
     trials = [_trial("sees synthetic", 4.0, 0, labelled=0.0), _trial("sees disease", 0.5, 1, labelled=3.0)]
     labels = [0] * 20 + [1] * 20
