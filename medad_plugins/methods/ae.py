@@ -113,15 +113,13 @@ class ConvAE(AutoencodingNetwork):
         return input_gradient(lambda scan: self._residual(scan).flatten(1).mean(1), image)
 
     def collect(self, image: Tensor) -> None:
-        """Add normal scans ``(B, C, *spatial)`` to what the score compares with; nothing where it is the map's."""
-        if self.judges:
-            with torch.no_grad():
-                self.judge.detector.collect(self._vectors(image))
+        """Add normal scans ``(B, C, *spatial)`` to what the score compares with."""
+        with torch.no_grad():
+            self.judge.detector.collect(self._vectors(image))
 
     def fit(self) -> None:
-        """Fit the score's detector to what was collected, where there is one."""
-        if self.judges:
-            self.judge.detector.fit()
+        """Fit the score's detector to what was collected."""
+        self.judge.detector.fit()
 
     def _vectors(self, image: Tensor) -> Tensor:
         code = self.encode(image)
