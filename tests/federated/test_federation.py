@@ -88,7 +88,8 @@ def test_sums_of_unequal_sites_give_the_pooled_model(
     assert len(sums) > 2, "a number of cases, sums and sums of products"
     for reply in first:
         assert {name.rpartition(".")[2] for name in reply.state} == sums, "nothing else leaves a site"
-    calibration = {"calibration.reference_scores", "calibration.pixel_quantiles"}
+    kept = ("reference_scores", "pixel_quantiles", "mask_rule", "reference_inputs")
+    calibration = {f"calibration.{name}" for name in kept}
     assert all(set(reply.state) == calibration for reply in second), [sorted(reply.state) for reply in second]
     assert all(not reply.state for reply in third)
 
@@ -123,8 +124,8 @@ def test_sites_with_the_same_scans_train_as_one(rounds: int, data: Path, tmp_pat
     path, wire = federate(copy_bundle("ae", tmp_path), sites, tmp_path, rounds, **values)
     assert len(wire.record) == rounds + 2
     pooled, federated = _pooled("ae", data, tmp_path, **values)["model"], _model(path)["model"]
-    scores = federated.pop("calibration.reference_scores")
-    torch.testing.assert_close(scores, pooled.pop("calibration.reference_scores").repeat_interleave(2))
+    for name in ("calibration.reference_scores", "calibration.reference_inputs"):
+        torch.testing.assert_close(federated.pop(name), pooled.pop(name).repeat_interleave(2, 0))
     for name, value in pooled.items():
         assert torch.equal(federated[name], value), name
 
