@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, run
 
 from medad_plugins.arguments import given_values, is_path_key, is_text_key, suggestion
+from medad_plugins.data.volume_slices import ALL_AXES
 from medad_plugins.errors import InputError
 from medad_plugins.files import home_path
 from medad_plugins.inferers.precision import PRECISIONS
@@ -247,7 +248,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "in_channels": _whole(1),
     "spatial_dims": _one_of(2, 3),
     "equalize": _flag,
-    "slice_axis": _one_of(0, 1, 2),
+    "slice_axis": _one_of(0, 1, 2, ALL_AXES),
     "image_size": _sizes,
     "roi_size": _sizes,
     "spacing": _lengths,

@@ -25,6 +25,7 @@ from medad_plugins.engines import score_cases
 from medad_plugins.errors import InputError
 from medad_plugins.files import atomic_path, output_folder
 from medad_plugins.networks import AnomalyNetwork
+from medad_plugins.networks.along_axes import AlongAxes
 from medad_plugins.protocols import JudgesScans
 
 __all__ = ["network_affine", "rank_archive"]
@@ -138,6 +139,10 @@ def _parts(root: Path, dataset_dir: str, keys: dict[str, Any]) -> _Parts:
     if str(found("weights")).lower() in ("none", ""):
         logger.warning("it starts from random weights (--weights none): fine to try it, not to trust it.")
     network = found("network_def")
+    if isinstance(network, AlongAxes):
+        raise InputError(
+            "volumes are ranked whole or by one axis", where="--slice_axis", expected="0, 1 or 2", found="all"
+        )
     if not isinstance(network, JudgesScans) or not isinstance(network, AnomalyNetwork):
         raise InputError("a folder is ranked by the bundle musc", where=root, found=type(network).__name__)
     return _Parts(
@@ -206,7 +211,7 @@ def _pictures(parts: _Parts, cases: Sequence[Case], scores: Sequence[float]) -> 
 def network_affine(scan: ScanFormat) -> NDArray[np.float64]:
     """Where the axes of a volume point that the network sees."""
     affine = np.eye(scan.spatial_dims + 1)
-    if scan.slice_axis is not None:
+    if isinstance(scan.slice_axis, int):
         orientation = nib.orientations.axcodes2ornt(UPRIGHT_SLICES[scan.slice_axis])
         affine[:3, :3] = 0
         for axis, (world, sign) in enumerate(orientation):

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.metrics import average_precision_score
 from sklearn.neighbors import NearestNeighbors
 
 from medad_plugins.audit.intensity_threshold import IntensityThreshold
@@ -30,6 +32,8 @@ _NETWORK_SIZE = 192
 _BATCH_SIZE = 16
 _NEIGHBOURS = 3
 _ALPHA = 0.05  # of a decision that no baseline makes
+_VOXELS = 48  # along an edge of the grid on which volumes are compared voxel by voxel
+_HIGHEST = 0.02  # share of the voxels whose mean z is the score
 _OUTSIDE = 0.05  # share of a scan's intensity range up to which it is no field of view, as the audit's background
 
 
@@ -72,6 +76,8 @@ def trivial_baselines(
     - "field-of-view silhouette nearest neighbour": the same of the thumbnail's mask alone, what is brighter than a
       twentieth of its range: the outline of a head, a lung field, a retina or its camera, and nothing inside.
     - "mean intensity": how far the scan's mean intensity is from the mean one of train.
+    - "voxel z-score", of volumes: on a grid of 48 voxels along each edge, smoothed by one voxel, the distance of each
+      voxel from the mean one of train in standard deviations; the mean of the highest 2 %.
     - "intensity threshold", where the test set has masks: bright is abnormal, see `IntensityThreshold`; the one that
       localizes.
     - "k-NN on frozen pooled features": mean distance to the 3 nearest of train, in the pooled layer2 and layer3 of a
@@ -109,7 +115,14 @@ def trivial_baselines(
         known = _features([cases[signatures.index[i]] for i in fit], network)
         new = _features(tested, network)
         scores["k-NN on frozen pooled features"] = _neighbour_distance(known, new, _NEIGHBOURS)
-    return [*(_baseline(name, values, tested, labels, seed) for name, values in scores.items()), *localizing]
+    found = [*(_baseline(name, values, tested, labels, seed) for name, values in scores.items()), *localizing]
+    if signatures.items[test[0]].thumbnail.ndim == 3:
+        z_maps = _z_maps([cases[signatures.index[i]] for i in fit], tested)
+        highest = np.sort(z_maps.reshape(len(z_maps), -1), axis=1)[:, -round(_HIGHEST * z_maps[0].size) :].mean(1)
+        judged = _baseline("voxel z-score", highest.astype(np.float64), tested, labels, seed)
+        pixel_ap = _pixel_ap(z_maps, tested)
+        found.append(judged if pixel_ap is None else replace(judged, localization={"pixel_ap": pixel_ap}))
+    return found
 
 
 def _fit_and_test(cases: Sequence[Case], signatures: Signatures) -> tuple[list[int], list[int]]:
@@ -162,6 +175,30 @@ def _intensity_threshold(
 def _intensity_scores(signatures: Signatures, fit: list[int], test: list[int]) -> NDArray[np.float64]:
     known, new = (np.array([signatures.items[i].mean for i in part]) for part in (fit, test))
     return np.abs(new - known.mean())
+
+
+def _z_maps(known: Sequence[Case], tested: Sequence[Case]) -> Grid:
+    """How many standard deviations each voxel is from that of the known volumes, ``(n, 48, 48, 48)``."""
+    grids = np.stack([_on_grid(case) for case in known])
+    # a voxel that is always air has no spread
+    mean, deviation = grids.mean(0), grids.std(0) + 0.02
+    return np.stack([np.abs(_on_grid(case) - mean) / deviation for case in tested])
+
+
+def _on_grid(case: Case) -> Grid:
+    scan = read_scan(Path(str(case["image"])))
+    unit = to_unit_range(upright(grey(scan), scan.affine), scan.stored_bits)
+    return ndimage.gaussian_filter(resize(unit, _VOXELS), 1.0)
+
+
+def _pixel_ap(z_maps: Grid, tested: Sequence[Case]) -> float | None:
+    """Average precision over all voxels of the grid; a voxel is abnormal where the mask fills half of it."""
+    masks = np.zeros(z_maps.shape, dtype=bool)
+    for mask, case in zip(masks, tested):
+        if case.get("mask"):
+            scan = read_scan(Path(str(case["mask"])))
+            mask[:] = resize((upright(grey(scan), scan.affine) > 0).astype(np.float32), _VOXELS) > 0.5
+    return float(average_precision_score(masks.ravel(), z_maps.ravel())) if masks.any() else None
 
 
 def _neighbour_distance(known: NDArray, new: NDArray, count: int) -> NDArray[np.float64]:

@@ -129,7 +129,7 @@ class Cohort:
         self.test = same_keys(cases_where(by_split["test"], where, path) if where else by_split["test"])
 
     def take_anomalies(self, most: int | None = None) -> list[Case]:
-        """Abnormal cases of the split train, for methods that learn from a few labelled ones; of the sample cohort, ten.
+        """Abnormal cases of the split train, for methods that learn from a few; of the sample cohort, ten.
 
         A case of a patient whose normal scans are held out stays out: it would be known to what is calibrated.
 
@@ -143,7 +143,9 @@ class Cohort:
         if self._sample:
             folder = sample_anomalies(self._sample)
             found = read_datalist(folder / "datalist.csv", folder)
-        held = {case_group(case) for case in (*self.validation, *self.selection)}
+        trained = {case["case_id"] for case in self.train}  # and of a cross calibration calibrated on
+        others = [case for case in (*self.validation, *self.selection) if case["case_id"] not in trained]
+        held = {case_group(case) for case in others}
         found = [case for case in found if case_group(case) not in held]
         if most is not None and not 0 <= most <= len(found):
             raise InputError(
@@ -167,8 +169,7 @@ class Cohort:
             f"{self.name}: {len(self.train)} normal cases to train on, {chosen_by}{len(self.validation)} {calibrating} "
             f"({self._origin}), test set of {_count(self.test)}."
         )
-        if self.anomalies:
-            text += f"\n{len(self.anomalies)} labelled anomalies to train on, which no calibration or test sees."
+        text += self._labelled()
         left_out = max(0, self._left_out - len(self.anomalies))
         if left_out or self._unused:
             purpose = "this training" if self.anomalies else "training and calibration"
@@ -176,6 +177,11 @@ class Cohort:
             text += f"\nLeft out because {purpose} use{'s' * bool(self.anomalies)} {only} only: {left_out} in train, "
             text += f"{self._unused} in val."
         return text
+
+    def _labelled(self) -> str:
+        """A line of the labelled anomalies, where there are any."""
+        count = len(self.anomalies)
+        return f"\n{count} labelled anomalies to train on, which no calibration or test sees." if count else ""
 
 
 def _crossed(train: list[Case], held_out: list[Case], fold: int | None, seed: int) -> tuple[list[Case], list[Case]]:

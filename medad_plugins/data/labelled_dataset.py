@@ -22,8 +22,8 @@ def labelled_dataset(
 ) -> Dataset:
     """Normal cases and anomalies with their ``label``, prepared and cached once, anomalies as often as needed.
 
-    Where a few are mixed with hundreds of normal scans, most batches have none of them; repeated, they are a given share
-    of what is drawn.
+    Where a few are mixed with hundreds of normal scans, most batches have none of them; repeated, they are a given
+    share of what is drawn.
 
     Args:
         normal: cases with label 0; they come first.

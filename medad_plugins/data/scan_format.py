@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medad_plugins.data.volume_slices import ALL_AXES
 from medad_plugins.errors import InputError
 from medad_plugins.tile_grid import TileGrid
 
@@ -24,8 +25,9 @@ class ScanFormat:
         image_size: pixels or voxels along every axis, one number or one per axis: rows and columns of an image; of a
             volume right, anterior and superior, or the axes of `medad_plugins.data.upright` where it is cut to slices.
         in_channels: channels of the scan.
-        slice_axis: 0, 1 or 2 (axial after orientation to RAS) shows a 2D network the slices of volumes along that axis;
-            None shows scans whole.
+        slice_axis: 0, 1 or 2 (axial after orientation to RAS) shows a 2D network the slices of volumes along that axis,
+            ``"all"`` those along all three, made square by zeros where the sides of volumes differ; None shows scans
+            whole.
         crop: before resizing, cut to the bounding box of the foreground (``"foreground"``: above a tenth of the highest
             intensity) or to this part of every axis about the centre (e.g. 0.875); a restored map is 0 outside.
         intensity: ``"auto"``, ``"percentile"``, ``"standard"`` or a window, see
@@ -53,7 +55,7 @@ class ScanFormat:
     spatial_dims: int = 2
     image_size: int | Sequence[int] = 256
     in_channels: int = 1
-    slice_axis: int | None = None
+    slice_axis: int | str | None = None
     crop: str | float | None = None
     intensity: str | Sequence[float] = "auto"
     equalize: bool = False
@@ -69,11 +71,11 @@ class ScanFormat:
         if len(self.whole_edges) != dims or min(self.whole_edges) < 1:
             expected = f"one positive number or {dims} of them"
             raise InputError("wrong image size", where="image_size", expected=expected, found=self.image_size)
-        if self.slice_axis is not None and (dims != 3 or self.slice_axis not in (0, 1, 2)):
+        if self.slice_axis is not None and (dims != 3 or self.slice_axis not in (0, 1, 2, ALL_AXES)):
             raise InputError(
                 "scans cannot be cut into slices so",
                 where="slice_axis",
-                expected="0, 1 or 2, with --spatial_dims 3",
+                expected="0, 1, 2 or all, with --spatial_dims 3",
                 found=f"{self.slice_axis} with --spatial_dims {dims}",
             )
 
@@ -93,6 +95,9 @@ class ScanFormat:
         if self.spacing is not None and (len(steps) != dims or not min(steps) > 0):
             expected = f"one positive number of mm or {dims} of them"
             raise InputError("wrong spacing", where="spacing", expected=expected, found=self.spacing)
+        if self.slice_axis == ALL_AXES and not (self.roi_size is None and self.spacing is None):
+            todo = "leave out --roi_size and --spacing, or give --slice_axis 0, 1 or 2"
+            raise InputError("slices along all axes are seen whole, not in tiles", where="slice_axis", todo=todo)
         if not 0 <= self.overlap <= 0.9:
             raise InputError("wrong overlap of tiles", where="overlap", expected="0 to 0.9", found=self.overlap)
 
@@ -126,6 +131,8 @@ class ScanFormat:
     @property
     def network_edges(self) -> list[int]:
         """Pixels along each axis of what the network sees: a scan, a slice, or a tile of these."""
+        if self.slice_axis == ALL_AXES:
+            return [max(self.edges)] * 2
         return [edge for axis, edge in enumerate(self.edges) if axis != self.slice_axis]
 
     @property

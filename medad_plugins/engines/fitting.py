@@ -14,6 +14,8 @@ from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys
 
 from medad_plugins.engines.distributed import additive_buffers, gather_images, sum_over_ranks
+from medad_plugins.engines.scan_batch import ScanBatch
+from medad_plugins.networks.along_axes import AlongAxes
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.protocols import Fittable
 
@@ -36,7 +38,7 @@ class FittingTrainer(SupervisedTrainer):
         network: module with ``collect(image)`` and ``fit()``, e.g. `medad_plugins.methods.padim.PaDiM`.
         max_epochs: passes over the data.
         epoch_length: iterations of a pass; None takes the loader's length.
-        prepare_batch: as in MONAI; its first result is collected.
+        prepare_batch: as in MONAI; its first result is collected. `AlongAxes` is shown volumes whole.
         inferer: how ``collect`` is called, e.g. in the precision in which scans are scored later.
         train_handlers: as in MONAI; at the trainer's end the network is fitted.
 
@@ -68,6 +70,8 @@ class FittingTrainer(SupervisedTrainer):
             method = "fit" if hasattr(network, "collect") else "collect"
             raise ValueError(f"{type(network).__name__} cannot be fitted: it has no method {method}().")
         self.fitted: Fittable = network
+        if isinstance(network, AlongAxes):
+            prepare_batch = ScanBatch()  # it cuts volumes itself
         super().__init__(
             device=device,
             max_epochs=max_epochs,

@@ -6,7 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from medad_plugins.errors import InputError
 from medad_plugins.files import read_torch, write_torch
 from medad_plugins.manifest import Manifest, sha256
 from medad_plugins.networks import by_tiles
+from medad_plugins.networks.along_axes import AlongAxes
 from medad_plugins.versions import require_bundle_fits, require_fits
 
 __all__ = ["ModelFile", "save_model", "save_state_dict", "write_model"]
@@ -176,6 +177,11 @@ class ModelFile:
             raise InputError(f"the model does not say its {name}", where=self.path, todo="train it again")
         return settings[name]
 
+    @property
+    def cuts_volumes(self) -> bool:
+        """Whether it is a network for each axis of volumes, see `AlongAxes`."""
+        return any(name.startswith("axes.2.") for name in self.content["model"])
+
     def scan(self, **changes: Any) -> ScanFormat:
         """How scans came to the network in training.
 
@@ -205,7 +211,8 @@ class ModelFile:
         stored = self.setting("orientation", _BEFORE["orientation"]) == "stored"
         settings = {**saved, **_fitting(network, scan, stored), **changes}
         try:
-            rebuilt = by_tiles(network(**settings), self.scan() if scan is None else scan)
+            rebuilt = AlongAxes(partial(network, **settings)) if self.cuts_volumes else network(**settings)
+            rebuilt = by_tiles(rebuilt, self.scan() if scan is None else scan)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
             other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}

@@ -10,28 +10,47 @@ from monai.engines.utils import default_prepare_batch
 from torch import Tensor
 
 from medad_plugins.data.scan_format import ScanFormat
+from medad_plugins.data.volume_slices import padded, upright_slices
 from medad_plugins.plain_tensor import plain_tensor
 
 __all__ = ["ScanBatch", "cut_slices"]
 
 
-def cut_slices(volumes: Tensor, slice_axis: int, count: int | None = None) -> Tensor:
+def cut_slices(volumes: Tensor, slice_axis: int | str, count: int | None = None) -> Tensor:
     """Slices of volumes: all of them, or some drawn at random, without replacement while there are enough.
 
     Args:
-        volumes: ``(B, C, *spatial)`` with three spatial axes.
-        slice_axis: axis along which they are cut, 0, 1 or 2.
-        count: slices of each volume; None takes all in order. They are drawn by PyTorch's generator.
+        volumes: ``(B, C, *spatial)`` with three spatial axes, in RAS where they are cut along all.
+        slice_axis: axis along which they are cut, 0, 1 or 2, or ``"all"``, which makes slices upright and square.
+        count: slices of each volume, along all axes together; None takes all in order. They are drawn by PyTorch's
+            generator.
 
     Returns:
         ``(B * count, C, *spatial without the axis)``, volume by volume.
     """
+    if isinstance(slice_axis, str):
+        return torch.cat([_cut_along_all(volume[None], count) for volume in volumes])
     along = volumes.movedim(2 + slice_axis, 1)  # (B, slices, C, *rest)
     if count is not None:
-        depth = along.shape[1]
-        rows = [torch.cat([torch.randperm(depth) for _ in range(-(-count // depth))])[:count] for _ in along]
+        rows = [_drawn(along.shape[1], count) for _ in along]
         along = torch.stack([volume[row.to(volume.device)] for volume, row in zip(along, rows)])
     return along.flatten(0, 1).contiguous()
+
+
+def _drawn(depth: int, count: int) -> Tensor:
+    return torch.cat([torch.randperm(depth) for _ in range(-(-count // depth))])[:count]
+
+
+def _cut_along_all(volume: Tensor, count: int | None) -> Tensor:
+    """Slices ``(n, C, longest, longest)`` of one volume ``(1, C, *spatial)`` along its three axes, axis by axis."""
+    edges = list(volume.shape[2:])
+    rows = torch.arange(sum(edges)) if count is None else _drawn(sum(edges), count)
+    found = []
+    for axis, edge in enumerate(edges):
+        own = rows - sum(edges[:axis])
+        own = own[(own >= 0) & (own < edge)].to(volume.device)
+        found.append(padded(upright_slices(volume, axis)[own], max(edges)))
+    return torch.cat(found)
 
 
 class ScanBatch:

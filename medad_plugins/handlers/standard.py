@@ -91,7 +91,8 @@ class StandardHandlers:
         found: list[Any] = [self._look()] if self.ends else []
         found += [*kept, TrainingProgress()]
         if self.optimizer is not None and self.pictures:
-            cut, middle = setup.scan.slice_axis, None if setup.scan.tiles is None else setup.scan.edges
+            cut = setup.scan.slice_axis if isinstance(setup.scan.slice_axis, int) else None
+            middle = None if setup.scan.tiles is None else setup.scan.edges
             parts = setup.network, setup.held_out(), setup.output_dir, setup.inferer
             found.append(TrainingPictures(*parts, slice_axis=cut, middle=middle))
         if setup.tensorboard:

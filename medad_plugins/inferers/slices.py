@@ -1,19 +1,22 @@
-"""Two-dimensional networks on volumes: every slice along one axis, and back to a volume."""
+"""Two-dimensional networks on volumes: every slice along one axis or all three, and back to a volume."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from monai.inferers import Inferer, SliceInferer
 from torch import Tensor
 
 from medad_plugins.data.scan_format import ScanFormat
+from medad_plugins.data.volume_slices import ALL_AXES, padded, upright_slices, volumes_of_slices
 from medad_plugins.inferers.precision import PrecisionInferer
 from medad_plugins.inferers.tiles import TileInferer
+from medad_plugins.networks.along_axes import AlongAxes
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.tile_grid import TileGrid
 
-__all__ = ["SlicewiseInferer", "scan_inferer"]
+__all__ = ["SlicewiseInferer", "ThreeAxesInferer", "scan_inferer"]
 
 
 class SlicewiseInferer(SliceInferer):
@@ -48,8 +51,45 @@ class SlicewiseInferer(SliceInferer):
         return super().__call__(image, lambda slices: self.per_slice(slices, network), *args, **kwargs)
 
 
+class ThreeAxesInferer(Inferer):
+    """Passes the slices of a volume along all three axes through one 2D network, and averages the three volumes.
+
+    Slices are upright, and square by zeros where the sides of the volume differ, as in training. A network that cuts
+    volumes itself (`AlongAxes`) is given them whole.
+
+    Args:
+        precision: see `PrecisionInferer`.
+        slices_at_once: slices that pass the network together.
+
+    Shape:
+        volumes ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``; slices, as in training, to what the network gives.
+
+    Example:
+        >>> ThreeAxesInferer()(torch.rand(1, 1, 16, 12, 5), torch.nn.Conv2d(1, 1, 1)).shape
+        torch.Size([1, 1, 16, 12, 5])
+    """
+
+    def __init__(self, precision: str = "float32", slices_at_once: int = 32) -> None:
+        super().__init__()
+        self.per_slice, self.slices_at_once = PrecisionInferer(precision), slices_at_once
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        image = plain_tensor(inputs)
+        # a fitting trainer calls a method of its network
+        if image.dim() == 4 or isinstance(getattr(network, "__self__", network), AlongAxes):
+            return self.per_slice(image, network, *args, **kwargs)
+        return torch.stack([self._along(axis, image, network) for axis in range(3)]).mean(0)
+
+    def _along(self, axis: int, image: Tensor, network: Any) -> Tensor:
+        slices = upright_slices(image, axis)
+        rows, columns = slices.shape[2:]
+        square = padded(slices, max(image.shape[2:]))
+        found = torch.cat([self.per_slice(some, network) for some in square.split(self.slices_at_once)])
+        return volumes_of_slices(found[:, :, :rows, :columns], axis, len(image))
+
+
 def scan_inferer(scan: ScanFormat, precision: str = "float32") -> Inferer:
-    """How the network is called on scans: whole, slice by slice, or on tiles of either.
+    """How the network is called on scans: whole, slice by slice along one axis or all, or on tiles.
 
     Args:
         scan: how scans come to the network.
@@ -62,6 +102,8 @@ def scan_inferer(scan: ScanFormat, precision: str = "float32") -> Inferer:
         torch.Size([1, 1, 16, 16, 16])
     """
     tiles = scan.tiles
+    if scan.slice_axis == ALL_AXES:
+        return ThreeAxesInferer(precision)
     if scan.slice_axis is not None:
-        return SlicewiseInferer(scan.slice_axis, precision, tiles=tiles)
+        return SlicewiseInferer(int(scan.slice_axis), precision, tiles=tiles)
     return PrecisionInferer(precision) if tiles is None else TileInferer(tiles, precision)

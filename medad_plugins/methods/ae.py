@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ class ConvAE(AutoencodingNetwork):
 
         self.judges = score != "map"
         self.needs_taps = score == "pathway"
-        self.judge: nn.Module = ReconstructionJudge(spatial_dims, score, detector) if self.judges else nn.Identity()
+        self.judge: Any = ReconstructionJudge(spatial_dims, score, detector) if self.judges else nn.Identity()
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """The scan decoded from its latent, ``(B, C, *spatial)``, intensities about 0..1."""

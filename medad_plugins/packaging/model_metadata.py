@@ -29,6 +29,8 @@ def describe_model(metadata: Mapping[str, Any], model: ModelFile) -> dict[str, A
     cuts_tiles = any(name.startswith("tile_states.0.") for name in model.content["model"])
     is_tile = scan.tiles is not None and not cuts_tiles
     shape = scan.network_edges if is_tile else replace(scan, roi_size=None).network_edges
+    if model.cuts_volumes:
+        shape = scan.whole_edges
     image = described["network_data_format"]["inputs"]["image"]
     pred = described["network_data_format"]["outputs"]["pred"]
     image["spatial_shape"], pred["spatial_shape"] = shape, list(shape)

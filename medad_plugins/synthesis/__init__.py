@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.synthesis.blenders import Deform, Mix, Paste, PoissonBlend, SmoothIntensity
 from medad_plugins.synthesis.body import FindBodyd
+from medad_plugins.synthesis.body_share import OfBody, with_share
 from medad_plugins.synthesis.changed_copy import ChangedCopyd
 from medad_plugins.synthesis.cluster_bias import ClusterBias
 from medad_plugins.synthesis.contents import (
@@ -77,6 +78,7 @@ __all__ = [
     "NoiseContent",
     "NoiseRegion",
     "NoisyCopyd",
+    "OfBody",
     "Paste",
     "PlacedRegion",
     "PoissonBlend",
@@ -106,4 +108,5 @@ __all__ = [
     "synthetic_dataset",
     "versions_dataset",
     "views_dataset",
+    "with_share",
 ]

@@ -14,9 +14,11 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from medad_plugins.data import Case, cached_dataset
+from medad_plugins.data.volume_slices import ALL_AXES, padded, turned_upright
 from medad_plugins.errors import InputError
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.synthesis.body import FindBodyd
+from medad_plugins.synthesis.body_share import with_share
 from medad_plugins.synthesis.contents import IntensityJitter
 from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.sources import SourcePool
@@ -31,12 +33,19 @@ def _moved(values: NDArray[np.float32], steps: Sequence[int]) -> NDArray[np.floa
     return values[(slice(None), *np.ix_(*places))]
 
 
-def _slice(volume: Any, axis: int, place: int) -> Any:
-    """One slice of a volume ``(C, *spatial)``; it keeps the spacing of its two axes."""
-    cut = torch.as_tensor(volume).select(1 + axis, place)
+def _slice(volume: Any, axis: int, place: int, edge: int | None = None) -> Any:
+    """One slice of a volume ``(C, *spatial)``; it keeps the spacing of its two axes.
+
+    With an edge the volume is in RAS, and the slice comes upright and square, as `ScanBatch` cuts it along all axes.
+    """
+    values = torch.as_tensor(volume)
+    values = values if edge is None else turned_upright(values[None], axis)[0]
+    cut = values.select(1 + axis, place)
+    cut = cut if edge is None else padded(cut[None], edge)[0]
     if not isinstance(volume, MetaTensor):
         return cut
     spacing = np.delete(np.asarray(volume.pixdim), axis)
+    spacing = spacing if edge is None else spacing[::-1]  # the two axes have changed places
     plain = plain_tensor(cut)
     return MetaTensor(plain, affine=torch.diag(torch.tensor([*spacing.tolist(), 1.0])))
 
@@ -50,7 +59,8 @@ class EveryRecipe(RandomizableTransform):
         recipes: ways to make an anomaly, in the order of their classes.
         in_body: placed in the mask ``body`` of the case alone.
         spatial_dims: axes of what the network sees.
-        slice_axis: 0, 1 or 2 cuts volumes into slices; None leaves scans whole.
+        slice_axis: 0, 1 or 2 cuts volumes into slices along that axis, ``"all"`` along all three; None leaves scans
+            whole.
         slices: how many are drawn of a volume.
         source_pool: for recipes that take foreign content.
         shift: largest movement, a fraction of each side.
@@ -66,7 +76,7 @@ class EveryRecipe(RandomizableTransform):
         recipes: Sequence[Recipe],
         in_body: bool = False,
         spatial_dims: int = 2,
-        slice_axis: int | None = None,
+        slice_axis: int | str | None = None,
         slices: int = 8,
         source_pool: SourcePool | None = None,
         shift: float = 1 / 16,
@@ -99,10 +109,16 @@ class EveryRecipe(RandomizableTransform):
         axis = self.slice_axis
         if axis is None:
             return [dict(case)]
-        depth = case["image"].shape[1 + axis]
-        places = self.R.choice(depth, self.slices, replace=self.slices > depth)
+        edges = list(case["image"].shape[1:])
+        # each slice by its axis and its place there
+        known: list[tuple[int, int]] = [
+            (k, place) for k, depth in enumerate(edges) if axis in (k, ALL_AXES) for place in range(depth)
+        ]
+        chosen = self.R.choice(len(known), self.slices, replace=self.slices > len(known))
+        edge = max(edges) if axis == ALL_AXES else None
         keys = [key for key in ("image", "body") if key in case]
-        return [{**case, **{key: _slice(case[key], axis, int(place)) for key in keys}} for place in places]
+        places = [known[number] for number in chosen]
+        return [{**case, **{key: _slice(case[key], along, place, edge) for key in keys}} for along, place in places]
 
     def _varied(self, case: dict[Any, Any]) -> dict[Any, Any]:
         rng: RandomState = self.R
@@ -131,8 +147,9 @@ def versions_dataset(
     recipes: Sequence[Recipe],
     in_body: bool = False,
     spatial_dims: int = 2,
-    slice_axis: int | None = None,
+    slice_axis: int | str | None = None,
     body: Callable[..., Any] | None = None,
+    share: Sequence[float] | None = None,
 ) -> Dataset:
     """Normal cases, each as `EveryRecipe` makes a list of it, other ones at every visit.
 
@@ -146,6 +163,7 @@ def versions_dataset(
         spatial_dims: axes of what the network sees.
         slice_axis: see `EveryRecipe`.
         body: transform that adds the mask ``body``; None is `FindBodyd`.
+        share: of the body that anomalies fill, see `with_share`; None leaves the recipes' own sizes.
 
     Returns:
         dataset whose ``data`` are the prepared normal cases.
@@ -153,6 +171,7 @@ def versions_dataset(
     Raises:
         InputError: no case has a body to make anything in, or as `SynthesizeAnomalyd` and `cached_dataset` do.
     """
+    recipes = with_share(recipes, share)
     clean: Any = cached_dataset(data, [preprocessing, body or FindBodyd()])
     looked_at = [clean[index] for index in range(min(20, len(clean)))]
     if in_body and not any(bool(torch.as_tensor(case["body"]).any()) for case in looked_at):

@@ -26,7 +26,8 @@ class NoisyCopyd(RandomizableTransform, MapTransform):
         strength: factor of the noise, see `fractal_noise`.
         sides: shortest side of the box, and the one it stays below, in fractions of the scan's.
         period: of the noise's first octave, in fractions of the scan's longest side.
-        whole_axis: spatial axis along which the box takes all, for slices along it; None takes none whole.
+        whole_axis: spatial axis along which the box takes all, for slices along it; ``"all"`` draws one, for slices
+            along all; None takes none whole.
 
     Shape:
         ``(C, *spatial)`` to ``(2 * C, *spatial)``.
@@ -41,7 +42,7 @@ class NoisyCopyd(RandomizableTransform, MapTransform):
         strength: float = 0.2,
         sides: tuple[float, float] = (10 / 256, 32 / 256),
         period: float = 32 / 256,
-        whole_axis: int | None = None,
+        whole_axis: int | str | None = None,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
@@ -51,8 +52,9 @@ class NoisyCopyd(RandomizableTransform, MapTransform):
 
     def _box(self, spatial: Sequence[int]) -> tuple[slice, ...]:
         box = []
+        whole = self.R.randint(len(spatial)) if isinstance(self.whole_axis, str) else self.whole_axis
         for axis, edge in enumerate(spatial):
-            if axis == self.whole_axis:
+            if axis == whole:
                 box.append(slice(0, edge))
                 continue
             least = max(1, round(self.sides[0] * edge))

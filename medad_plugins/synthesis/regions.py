@@ -120,6 +120,7 @@ class NoiseRegion:
         threshold: of noise of amplitude one; None takes a quantile instead, as volumes need (a fixed threshold leaves
             almost nothing of 3D noise).
         quantile: draws the share of voxels that stay out.
+        share: draws the share of the body, or of the scan where no body is known, that takes part, in place of both.
 
     Reference:
         Zavrtanik et al., "DRAEM", ICCV 2021.
@@ -130,8 +131,9 @@ class NoiseRegion:
         largest_octave: int | None = None,
         threshold: float | None = None,
         quantile: Sampler = Uniform(0.9, 0.995),
+        share: Sampler | None = None,
     ) -> None:
-        self.largest_octave, self.threshold, self.quantile = largest_octave, threshold, quantile
+        self.largest_octave, self.threshold, self.quantile, self.share = largest_octave, threshold, quantile, share
 
     def __call__(self, rng: RandomState, host: Host) -> Region | None:
         largest = self.largest_octave
@@ -141,15 +143,21 @@ class NoiseRegion:
         finest = [min(largest, max(0, int(np.log2(edge)) - 1)) for edge in host.shape]
         cells = tuple(2 ** int(np.clip(octave + rng.randint(-1, 2), 0, limit)) for limit in finest)
         noise = perlin_noise(rng, host.shape, cells)
-        threshold = self.threshold
-        if threshold is None:
-            # one partition; numpy's quantile makes several and interpolates, which costs more than the noise
-            rank = min(int(self.quantile(rng) * noise.size), noise.size - 1)
-            threshold = float(np.partition(noise, rank, axis=None)[rank])
+        if self.share is not None:
+            counted = noise if host.body is None or not host.body.any() else noise[host.body]
+            threshold = _quantile(counted, 1 - self.share(rng))
+        else:
+            threshold = _quantile(noise, self.quantile(rng)) if self.threshold is None else self.threshold
         alpha = (noise > threshold).astype(np.float32)
         if host.body is not None:
             alpha *= host.body
         return Region((0,) * host.spatial_dims, alpha).clipped(host.shape)
+
+
+def _quantile(values: NDArray[np.float32], share: float) -> float:
+    # one partition; numpy's quantile makes several and interpolates, which costs more than the noise
+    rank = min(int(share * values.size), values.size - 1)
+    return float(np.partition(values, rank, axis=None)[rank])
 
 
 class CombinedRegion:

@@ -73,6 +73,11 @@ class Geometric:
     largest: int
     probability: float = 0.5
 
+    @property
+    def mean(self) -> float:
+        """The count on average."""
+        return sum(self.probability**more for more in range(self.largest))
+
     def __call__(self, rng: RandomState) -> int:
         count = 1
         while count < self.largest and rng.uniform() < self.probability:

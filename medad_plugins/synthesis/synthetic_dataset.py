@@ -12,6 +12,7 @@ from monai.transforms import Compose
 from medad_plugins.data import Case, cached_dataset
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis.body import FindBodyd
+from medad_plugins.synthesis.body_share import with_share
 from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.sources import SourcePool
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
@@ -30,6 +31,7 @@ def synthetic_dataset(
     body: Callable[..., Any] | None = None,
     augment: Callable[..., Any] | None = None,
     source_pool: SourcePool | None = None,
+    share: Sequence[float] | None = None,
 ) -> Dataset:
     """Normal cases, a share of them with a synthetic anomaly, a new one at every visit.
 
@@ -47,6 +49,7 @@ def synthetic_dataset(
         augment: random transform of a case with ``image`` and ``body`` before the synthesis; its output is what
             ``clean`` then holds. Sources are not augmented.
         source_pool: where recipes take foreign content from; None takes the prepared scans themselves.
+        share: of the body that anomalies fill, see `with_share`; None leaves the recipes' own sizes.
 
     Returns:
         dataset of what `SynthesizeAnomalyd` adds to a case.
@@ -55,6 +58,7 @@ def synthetic_dataset(
         InputError: no anomaly can be made in any of the scans tried, or as `SynthesizeAnomalyd`, `SourcePool` and
             `medad_plugins.data.cached_dataset` do.
     """
+    recipes = with_share(recipes, share)
     clean: Any = cached_dataset(data, [preprocessing, body or FindBodyd()])
     if source_pool is None and any(recipe.takes_foreign for recipe in recipes):
         source_pool = SourcePool(clean)

@@ -23,7 +23,7 @@ def views_dataset(
     view: Callable[..., Any] | Sequence[Callable[..., Any]],
     in_body: bool = False,
     spatial_dims: int = 2,
-    slice_axis: int | None = None,
+    slice_axis: int | str | None = None,
 ) -> Dataset:
     """Normal cases, each as `EveryRecipe` makes a list of it, and each of these twice, see `TwoViews`.
 

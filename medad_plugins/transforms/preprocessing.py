@@ -106,7 +106,8 @@ class ScanPreprocessing(Compose):
         ]
         is_upright = scan.orientation == "upright"
         if spatial_dims == 3:
-            axes = UPRIGHT_SLICES[scan.slice_axis] if is_upright and scan.slice_axis is not None else "RAS"
+            # what is cut along all axes is turned slice by slice
+            axes = UPRIGHT_SLICES[scan.slice_axis] if is_upright and isinstance(scan.slice_axis, int) else "RAS"
             transforms.append(Orientationd(keys, axcodes=axes, labels=_RAS_LABELS))
         elif is_upright:
             transforms.append(UprightScand(keys))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -135,3 +136,30 @@ def test_a_test_set_of_one_class_is_refused_in_one_sentence(tmp_path: Path) -> N
 def test_wrong_weights_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the weights file does not exist"):
         trivial_baselines([], str(tmp_path / "nowhere.pth"))
+
+
+def test_volumes_are_compared_voxel_by_voxel(tmp_path: Path) -> None:
+    rng, cases = np.random.RandomState(0), []
+    for number in range(12):
+        values = 100 + 10 * rng.rand(20, 20, 20)
+        split, label = ("train", 0) if number < 6 else ("test", number % 2)
+        mask = np.zeros(values.shape, np.uint8)
+        if label:
+            mask[4:10, 5:11, 6:12] = 1
+            values[mask > 0] += 60
+        image, truth = tmp_path / f"{number}.nii.gz", tmp_path / f"{number}_mask.nii.gz"
+        for path, array in ((image, values.astype(np.uint8)), (truth, mask)):
+            nib.save(nib.Nifti1Image(array, np.diag([-2.0, 2, 2, 1])), path)
+        cases.append(
+            {
+                "image": str(image),
+                "mask": str(truth) if label else "",
+                "case_id": str(number),
+                "label": label,
+                "split": split,
+            }
+        )
+    found = {baseline.name: baseline for baseline in trivial_baselines(cases, workers=0)}
+    judged = found["voxel z-score"]
+    assert judged.auroc == 1 and judged.localization["pixel_ap"] > 0.9
+    assert not found["mean intensity"].localization

@@ -14,6 +14,7 @@ from monai.bundle.workflows import _reject_executable_logging_config
 
 from medad_plugins.packaging import METADATA_SCHEMA
 
+README = BUNDLES_FOLDER.parent / "README.md"
 REQUIRED_FILES = (
     "LICENSE",
     "configs/metadata.json",
@@ -84,6 +85,15 @@ def test_declares_known_abilities_only(bundle: str) -> None:
     entry = declared(bundle)
     assert set(entry.get("cannot", ())) <= set(ABILITIES)
     assert set(entry.get("small", ())) <= set(read_config(bundle, "train"))
+
+
+def test_says_where_volumes_are_not_learnt(bundle: str) -> None:
+    said = declared(bundle).get("volumes")
+    row = next(line for line in README.read_text("utf-8").splitlines() if line.startswith(f"| [{bundle}]"))
+    card = (BUNDLES_FOLDER / bundle / "docs" / "README.md").read_text("utf-8")
+    expected = "runs, does not learn within minutes"
+    assert said in (None, expected)
+    assert (expected in row) == (expected in card) == (said is not None)
 
 
 @pytest.mark.parametrize("name", KEYS)

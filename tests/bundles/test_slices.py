@@ -24,10 +24,12 @@ from bundle_runs import (
     write_cohort,
 )
 
+from medad_plugins.networks.along_axes import AlongAxes
 from medad_plugins.packaging.model_metadata import describe_model
 
 pytestmark = [pytest.mark.usefixtures("process_settings"), pytest.mark.slow_but_for("edc", "padim")]
 AXIS = 1
+SIDES = [32, 48, 40]
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,36 @@ def test_hosts_get_the_size_of_a_slice(trained: Trained) -> None:
 
 def test_images_have_no_slices(trained: Trained) -> None:
     assert "slice_axis" in refusal(trained.root, "train", spatial_dims=2, slice_axis=0, device="cpu")
+
+
+@pytest.fixture(scope="module", params=["padim", "ae"])
+def trained_along_all(
+    request: pytest.FixtureRequest, volumes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Trained]:
+    """One that is fitted, a network for each axis, and one trained by gradient, one network for all slices."""
+    folder = tmp_path_factory.mktemp(request.param)
+    root = copy_bundle(request.param, folder)
+    values = small_values(request.param, spatial_dims=3, slice_axis="all", image_size=SIDES)
+    yield Trained(request.param, 3, root, volumes, run_config(root, "train", dataset_dir=str(volumes), **values))
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow_but_for("padim", "ae")
+@torch.no_grad()
+def test_along_all_axes_a_model_knows_how_it_sees_volumes(trained_along_all: Trained, tmp_path: Path) -> None:
+    trained = trained_along_all
+    reloaded = open_config(trained.root, "inference", dataset_dir=str(trained.data), device="cpu")
+    assert isinstance(reloaded.network_def, AlongAxes) == (trained.bundle == "padim")
+    trained.run("inference", tmp_path, batch_size=2, save=["map"])
+    for row in read_table(tmp_path):
+        volume = reloaded.preprocessing({"image": row["image"]})["image"].as_tensor()
+        assert list(volume.shape[1:]) == SIDES
+        expected = reloaded.inferer(volume[None], reloaded.network_def)
+        assert expected.shape == (1, 1, *SIDES)
+        score = float(reloaded.network_def.pool(expected))
+        assert float(row["anomaly_score"]) == pytest.approx(score, rel=1e-4, abs=1e-6)
+    metadata = json.loads((trained.root / "configs" / "metadata.json").read_text("utf-8"))
+    described = describe_model(metadata, reloaded.parser.get_parsed_content("model"))
+    longest = [max(SIDES)] * 2
+    expected_shape = SIDES if trained.bundle == "padim" else longest
+    assert described["network_data_format"]["inputs"]["image"]["spatial_shape"] == expected_shape

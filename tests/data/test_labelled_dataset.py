@@ -17,7 +17,7 @@ from medad_plugins.transforms import ScanPreprocessing
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """20 normal and 6 abnormal cases of ten and three patients, without a split val; brightness is the case's number."""
+    """20 normal and 6 abnormal cases of ten and three patients, no split val; brightness is the case's number."""
     rows = ["image,label,split,patient"]
     for number in range(26):
         values = np.full((16, 16), 5 * number + 20, np.uint8)
@@ -74,13 +74,13 @@ def test_anomalies_are_repeated_to_their_share(folder: Path) -> None:
     scan = ScanPreprocessing(ScanFormat(image_size=16))
     for share, times in ((0.0, 1), (0.1, 1), (0.5, 3), (0.6, 5)):
         dataset = labelled_dataset(cohort.train, cohort.take_anomalies(), scan, share)
-        labels = [case["label"] for case in dataset]
+        labels = [dataset[index]["label"] for index in range(len(dataset))]
         assert labels == [0] * len(cohort.train) + [1] * 6 * times
         assert sum(labels) / len(labels) >= share
     batch = next(iter(IterationLoader(dataset, 24)))
     bright = batch["image"].flatten(1).amax(1)
     assert torch.equal(batch["label"], (bright >= (5 * 20 + 20) / 255 - 1e-6).long()), "labels go with their scans"
     without = labelled_dataset(cohort.train, [], scan, 0.5)
-    assert [case["label"] for case in without] == [0] * len(cohort.train)
+    assert [without[index]["label"] for index in range(len(without))] == [0] * len(cohort.train)
     with pytest.raises(ValueError, match="share must be"):
         labelled_dataset(cohort.train, [], scan, 1.0)

@@ -39,9 +39,9 @@ def test_a_new_training_is_upright_with_the_sides_of_the_old_one() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"slice_axis": 0}, "slice_axis .expected 0, 1 or 2, with --spatial_dims 3"),
-        ({"spatial_dims": 3, "slice_axis": 3}, "slice_axis .expected 0, 1 or 2, with --spatial_dims 3"),
-        ({"spatial_dims": 3, "slice_axis": -1}, "slice_axis .expected 0, 1 or 2, with --spatial_dims 3"),
+        ({"slice_axis": 0}, "slice_axis .expected 0, 1, 2 or all, with --spatial_dims 3"),
+        ({"spatial_dims": 3, "slice_axis": 3}, "slice_axis .expected 0, 1, 2 or all, with --spatial_dims 3"),
+        ({"spatial_dims": 3, "slice_axis": -1}, "slice_axis .expected 0, 1, 2 or all, with --spatial_dims 3"),
         ({"image_size": (16, 16, 16)}, "image_size.*expected one positive number or 2 of them"),
         ({"image_size": 0}, "image_size"),
         ({"orientation": "up"}, "orientation .expected upright or stored.* found up"),
@@ -51,3 +51,11 @@ def test_a_new_training_is_upright_with_the_sides_of_the_old_one() -> None:
 def test_what_scans_do_not_have_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ScanFormat(**options)
+
+
+def test_slices_along_all_axes_are_square_and_take_no_tiles() -> None:
+    scan = ScanFormat(3, (32, 48, 40), slice_axis="all")
+    assert scan.network_dims == 2 and scan.network_edges == [48, 48] and scan.whole_edges == [32, 48, 40]
+    for tiles in ({"roi_size": 16}, {"spacing": 2.0}):
+        with pytest.raises(InputError, match="slices along all axes are seen whole, not in tiles: slice_axis"):
+            ScanFormat(3, 32, slice_axis="all", **tiles)

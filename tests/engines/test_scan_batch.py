@@ -101,3 +101,15 @@ def test_the_scan_can_be_its_own_target(kind: type[torch.Tensor]) -> None:
     scan = torch.rand(2, 1, 4, 4)
     image, target = ScanBatch(target="image")({"image": kind(scan), "label": torch.zeros(2)}, torch.device("cpu"), True)
     assert type(image) is torch.Tensor and torch.equal(image, scan) and torch.equal(target, scan)
+
+
+def test_along_all_axes_every_slice_comes_once_upright_and_square() -> None:
+    found = cut_slices(VOLUMES, "all")
+    assert found.shape == (2 * (3 + 4 + 5), 1, 5, 5)
+    # rows to inferior, columns to posterior
+    assert torch.equal(found[0, 0, :, :4], VOLUMES[0, 0, 0].T.flip([0, 1])) and not found[0, 0, :, 4:].any()
+    # every voxel is seen by three slices
+    assert found[:12].sum() == 3 * VOLUMES[0].sum()
+    torch.manual_seed(0)
+    drawn = cut_slices(VOLUMES, "all", 12)
+    assert sorted(map(float, drawn[:12].sum((1, 2, 3)))) == sorted(map(float, found[:12].sum((1, 2, 3))))

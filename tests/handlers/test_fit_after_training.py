@@ -27,6 +27,9 @@ class Recording(nn.Module):
     def fit(self) -> None:
         self.notes.append("fit")
 
+    def step(self, engine: Engine, batch: Any) -> None:
+        self.notes.append("step")
+
 
 class Doubling(SimpleInferer):
     """Calls the network on twice the values."""
@@ -62,7 +65,7 @@ def test_the_mode_is_put_back_after_an_error() -> None:
 def test_before_training_once_and_not_after_a_resume() -> None:
     for first, expected in ((0, [(False, False, [3.0]), "fit", "step", "step"]), (1, ["step"])):
         network = Recording().train()
-        engine = Engine(lambda engine, batch: network.notes.append("step"))
+        engine = Engine(network.step)
         FitBeforeTraining(network, [{"image": torch.tensor([3.0])}]).attach(engine)
         if first:
             engine.load_state_dict({"iteration": 1, "max_epochs": 2, "epoch_length": 1})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.data import ScanFormat
-from medad_plugins.inferers import PrecisionInferer, SlicewiseInferer, scan_inferer
+from medad_plugins.inferers import PrecisionInferer, SlicewiseInferer, ThreeAxesInferer, scan_inferer
 
 VOLUMES = torch.rand(2, 1, 5, 6, 7, generator=torch.Generator().manual_seed(0))
 
@@ -49,3 +49,32 @@ def test_slices_cut_before_pass_as_they_are() -> None:
 def test_the_format_of_the_scans_says_which_inferer() -> None:
     assert isinstance(scan_inferer(ScanFormat(3), "bfloat16"), PrecisionInferer)
     assert isinstance(scan_inferer(ScanFormat(3, slice_axis=1)), SlicewiseInferer)
+
+
+def test_along_all_axes_the_map_is_the_mean_of_the_three() -> None:
+    volume = torch.rand(2, 1, 4, 6, 5)
+
+    def rows(slices: torch.Tensor) -> torch.Tensor:
+        """Of each slice the cumulative sum down its rows, which depends on how it stands."""
+        return slices.cumsum(2)
+
+    found = ThreeAxesInferer(slices_at_once=4)(volume, rows)
+    down = [volume.flip(4).cumsum(4).flip(4), volume.flip(4).cumsum(4).flip(4), volume.flip(3).cumsum(3).flip(3)]
+    torch.testing.assert_close(found, torch.stack(down).mean(0))
+
+
+def test_along_all_axes_slices_are_square_as_in_training() -> None:
+    seen: list[torch.Size] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(slices.shape[1:])
+        return slices
+
+    ThreeAxesInferer()(torch.rand(1, 1, 4, 6, 5), network)
+    assert set(seen) == {(1, 6, 6)}
+    assert scan_inferer(ScanFormat(3, (4, 6, 5), slice_axis="all"))(torch.rand(3, 1, 6, 6), network).shape == (
+        3,
+        1,
+        6,
+        6,
+    )

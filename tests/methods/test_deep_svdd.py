@@ -20,7 +20,7 @@ def _scans(*size: int, batch: int = 5, seed: int = 0) -> Tensor:
 
 def _network(*size: int, **others: object) -> DeepSVDD:
     torch.manual_seed(0)
-    network = DeepSVDD(len(size), 1, size, (4, 8), 6, **others)  # type: ignore[arg-type]
+    network = DeepSVDD(len(size), 1, size, (4, 8), 6, **others)
     network.train()
     with torch.no_grad():
         for _ in range(20):  # running statistics

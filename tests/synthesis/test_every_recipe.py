@@ -11,6 +11,7 @@ from monai.data import Dataset, MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityd
 
 from medad_plugins.data import Case, IterationLoader
+from medad_plugins.engines.scan_batch import cut_slices
 from medad_plugins.errors import InputError
 from medad_plugins.synthesis import EveryRecipe, versions_dataset
 from medad_plugins.synthesis.published import anatpaste, cutpaste, pii
@@ -116,3 +117,18 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         versions_dataset(files[:1], PREPARE, [pii()])
     with pytest.raises(InputError, match="no recipe"):
         EveryRecipe([])
+
+
+def test_slices_along_all_axes_are_upright_and_square_and_keep_their_spacing() -> None:
+    values = torch.arange(6 * 8 * 10, dtype=torch.float32).reshape(1, 6, 8, 10) / 480
+    volume = MetaTensor(values, affine=torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0])))
+    every = EveryRecipe([cutpaste("box")], slice_axis="all", slices=24, shift=0, jitter=0).set_random_state(0)
+    clean = [case["image"] for case in every({"image": volume}) if case["recipe_index"] == 0]
+    assert len(clean) >= 24 and {tuple(image.shape) for image in clean} == {(1, 10, 10)}
+    expected = {float(one.sum()): one for one in cut_slices(values[None], "all")}
+    known = sorted(expected)
+    for image in clean:
+        nearest = min(known, key=lambda total: abs(total - float(image.sum())))
+        torch.testing.assert_close(image.as_tensor(), expected[nearest], rtol=0, atol=1e-6)
+    # rows and columns: sagittal S and A, coronal S and R, axial A and R
+    assert {tuple(image.pixdim.tolist()) for image in clean} == {(3, 2), (3, 1), (2, 1)}

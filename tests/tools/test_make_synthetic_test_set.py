@@ -76,3 +76,32 @@ def test_recipes_that_need_other_scans_are_refused(tmp_path: Path) -> None:
         TOOL["make_synthetic_test_set"](str(tmp_path), str(tmp_path / "synthetic"), ["blob", "pii"])
     with pytest.raises(InputError, match=r"radius of the balls is out of range: blob_radius.*found 0.2\)"):
         TOOL["make_synthetic_test_set"](str(tmp_path), str(tmp_path / "synthetic"), ["blob"], blob_radius=0.2)
+
+
+def test_lesions_of_volumes_are_listed_with_their_size_and_patient(tmp_path: Path) -> None:
+    source = tmp_path / "normal"
+    source.mkdir()
+    rows = ["image,label,mask,split,class,patient"]
+    for index, split in enumerate(("train", "val", "test")):
+        values = _body((40, 44, 40), 200).astype(np.uint8)
+        nib.save(nib.Nifti1Image(values, np.diag([2.0, 2, 2, 1])), source / f"scan{index}.nii.gz")
+        rows.append(f"scan{index}.nii.gz,0,,{split},normal,p{index}")
+    (source / "datalist.csv").write_text("\n".join(rows), encoding="utf-8")
+    for folder in ("one", "two"):
+        TOOL["make_synthetic_test_set"](str(source), str(tmp_path / folder), ["lesions"], every=True, seed=4)
+    cases = find_cases(tmp_path / "one", split="test")
+    assert [case["class"] for case in cases] == ["normal", *TOOL["LESIONS"]]
+    assert {case["patient"] for case in cases} == {"p2"}
+    for case in cases[1:]:
+        mask = np.asarray(nib.Nifti1Image.from_filename(str(case["mask"])).dataobj)
+        assert float(case["ml"]) == pytest.approx(mask.sum() * 8 / 1000, abs=0.01)
+        assert case["from_2_ml"] == str(int(float(case["ml"]) >= 2))
+    assert cases[0]["from_2_ml"] == "1"
+    first = str(cases[1]["image"])
+    one, two = (nib.Nifti1Image.from_filename(path) for path in (first, first.replace("/one/", "/two/")))
+    assert np.array_equal(one.dataobj, two.dataobj)
+
+
+def test_images_have_no_millilitres(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lesions in millilitres are of volumes"):
+        TOOL["make_synthetic_test_set"]("", str(tmp_path / "made"), ["lesions"])

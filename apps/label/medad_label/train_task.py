@@ -42,7 +42,8 @@ class NormalTrainTask(BundleTrainTask):
     bundle's ``output/monai_label``, and the request fails with a sentence, unless it says ``replace_anyway``.
 
     Normal cases are the scans whose final label has no voxel marked; a part of them is held out to calibrate on, as
-    always. Scans with something marked are left out, scans without a final label too. A request may set every plain
+    always. Scans with something marked are labelled anomalies for a bundle that learns from some (`deep_sad`) and are
+    left out by the others; scans without a final label are left out by all. A request may set every plain
     key of ``train.yaml``; how the scans are read stays as in the present model. The list of scans goes to the bundle's
     ``output/monai_label``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.input_gradient import input_gradient
 from medad_plugins.networks.coders.conv_family import ConvDecoder, ConvEncoder
-from medad_plugins.networks.fitted.standardised_features import PooledFeatures
+from medad_plugins.networks.families.pooled_features import PooledFeatures
 
 __all__ = ["OneCentre"]
 
@@ -35,7 +36,7 @@ class OneCentre(AnomalyNetwork):
         map: ``"constant"``, the score everywhere, or ``"gradient"``: the absolute gradient of the distance, scaled so
             that the score stays.
         backbone: ``"none"``, the convolutions above; or a key of `medad_plugins.networks.TAPS`: linear layers without
-            bias on its pooled features take their place, see `PooledFeatures`, of which mean and deviation are fitted to
+            bias on its pooled features take their place, see `PooledFeatures`, whose mean and deviation are fitted to
             normal scans before the training; there is no first stage and nothing to decode.
         weights: of the backbone.
         layers: of the backbone, whose features are pooled.
@@ -71,8 +72,11 @@ class OneCentre(AnomalyNetwork):
         # a backbone wants the intensities that it knows
         self.contrast = contrast and not self.on_features
         self.centre: Tensor = nn.Buffer(torch.zeros(latent_size))
-        self.encoder: nn.Module
-        self.bottleneck: nn.Module
+        # convolutions, or layers on features
+        self.encoder: Any
+        self.bottleneck: Any
+        self.expansion: Any
+        self.decoder: Any
         if self.on_features:
             features = PooledFeatures(spatial_dims, in_channels, backbone, weights, layers)
             first, last = (nn.Linear(*sizes, bias=False) for sizes in ((features.size, hidden), (hidden, latent_size)))

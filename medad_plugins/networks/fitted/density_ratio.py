@@ -36,7 +36,7 @@ class DensityRatio(OneClassHead):
 
     References:
         Hido et al., "Statistical outlier detection using direct density ratio estimation", Knowledge and Information
-        Systems 2011; Kanamori, Hido and Sugiyama, "A least-squares approach to direct importance estimation", JMLR 2009;
+        Systems 2011; Kanamori, Hido and Sugiyama, "A least-squares approach to direct importance estimation", JMLR 10;
         Sugiyama et al., "Direct importance estimation with model selection", NIPS 2007.
     """
 
@@ -94,7 +94,7 @@ def ulsif(normal: Floats, reference: Floats, ridge: float = 0.1) -> Floats:
 
 
 def kliep(normal: Floats, reference: Floats, steps: int = 300) -> Floats:
-    """Weights ``(M,)``, not negative, of the highest mean log ratio of normal points whose mean over the reference is 1.
+    """Weights ``(M,)``, not negative, of the highest mean log ratio of normal points; 1 is its mean over the reference.
 
     Args:
         normal, reference: kernels ``(n, M)`` at the points of either density.

@@ -14,8 +14,8 @@ class LinearSupport(OneClassHead):
     """How far a vector lies on the origin's side of the plane that separates the origin from the normal vectors.
 
     The signed distance is given in deviations of the normal vectors' own and bent to stay above 0
-    (`softly_positive`), which leaves the order as it is. It needs vectors whose origin means something: features after a
-    ReLU as they are, or of length 1, not standardised ones.
+    (`softly_positive`), which leaves the order as it is. It needs vectors whose origin means something: features after
+    a ReLU as they are, or of length 1, not standardised ones.
 
     Args:
         nu: share of the normal vectors that may lie on that side, at most 1.

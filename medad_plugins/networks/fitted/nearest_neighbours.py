@@ -18,6 +18,7 @@ class NearestNeighbours(OneClassHead):
         neighbours: how many, at least 1.
         last: the distance to the last one alone (Knorr, Ng and Tucakov, "Distance-based outliers", VLDB Journal 2000;
             Ramaswamy, Rastogi and Shim, SIGMOD 2000).
+        squared: take squares of the distances.
 
     Buffers:
         bank ``(n, D)``: the normal vectors.
@@ -29,11 +30,11 @@ class NearestNeighbours(OneClassHead):
         Angiulli and Pizzuti, "Fast outlier detection in high dimensional spaces", PKDD 2002.
     """
 
-    def __init__(self, neighbours: int = 3, last: bool = False) -> None:
+    def __init__(self, neighbours: int = 3, last: bool = False, squared: bool = False) -> None:
         super().__init__()
         if neighbours < 1:
             raise ValueError(f"neighbours must be at least 1, got {neighbours}.")
-        self.neighbours, self.last = neighbours, last
+        self.neighbours, self.last, self.squared = neighbours, last, squared
         self.bank: Tensor = nn.Buffer(torch.empty(0))
 
     def fit(self, vectors: Tensor) -> None:
@@ -53,4 +54,6 @@ class NearestNeighbours(OneClassHead):
         places = torch.topk(squared_distances(vectors, self.bank), self.neighbours, dim=1, largest=False).indices
         # the product of matrices says which are nearest; how near is computed from the differences, which is exact
         distances = torch.linalg.vector_norm(vectors.unsqueeze(1) - self.bank[places], dim=2)
+        if self.squared:
+            distances = distances.square()
         return distances.amax(1) if self.last else distances.mean(1)

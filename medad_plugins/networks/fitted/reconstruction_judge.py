@@ -25,9 +25,9 @@ class ReconstructionJudge(nn.Module):
     - ``"pathway"``: the differences that scan and reconstruction have in the encoder's blocks (RaPP; by
       ``mahalanobis`` its normalised form NAP). Each block's are averaged on a coarse grid: the paper joins all values
       of small dense layers, of which scans have millions.
-    - ``"statistics"``: the logarithms of mean, deviation and mean of the highest 5 % of the absolute residual and of one
-      minus the structural similarity (after MUSE, whose detector of such vectors is an autoencoder; on either side, for
-      an anomaly may also be rebuilt too well).
+    - ``"statistics"``: the logarithms of mean, deviation and mean of the highest 5 % of the absolute residual and of
+      one minus the structural similarity (after MUSE, whose detector of such vectors is an autoencoder; an anomaly may
+      also be rebuilt too well).
     - ``"code"``: the latent itself.
     - ``"code_errors"``: the latent with the relative error and the cosine of scan and reconstruction (DAGMM; by ``gmm``
       its mixture, fitted after the autoencoder rather than with it).

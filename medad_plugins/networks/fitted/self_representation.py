@@ -13,10 +13,10 @@ __all__ = ["SelfRepresentation"]
 class SelfRepresentation(OneClassHead):
     """Length of what is left of a vector when it is written as a sum of a few normal ones, by an elastic net.
 
-    The weights c of the normal vectors, as the columns of X, minimise ``|x - X c|^2 / 2 + penalty * strength * (mix |c|_1
-    + (1 - mix) / 2 |c|^2)``, all vectors about the normal ones' mean and of length 1, strength the largest product of x
-    with one of them: by a fixed number of accelerated proximal steps, the same for all, so that it can be exported.
-    The score is the length of the residual, 0 to 1.
+    The weights c of the normal vectors, as the columns of X, minimise ``|x - X c|^2 / 2 + penalty * strength * (mix
+    |c|_1 + (1 - mix) / 2 |c|^2)``, all vectors about the normal ones' mean and of length 1, strength the largest
+    product of x with one of them: by a fixed number of accelerated proximal steps, the same for all, so that it can be
+    exported. The score is the length of the residual, 0 to 1.
 
     R-graph draws a graph of such weights among all scans, and walks along it at random: what the walk leaves is
     abnormal. That needs all scans at once, and is for training sets with anomalies in them. Here normal scans are given

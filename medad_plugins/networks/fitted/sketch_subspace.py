@@ -64,8 +64,9 @@ class SketchSubspace(OneClassHead):
 
 
 def frequent_directions(rows: Tensor, size: int) -> Tensor:
-    """A sketch ``(size, D)`` B of rows ``(n, D)`` A: along no unit vector is ``|Ax|^2 - |Bx|^2`` below 0 or above
-    ``|A|^2 / (size / 2)``.
+    """A sketch ``(size, D)`` of rows ``(n, D)`` by the method of frequent directions.
+
+    Along no unit vector x is ``|Ax|^2 - |Bx|^2`` below 0 or above ``|A|^2 / (size / 2)``, A the rows and B the sketch.
 
     Args:
         rows: float64.

@@ -85,3 +85,13 @@ def test_soft_labels_are_learnt_as_what_they_are() -> None:
 def test_wrong_choices_are_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         PixelPredictor(2, 1, **options)
+
+
+@EVERY
+def test_of_volumes_it_begins_with_anomalies_being_rare(options: dict[str, Any]) -> None:
+    volume, image = PixelPredictor(3, 1, **options), PixelPredictor(2, 1, **options)
+    biases = [
+        [value.item() for name, value in network.named_parameters() if name.endswith("bias") and value.shape == (1,)]
+        for network in (volume, image)
+    ]
+    assert biases[0][-1] == -3 and biases[1][-1] > -1

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from medad_plugins.errors import InputError
-from medad_plugins.networks.fitted.standardised_features import PooledFeatures, Standardisation
+from medad_plugins.networks.families.pooled_features import PooledFeatures
+from medad_plugins.networks.fitted.standardisation import Standardisation
 
 
 @torch.no_grad()
