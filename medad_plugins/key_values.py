@@ -14,10 +14,10 @@ import torch
 from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, run
 
 from medad_plugins.arguments import given_values, is_path_key, is_text_key, suggestion
-from medad_plugins.data.volume_slices import ALL_AXES
 from medad_plugins.errors import InputError
 from medad_plugins.files import home_path
 from medad_plugins.inferers.precision import PRECISIONS
+from medad_plugins.volume_slices import ALL_AXES
 
 __all__ = ["as_written", "names_as_written", "require_device", "settle_values", "unknown_key"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medad_plugins.data.volume_slices import ALL_AXES
 from medad_plugins.errors import InputError
 from medad_plugins.tile_grid import TileGrid
+from medad_plugins.volume_slices import ALL_AXES
 
 __all__ = ["ScanFormat"]
 

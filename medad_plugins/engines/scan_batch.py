@@ -10,8 +10,8 @@ from monai.engines.utils import default_prepare_batch
 from torch import Tensor
 
 from medad_plugins.data.scan_format import ScanFormat
-from medad_plugins.data.volume_slices import padded, upright_slices
 from medad_plugins.plain_tensor import plain_tensor
+from medad_plugins.volume_slices import padded, upright_slices
 
 __all__ = ["ScanBatch", "cut_slices"]
 

@@ -9,12 +9,11 @@ from monai.inferers import Inferer, SliceInferer
 from torch import Tensor
 
 from medad_plugins.data.scan_format import ScanFormat
-from medad_plugins.data.volume_slices import ALL_AXES, padded, upright_slices, volumes_of_slices
 from medad_plugins.inferers.precision import PrecisionInferer
 from medad_plugins.inferers.tiles import TileInferer
-from medad_plugins.networks.along_axes import AlongAxes
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.tile_grid import TileGrid
+from medad_plugins.volume_slices import ALL_AXES, padded, upright_slices, volumes_of_slices
 
 __all__ = ["SlicewiseInferer", "ThreeAxesInferer", "scan_inferer"]
 
@@ -76,7 +75,7 @@ class ThreeAxesInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         image = plain_tensor(inputs)
         # a fitting trainer calls a method of its network
-        if image.dim() == 4 or isinstance(getattr(network, "__self__", network), AlongAxes):
+        if image.dim() == 4 or getattr(getattr(network, "__self__", network), "cuts_volumes", False):
             return self.per_slice(image, network, *args, **kwargs)
         return torch.stack([self._along(axis, image, network) for axis in range(3)]).mean(0)
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.data import ScanFormat
-from medad_plugins.data.volume_slices import ALL_AXES
 from medad_plugins.engines import ModelFile, gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.protocols import Fittable
 from medad_plugins.scorers import GaussianSmoothing, MergedPValues, NormalRanks
+from medad_plugins.volume_slices import ALL_AXES
 
 __all__ = ["Ensemble", "HeldOutRanks", "ensemble_size", "member_settings", "method_class", "with_member_states"]
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medad_plugins.data.scan_format import ScanFormat
-from medad_plugins.data.volume_slices import ALL_AXES, upright_slices, volumes_of_slices
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import FeatureTaps
+from medad_plugins.volume_slices import ALL_AXES, upright_slices, volumes_of_slices
 
 __all__ = ["AlongAxes", "along_axes"]
 
@@ -41,6 +40,8 @@ class AlongAxes(AnomalyNetwork):
         >>> network.eval()(torch.rand(1, 1, 32, 40, 36)).shape
         torch.Size([1, 1, 32, 40, 36])
     """
+
+    cuts_volumes = True  # an inferer shows it whole ones
 
     def __init__(self, make: Callable[[], Any]) -> None:
         super().__init__()
@@ -106,12 +107,12 @@ def _sharing(first: nn.Module, network: AnomalyNetwork) -> AnomalyNetwork:
     return network
 
 
-def along_axes(make: Callable[..., AnomalyNetwork], scan: ScanFormat, **arguments: Any) -> AnomalyNetwork:
+def along_axes(make: Callable[..., AnomalyNetwork], scan: Any, **arguments: Any) -> AnomalyNetwork:
     """A fitted method's network, or, where volumes are cut along all axes, one for each of them.
 
     Args:
         make: the network's class, with ``collect`` and ``fit``.
-        scan: how scans come to the network.
+        scan: how scans come to the network, a `medad_plugins.data.ScanFormat`.
         arguments: of the class.
     """
     if scan.slice_axis != ALL_AXES:

@@ -14,7 +14,6 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from medad_plugins.data import Case, cached_dataset
-from medad_plugins.data.volume_slices import ALL_AXES, padded, turned_upright
 from medad_plugins.errors import InputError
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.synthesis.body import FindBodyd
@@ -23,6 +22,7 @@ from medad_plugins.synthesis.contents import IntensityJitter
 from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.sources import SourcePool
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
+from medad_plugins.volume_slices import ALL_AXES, padded, turned_upright
 
 __all__ = ["EveryRecipe", "versions_dataset"]
 

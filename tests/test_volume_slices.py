@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medad_plugins.data.upright import UPRIGHT_SLICES
-from medad_plugins.data.volume_slices import padded, turned_upright, upright_slices, volumes_of_slices
+from medad_plugins.volume_slices import padded, turned_upright, upright_slices, volumes_of_slices
 
 VOLUMES = torch.arange(2 * 1 * 3 * 4 * 5, dtype=torch.float32).reshape(2, 1, 3, 4, 5)
 
