@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -11,13 +13,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import medad_plugins
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.errors import InputError
 from medad_plugins.files import read_torch, write_torch
-from medad_plugins.manifest import Manifest, sha256
+from medad_plugins.manifest import Manifest
 from medad_plugins.networks import by_tiles
 from medad_plugins.networks.along_axes import AlongAxes
 from medad_plugins.versions import require_bundle_fits, require_fits
@@ -157,8 +160,16 @@ class ModelFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the file."""
-        return sha256(self.path)
+        """Hash of bundle, settings and values: the same for a model wherever and however it is kept, e.g. packaged."""
+        content = self.content
+        digest = hashlib.sha256(
+            json.dumps([content["bundle"], content["settings"]], sort_keys=True, default=str).encode()
+        )
+        for name, value in sorted(content["model"].items()):
+            values = value.detach().cpu().contiguous()
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def setting(self, name: str, default: Any = _REQUIRED) -> Any:
         """A value that the model was trained with, e.g. ``image_size`` or one of its network's arguments.

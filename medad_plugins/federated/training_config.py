@@ -112,7 +112,10 @@ class TrainingConfig:
     @property
     def fits_after_training(self) -> bool:
         """Whether something is fitted once the network has been trained by gradient."""
-        return _FITTER in self._places
+        place = self._places.get(_FITTER)
+        if place is None:
+            return False
+        return "enabled" not in self.workflow.parser[place] or bool(self._parsed(f"{place}::enabled"))
 
     @cached_property
     def _standard(self) -> StandardHandlers:

@@ -25,7 +25,7 @@ def _smoothed(images: Tensor, window: int, sigma: float) -> Tensor:
 def _smoothed_all(images: list[Tensor], window: int, sigma: float) -> list[Tensor]:
     """Images of one shape ``(B, C, *spatial)``, filtered together."""
     joined = torch.stack(images)
-    return _smoothed(joined.flatten(0, 2), window, sigma).reshape(joined.shape).unbind()
+    return list(_smoothed(joined.flatten(0, 2), window, sigma).reshape(joined.shape).unbind())
 
 
 def gaussian_ssim(one: Tensor, other: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:

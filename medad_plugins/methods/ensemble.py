@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.data import ScanFormat
+from medad_plugins.data.volume_slices import ALL_AXES
 from medad_plugins.engines import ModelFile, gather_list
 from medad_plugins.errors import InputError
 from medad_plugins.networks import AnomalyNetwork
@@ -293,6 +294,9 @@ def member_settings(
             where="--calibration cross",
             todo="hold out normal scans, or give names of bundles that are fitted here",
         )
+    if scan.slice_axis == ALL_AXES:
+        expected = "0, 1, 2 or null"
+        raise InputError("an ensemble takes slices of one axis", where="slice_axis", expected=expected, found=ALL_AXES)
     found = []
     for member in _listed(members):
         if not _is_file(member):

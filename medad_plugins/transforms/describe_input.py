@@ -43,7 +43,7 @@ class DescribeInputd(MapTransform):
 
     ``input_mean`` and ``input_spread`` (see `input_figures`), ``input_size`` and ``input_spacing`` (of the scan's own
     grid, e.g. ``256x256``; spacing in mm, empty where the file does not say), ``model_hash`` and ``settings_hash`` (the
-    first 12 digits of the SHA-256 of the model file, and of how scans come to the network).
+    first 12 digits of the SHA-256 of the model, see `ModelFile`, and of how scans come to the network).
 
     Args:
         scan: how scans come to the network; None where that is not known.

@@ -48,7 +48,9 @@ def test_rows_and_maps_are_those_of_inference(root: Path, scans: Path, tmp_path:
     cases = find_cases(scans)
     rows = worker(cases[:2]) + worker(cases[2:])
     for row, other in zip(sorted(rows, key=lambda row: row["case_id"]), sorted(expected, key=lambda r: r["case_id"])):
-        assert row | {"anomaly_score": 0} == other | {"anomaly_score": 0}
+        # a worker sees a part of the archive, so it knows no list of all p-values
+        without = {"anomaly_score": 0, "q_value": None}
+        assert row | without == other | without
         if row["error"] is None:
             assert row["anomaly_score"] == pytest.approx(other["anomaly_score"], rel=1e-4)
     for row in read_table(tmp_path / "plain"):

@@ -88,7 +88,7 @@ def test_the_report_says_it_and_names_no_patient(audited: tuple[Audit, Path]) ->
         assert sentence in text
     content = json.loads((out / "audit.json").read_text(encoding="utf-8"))
     assert content == json.loads(json.dumps(audit_as_json(audit))) | {"baselines": content["baselines"]}
-    assert len(content["baselines"]) == 2
+    assert len(content["baselines"]) == 3
     assert not any(b"secret" in path.read_bytes() for path in out.iterdir())
     with Image.open(out / "pairs.png") as image:
         assert min(image.size) > 200

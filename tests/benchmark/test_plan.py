@@ -117,7 +117,7 @@ def test_the_projects_plans_can_be_read(
 ) -> None:
     monkeypatch.setenv("MEDAD_DATA", str(shared_data))
     monkeypatch.setenv("MEDAD_PREPARED", str(tmp_path))
-    for name in ("pneumoniamnist_28", "br35h_audited", "hippocampus_made", "hippocampus_blobs"):
+    for name in ("pneumoniamnist_28", "br35h_audited", "hippocampus_made", "hippocampus_blobs", "oasis_lesions"):
         (tmp_path / name).mkdir()
     assert read_plan(path, PROJECT / "bundles").cells()
 

@@ -98,6 +98,8 @@ def test_figures_and_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert figures["false_positive_rate"] == pytest.approx(1 / 3)
     assert figures["sensitivity"] == pytest.approx(3 / 4)
     assert figures["dice_case_mean"] == pytest.approx((1 + 1 + 0) / 3)
+    assert figures["marked_share_of_normal_case"] == pytest.approx(30 / (ROWS * COLUMNS) / 3), "the bright one's square"
+    assert figures["dice_share_of_best"] == pytest.approx(figures["dice_case_mean"] / figures["best_dice_pooled"])
 
     masked = [case for case in cases if case["label"] == 0 or case["mask"]]
     values = np.stack([np.asarray(Image.open(case["image"])) for case in masked]) / 255

@@ -20,7 +20,9 @@ from medad_plugins.synthesis.published import disyre
 def _disyre(spatial_dims: int = 2, **others: Any) -> DISYRE:
     torch.manual_seed(0)
     network = DISYRE(spatial_dims, 1, width=4, multipliers=(1, 2), blocks=1, **others)
-    nn.init.normal_(network.unet.unet.last[-1].weight, std=0.1)  # it begins at zero, where nothing would show
+    last = network.unet.unet.last[-1]
+    assert isinstance(last, nn.Conv2d | nn.Conv3d)
+    nn.init.normal_(last.weight, std=0.1)  # it begins at zero, where nothing would show
     return network
 
 

@@ -278,3 +278,8 @@ def test_model_files_become_members(tmp_path: Path) -> None:
         Ensemble(2, 1, [32, 32], member_settings("edc", scan, "resnet10"))
     with pytest.raises(InputError, match="needs a detector"):
         Ensemble(2, 1, [32, 32], [])
+
+
+def test_slices_along_all_axes_are_refused() -> None:
+    with pytest.raises(InputError, match="an ensemble takes slices of one axis: slice_axis"):
+        member_settings("knn", ScanFormat(3, 32, slice_axis="all"), "resnet10")

@@ -26,7 +26,8 @@ def _scan(*size: int) -> Tensor:
 
 def test_only_the_last_convolution_of_a_block_is_as_wide_as_the_teacher() -> None:
     cloner = Cloner(2, 1, [64, 128, 256], [4, 8, 16])
-    for block, channels, count in zip(cloner.blocks, (64, 128, 256), (4, 3, 3), strict=True):
+    for layers, channels, count in zip(cloner.blocks, (64, 128, 256), (4, 3, 3), strict=True):
+        block = list(layers.children())
         convolutions = [layer for layer in block if isinstance(layer, nn.Conv2d)]
         assert [layer.out_channels for layer in convolutions] == [16] * (count - 1) + [channels]
         assert isinstance(block[-1], nn.MaxPool2d) and isinstance(block[-2], nn.Conv2d), "no norm before a pooling"

@@ -90,7 +90,7 @@ def test_training_draws_normal_scans_together() -> None:
     with torch.no_grad():
         network.set_centre(network.embed(scans).mean(0))
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer, losses = torch.optim.SGD(learning, 0.03, momentum=0.9), []
+    optimizer, losses = torch.optim.SGD(learning, 0.1, momentum=0.9), []
     for _ in range(30):
         loss = CompactnessLoss()(network(scans))
         optimizer.zero_grad()
