@@ -23,7 +23,7 @@ class AlongAxes(AnomalyNetwork):
     """Fitted 2D networks, one for the slices of volumes along each axis; their maps are averaged on the volume's grid.
 
     A slice along another axis shows another anatomy, so each axis has statistics of its own. Slices are as near to each
-    other as half the stride of the networks' maps, between which maps are interpolated. They are not padded,
+    other as the locations of the networks' finest map, between which maps are interpolated. They are not padded,
     for each network sees those of one size. Frozen backbones are shared.
 
     Args:
@@ -49,7 +49,7 @@ class AlongAxes(AnomalyNetwork):
         networks += [_sharing(networks[0], make()) for _ in range(2)]
         self.pool = networks[0].pool
         self.at_once = _AT_ONCE
-        self.step = max(1, min(_strides(networks[0]), default=1) // 2)
+        self.step = max(1, min(_strides(networks[0]), default=1))
         self.axes = nn.ModuleList(networks)
 
     def collect(self, image: Tensor) -> None:
