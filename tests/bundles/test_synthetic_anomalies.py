@@ -119,8 +119,10 @@ def test_what_is_taught_lies_in_the_body_and_is_enough_to_learn_from(
     shares = sorted(float(case["mask"].mean() / case["body"].mean()) for case in changed)
     assert sum(shares) / len(shares) > 0.04, "of the body"
     assert shares[len(shares) // 10] > 0.002, "a tenth may be small"
-    smooth = sum(json.loads(case["synthesis"])["recipe"] in ("smooth", "intensity") for case in changed)
-    assert smooth >= 0.2 * len(changed), "whole regions without an edge are among them"
+    recipes = [json.loads(case["synthesis"])["recipe"] for case in changed]
+    if not all(recipe.startswith("disyre") for recipe in recipes):  # whose every border fades
+        smooth = sum(recipe in ("smooth", "intensity") for recipe in recipes)
+        assert smooth >= 0.2 * len(changed), "whole regions without an edge are among them"
 
 
 def test_left_and_right_change_places(tmp_path: Path) -> None:
