@@ -20,7 +20,7 @@ from medad_plugins.methods.simplenet import SimpleNet
 
 
 def _setup(network: Any, folder: Path, cases: int = 5, **scan: Any) -> Any:
-    cohort = SimpleNamespace(train=[{"case_id": f"case {k}"} for k in range(cases)])
+    cohort = SimpleNamespace(train=[{"case_id": f"case {k}"} for k in range(cases)], anomalies=[])
     return SimpleNamespace(network=network, cohort=cohort, output_dir=folder, scan=ScanFormat(**scan))
 
 
