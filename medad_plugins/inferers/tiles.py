@@ -40,6 +40,7 @@ class TileInferer(SlidingWindowInferer):
 
     Example:
         >>> import torch
+        >>> from medad_plugins.tile_grid import TileGrid
         >>> infer = TileInferer(TileGrid([16, 16]))
         >>> infer(torch.rand(1, 1, 40, 24), torch.nn.Conv2d(1, 1, 1)).shape
         torch.Size([1, 1, 40, 24])

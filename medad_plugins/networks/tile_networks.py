@@ -83,6 +83,7 @@ class TileNetworks(AnomalyNetwork):
     Example:
         >>> import torch
         >>> from medad_plugins.methods.padim import PaDiM
+        >>> from medad_plugins.tile_grid import TileGrid
         >>> method = PaDiM(backbone="resnet10", weights="none", dimensions=8)
         >>> network = TileNetworks(method, TileGrid([32, 32]), [48, 32])
         >>> network.collect(torch.rand(4, 1, 48, 32))

@@ -23,7 +23,7 @@ class MedianSmoothing(nn.Module):
 
     Example:
         >>> MedianSmoothing(2, 3)(torch.eye(4)[None, None]).flatten().sum()
-        tensor(4.)
+        tensor(2.)
     """
 
     def __init__(self, spatial_dims: int, window: int) -> None:

@@ -71,9 +71,9 @@ def test_what_is_the_bundles_own_stays(bundles: Path) -> None:
 
 def test_a_new_shared_entry_comes_where_the_template_has_it(bundles: Path) -> None:
     template = bundles / ".template" / "train_by_gradient.yaml"
-    text = template.read_text("utf-8").replace("num_workers: 0\n", "num_workers: 0\nroi_size: null\n")
+    text = template.read_text("utf-8").replace("num_workers: 0\n", "num_workers: 0\na_new_key: null\n")
     template.write_text(text, encoding="utf-8")
     TOOL["stamp_bundles"](bundles=str(bundles))
     for name, has in (("edc", True), ("circle", True), ("padim", False)):
         found = (bundles / name / "configs" / "train.yaml").read_text("utf-8")
-        assert ("num_workers: 0\nroi_size: null\n" in found) == has, name
+        assert ("num_workers: 0\na_new_key: null\n" in found) == has, name
