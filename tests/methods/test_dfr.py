@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain_resnet import varied_taps
+from short_trainings import alike_scans, train_for_seconds, weights_of_varied_taps
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -89,12 +89,10 @@ def test_only_the_coder_learns() -> None:
 
 
 def test_it_learns_normal_features(tmp_path: Path) -> None:
-    path = tmp_path / "resnet10.pth"
-    torch.save(varied_taps("resnet10").state_dict(), path)
+    path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)
-    network = DFR(2, 1, "resnet10", str(path), latent_size=8, scaling="standard")
-    base = functional.interpolate(torch.rand(1, 1, 8, 8), (64, 64), mode="bilinear")
-    normal = (base + 0.03 * torch.randn(10, 1, 64, 64)).clamp(0, 1)
+    network = DFR(2, 1, "resnet10", path, latent_size=8, scaling="standard")
+    normal = alike_scans()
     changed = normal[8:].clone()
     changed[:, :, 8:40, 24:56] = torch.rand(2, 1, 32, 32)
     network.train()
@@ -107,12 +105,9 @@ def test_it_learns_normal_features(tmp_path: Path) -> None:
             return float(network.pool(network(changed)).min() / network.pool(network(normal[8:])).max())
 
     before = apart()
-    optimizer, loss = torch.optim.Adam(network.coder_parameters(), lr=1e-2), ResidualLoss(difference=network.difference)
-    network.train()
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss(network(normal[:8])).backward()
-        optimizer.step()
+    train_for_seconds(
+        network, network.coder_parameters(), ResidualLoss(difference=network.difference), normal[:8], 1e-2
+    )
     after = apart()
     assert after > max(1.3, 1.3 * before), (before, after)
 

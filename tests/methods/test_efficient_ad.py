@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain_resnet import varied_taps
+from short_trainings import alike_scans, train_for_seconds, weights_of_varied_taps
 from torch import Tensor
 from torch.nn import functional
 
@@ -70,12 +70,10 @@ def test_all_but_the_teacher_learn() -> None:
 
 
 def test_it_learns_normal_places(tmp_path: Path) -> None:
-    path = tmp_path / "resnet10.pth"
-    torch.save(varied_taps("resnet10").state_dict(), path)
+    path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)
-    network = EfficientAD(2, 1, "resnet10", str(path), widths=(8, 16), coder_width=8, reduction=0.05)
-    base = functional.interpolate(torch.rand(1, 1, 8, 8), (64, 64), mode="bilinear")
-    normal = (base + 0.03 * torch.randn(10, 1, 64, 64)).clamp(0, 1)
+    network = EfficientAD(2, 1, "resnet10", path, widths=(8, 16), coder_width=8, reduction=0.05)
+    normal = alike_scans()
     changed = normal[8:].clone()
     changed[:, :, 8:30, 34:56] = torch.rand(2, 1, 22, 22)
     network.train()
@@ -90,12 +88,7 @@ def test_it_learns_normal_places(tmp_path: Path) -> None:
             return float(network.pool(network(changed)).min() - network.pool(network(normal[8:])).max())
 
     before = apart()
-    optimizer = torch.optim.Adam(network.learning_parameters(), lr=3e-3)
-    for _ in range(60):
-        network.train()
-        optimizer.zero_grad()
-        HardFeatureLoss(0.9)(network(normal[:8])).backward()
-        optimizer.step()
+    train_for_seconds(network, network.learning_parameters(), HardFeatureLoss(0.9), normal[:8], 3e-3)
     after = apart()
     assert after > max(0.02, before + 0.02), (before, after)
 

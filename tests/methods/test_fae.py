@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain_resnet import varied_taps
+from short_trainings import alike_scans, train_for_seconds, weights_of_varied_taps
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -98,12 +98,10 @@ def test_the_backbone_stays_as_it_is_while_the_coder_learns() -> None:
 
 def test_it_learns_normal_structure(tmp_path: Path) -> None:
     """What stands where nothing ever stood is found, after a short training and not before."""
-    path = tmp_path / "resnet10.pth"
-    torch.save(varied_taps("resnet10").state_dict(), path)
+    path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)
-    network = FAE(2, 1, "resnet10", str(path), widths=(16, 16, 16), dropout=0.0)
-    base = functional.interpolate(torch.rand(1, 1, 8, 8), (64, 64), mode="bilinear")
-    normal = (base + 0.03 * torch.randn(10, 1, 64, 64)).clamp(0, 1)
+    network = FAE(2, 1, "resnet10", path, widths=(16, 16, 16), dropout=0.0)
+    normal = alike_scans()
     changed = normal[8:].clone()
     changed[:, :, 8:30, 34:56] = 1 - changed[:, :, 8:30, 34:56]
 
@@ -113,12 +111,9 @@ def test_it_learns_normal_structure(tmp_path: Path) -> None:
             return float(network.pool(network(changed)).min() / network.pool(network(normal[8:])).max())
 
     before = apart()
-    optimizer, loss = torch.optim.Adam(network.coder_parameters(), lr=3e-3), ResidualLoss(difference=network.difference)
-    network.train()
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss(network(normal[:8])).backward()
-        optimizer.step()
+    train_for_seconds(
+        network, network.coder_parameters(), ResidualLoss(difference=network.difference), normal[:8], 3e-3
+    )
     after = apart()
     assert after > max(1.1, 1.1 * before), (before, after)
     with torch.no_grad():

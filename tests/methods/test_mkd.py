@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain_resnet import varied_taps
+from short_trainings import alike_scans, train_for_seconds, weights_of_varied_taps
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -66,12 +66,10 @@ def test_map_is_the_sum_of_distances_on_the_image_grid() -> None:
 
 
 def test_it_learns_normal_features(tmp_path: Path) -> None:
-    path = tmp_path / "resnet10.pth"
-    torch.save(varied_taps("resnet10").state_dict(), path)
+    path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)
-    network = MKD(2, 1, "resnet10", str(path), width=8, sigma=1.0)
-    base = functional.interpolate(torch.rand(1, 1, 8, 8), (64, 64), mode="bilinear")
-    normal = (base + 0.03 * torch.randn(10, 1, 64, 64)).clamp(0, 1)
+    network = MKD(2, 1, "resnet10", path, width=8, sigma=1.0)
+    normal = alike_scans()
     changed = normal[8:].clone()
     changed[:, :, 8:30, 34:56] = 1 - changed[:, :, 8:30, 34:56]
 
@@ -81,12 +79,7 @@ def test_it_learns_normal_features(tmp_path: Path) -> None:
             return float(network.pool(network(changed)).min() / network.pool(network(normal[8:])).max())
 
     before = apart()
-    optimizer, loss = torch.optim.Adam(network.student.parameters(), lr=3e-3), ValueDirectionLoss()
-    network.train()
-    for _ in range(60):
-        optimizer.zero_grad()
-        loss(network(normal[:8])).backward()
-        optimizer.step()
+    train_for_seconds(network, network.student.parameters(), ValueDirectionLoss(), normal[:8], 3e-3)
     after = apart()
     assert after > max(1.2, 1.2 * before), (before, after)
     assert not network.teacher.training and all(p.grad is None for p in network.teacher.parameters())
