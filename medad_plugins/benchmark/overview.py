@@ -31,7 +31,7 @@ def overview_table(plan: Plan, rows: Sequence[Row]) -> str:
     names = [data.name for data in plan.datasets if any(row["dataset"] == data.name for row in done)]
     if not names:
         return ""
-    trivial = {name: _mean([row for row in _of(done, name, _BASELINE)], "auroc") for name in names}
+    trivial = {name: _mean(_of(done, name, _BASELINE), "auroc") for name in names}
     bundles = sorted(
         {row["bundle"] for row in done if row["seed"] is not None},
         key=lambda bundle: [-(_mean(_of(done, name, bundle), "auroc") or 0) for name in names],
