@@ -1,0 +1,118 @@
+"""Sparse sums of a dictionary of normal patches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medad_plugins.errors import InputError
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
+from medad_plugins.networks.fitted.sparse_coding import SparseCoding
+from medad_plugins.networks.fitted.vector_detector import VectorDetector
+from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
+from medad_plugins.scorers import MapToImage
+
+__all__ = ["SparsePatches"]
+
+_FLAT = 0.02  # deviation of intensities in a patch that teaches nothing, such as air
+
+
+class SparsePatches(AnomalyNetwork):
+    """How badly a few atoms of a dictionary of normal patches make each patch of a scan.
+
+    Fitted in one pass by `medad_plugins.engines.FittingTrainer`: patches of normal scans are drawn, a dictionary is
+    learnt of which they are sparse sums, and what a patch's sparse sum leaves is its place's value of the map. No
+    weights and no gradient.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the scan.
+        patch: edge of the patches, in pixels.
+        stride: from patch to patch.
+        atoms, penalty, measure, steps, seed: see `SparseCoding`.
+        centred: take its mean from every patch, so that brightness does not count.
+        place: weight of where a patch lies, which is appended as coordinates of -1..1; 0 leaves it out.
+        most_patches: that are kept to learn from.
+        sigma: Gaussian smoothing of the map, in pixels; it does not change the score.
+        reduction: image score, see `medad_plugins.scorers.MapPool`, on the grid of the patches.
+
+    References:
+        Boracchi, Carrera and Wohlberg, "Novelty detection in images by sparse representations", IES 2014; Carrera,
+        Boracchi, Foi and Wohlberg, "Scale-invariant anomaly detection with multiscale group-sparse models", ICIP 2016.
+
+    Example:
+        >>> network = SparsePatches(patch=4, stride=2, atoms=16)
+        >>> network.collect(torch.rand(8, 1, 16, 16))
+        >>> network.fit()
+        >>> network.eval()(torch.rand(2, 1, 16, 16)).shape
+        torch.Size([2, 1, 16, 16])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        patch: int = 8,
+        stride: int = 4,
+        atoms: int = 128,
+        penalty: float = 0.5,
+        measure: str = "residual",
+        steps: int = 40,
+        centred: bool = True,
+        place: float = 0.0,
+        most_patches: int = 5000,
+        sigma: float = 2.0,
+        seed: int = 0,
+        reduction: str | float = 0.05,
+    ) -> None:
+        super().__init__(reduction)
+        if patch < 2 or stride < 1:
+            raise ValueError(f"patch must be at least 2 and stride at least 1, got {patch} and {stride}.")
+        self.spatial_dims, self.patch, self.stride = spatial_dims, patch, stride
+        self.centred, self.place, self.knows_places = centred, float(place), place > 0
+        head = SparseCoding(atoms, penalty, measure, steps, seed)
+        self.detector = VectorDetector(VectorPreparation("none"), head, most_patches, seed)
+        self.to_image = MapToImage(spatial_dims, self.pool, sigma)
+        self.padding = nn.ReplicationPad2d(patch // 2) if spatial_dims == 2 else nn.ReplicationPad3d(patch // 2)
+
+    def patches(self, image: Tensor) -> Tensor:
+        """Patches ``(B, *grid, C * patch ** spatial_dims)`` of scans ``(B, C, *spatial)``, those at borders padded."""
+        found = self.padding(image.float())
+        for axis in range(2, 2 + self.spatial_dims):
+            found = found.unfold(axis, self.patch, self.stride)
+        # (B, C, *grid, *patch)
+        return found.movedim(1, 1 + self.spatial_dims).flatten(1 + self.spatial_dims)
+
+    def vectors(self, patches: Tensor) -> Tensor:
+        """Vectors ``(n, D)`` of patches ``(B, *grid, P)``, those of a case in row-major order."""
+        found = patches - patches.mean(-1, keepdim=True) if self.centred else patches
+        if self.place > 0:
+            grid = patches.shape[1:-1]
+            places = [torch.linspace(-1.0, 1.0, edge, device=patches.device) for edge in grid]
+            coordinates = torch.stack(torch.meshgrid(places, indexing="ij"), -1) * self.place
+            coordinates = coordinates.unsqueeze(0).expand([patches.shape[0]] + [-1] * (self.spatial_dims + 1))
+            found = torch.cat([found, coordinates.to(found.dtype)], -1)
+        return found.flatten(0, self.spatial_dims)
+
+    def collect(self, image: Tensor) -> None:
+        """Draw from the patches of normal scans ``(B, C, *spatial)``; those in which nothing is to be seen are left out."""
+        if min(image.shape[2:]) < self.patch:
+            raise InputError(
+                "the patches are larger than the scans",
+                where=f"--patch {self.patch}",
+                expected=f"at most {min(image.shape[2:])}",
+                todo="raise --image_size or lower --patch",
+            )
+        patches = self.patches(image)
+        seen = patches.flatten(0, self.spatial_dims).std(1, correction=0) > _FLAT
+        self.detector.collect(self.vectors(patches)[seen])
+
+    def fit(self) -> None:
+        """Learn the dictionary."""
+        self.detector.fit()
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """What sparse sums leave of the patches, interpolated to the image and smoothed, not negative."""
+        patches = self.patches(image)
+        values = self.detector(self.vectors(patches))
+        return self.to_image(values.reshape([-1, 1] + list(patches.shape[1:-1])), image.shape[2:])
