@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from medad_plugins.networks.blocks.input_gradient import input_gradient
 from medad_plugins.networks.blocks.perceptual import PerceptualResidual
 from medad_plugins.networks.blocks.uncertain_residual import UncertainResidual
-from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
-from medad_plugins.networks.fitted.reconstruction_judge import VECTORS, ReconstructionJudge
+from medad_plugins.networks.families.judged_autoencoding import JudgedAutoencodingNetwork
+from medad_plugins.networks.fitted.reconstruction_judge import VECTORS
 from medad_plugins.scorers import RESIDUALS, ResidualMap
 
 __all__ = ["ConvAE"]
@@ -23,7 +22,7 @@ PERCEPTUAL = "perceptual"
 UNCERTAINTY = "uncertainty"
 
 
-class ConvAE(AutoencodingNetwork):
+class ConvAE(JudgedAutoencodingNetwork):
     """Autoencoder with a narrow bottleneck that rebuilds healthy anatomy only; the residual is the anomaly map.
 
     Args:
@@ -54,8 +53,6 @@ class ConvAE(AutoencodingNetwork):
         (torch.Size([2, 1, 32, 32]), torch.Size([2, 1, 32, 32]))
     """
 
-    __constants__ = ["judges", "needs_taps"]  # noqa: RUF012 - by which TorchScript leaves branches out
-
     def __init__(
         self,
         spatial_dims: int = 2,
@@ -84,6 +81,8 @@ class ConvAE(AutoencodingNetwork):
             spatial_dims,
             in_channels,
             image_size,
+            score,
+            detector,
             channels=channels,
             hidden_size=hidden_size,
             latent_size=latent_size,
@@ -99,10 +98,6 @@ class ConvAE(AutoencodingNetwork):
             self.difference = PerceptualResidual(spatial_dims, in_channels, backbone, weights)
         elif residual != UNCERTAINTY:
             self.difference = ResidualMap(residual)
-
-        self.judges = score != "map"
-        self.needs_taps = score == "pathway"
-        self.judge: Any = ReconstructionJudge(spatial_dims, score, detector) if self.judges else nn.Identity()
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """The scan decoded from its latent, ``(B, C, *spatial)``, intensities about 0..1."""
@@ -130,25 +125,6 @@ class ConvAE(AutoencodingNetwork):
     def _gradient(self, image: Tensor) -> Tensor:
         return input_gradient(lambda scan: self._residual(scan).flatten(1).mean(1), image)
 
-    def collect(self, image: Tensor) -> None:
-        """Add normal scans ``(B, C, *spatial)`` to what the score compares with."""
-        with torch.no_grad():
-            self.judge.detector.collect(self._vectors(image))
-
-    def fit(self) -> None:
-        """Fit the score's detector to what was collected."""
-        self.judge.detector.fit()
-
-    def _vectors(self, image: Tensor) -> Tensor:
-        code = self.encode(image)
-        rebuilt = self.decode(code)
-        taps: list[Tensor] = []
-        rebuilt_taps: list[Tensor] = []
-        if self.needs_taps:
-            taps, rebuilt_taps = self.encoder.stages(image * 2 - 1), self.encoder.stages(rebuilt * 2 - 1)
-        vectors: Tensor = self.judge.vectors(image, rebuilt, code, taps, rebuilt_taps)
-        return vectors
-
     def _plain_map(self, image: Tensor) -> Tensor:
         if self.of_gradient:
             if torch.jit.is_scripting():
@@ -162,8 +138,4 @@ class ConvAE(AutoencodingNetwork):
 
         Scaled to the score of the detector where there is one; before that is fitted the residual is all there is.
         """
-        values = self._plain_map(image)
-        if self.judges:  # noqa: SIM102 - TorchScript wants a constant alone
-            if self.judge.is_fitted():
-                return self.scaled_to(self.judge(self._vectors(image)), values.float())
-        return values
+        return self.judged(image, self._plain_map(image))

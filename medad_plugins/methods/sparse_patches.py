@@ -95,7 +95,7 @@ class SparsePatches(AnomalyNetwork):
         return found.flatten(0, self.spatial_dims)
 
     def collect(self, image: Tensor) -> None:
-        """Draw from the patches of normal scans ``(B, C, *spatial)``; those in which nothing is to be seen are left out."""
+        """Draw from the patches of normal scans ``(B, C, *spatial)``, without those in which nothing is to be seen."""
         if min(image.shape[2:]) < self.patch:
             raise InputError(
                 "the patches are larger than the scans",

@@ -264,7 +264,7 @@ def test_what_of_a_reconstruction_is_judged(spatial_dims: int) -> None:
             a, b = block(a), block(b)
             row.append(coarse((b - a)[0]))
         rows.append(torch.cat(row))
-    torch.testing.assert_close(network._vectors(image), torch.stack(rows), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network.judged_vectors(image), torch.stack(rows), rtol=1e-4, atol=1e-5)
     assert len(rows[0]) == (4 + 8) * 4**spatial_dims
 
     network = _judged(spatial_dims, "statistics")
@@ -273,11 +273,11 @@ def test_what_of_a_reconstruction_is_judged(spatial_dims: int) -> None:
         structural = network.judge.structural(other[None], scan[None])
         expected.append(_plain_statistics((scan - other).abs()) + _plain_statistics(structural))
     torch.testing.assert_close(
-        network._vectors(image).exp().double(), torch.tensor(expected).double(), rtol=1e-4, atol=0
+        network.judged_vectors(image).exp().double(), torch.tensor(expected).double(), rtol=1e-4, atol=0
     )
 
-    assert torch.equal(_judged(spatial_dims, "code")._vectors(image), code)
-    found = _judged(spatial_dims, "code_errors")._vectors(image)
+    assert torch.equal(_judged(spatial_dims, "code").judged_vectors(image), code)
+    found = _judged(spatial_dims, "code_errors").judged_vectors(image)
     assert torch.equal(found[:, :3], code)
     x, y = image.flatten(1).double(), rebuilt.flatten(1).double()
     relative = (x - y).norm(dim=1) / x.norm(dim=1)
@@ -295,7 +295,7 @@ def test_map_pools_to_the_detectors_score(score: str, detector: str) -> None:
     network, image = _judged(2, score, detector=detector), _scan(16, 16, batch=3) * 0.7
     anomaly_map = network(image)
     assert anomaly_map.shape == image.shape and anomaly_map.dtype == torch.float32
-    expected = network.judge.detector(network._vectors(image))
+    expected = network.judge.detector(network.judged_vectors(image))
     torch.testing.assert_close(network.pool(anomaly_map), expected, rtol=1e-4, atol=1e-6)
     residual = _ae(image_size=16, channels=(4, 8), latent_size=3).eval()(image)
     ratio = anomaly_map / (residual + 1e-6)

@@ -21,7 +21,14 @@ from medad_plugins.methods.ood_guard import OODGuard, guarded_definition
 from medad_plugins.methods.ood_guard.confidence import doubt
 
 SIZE = 16
-UNET: dict[str, Any] = {"in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2], "num_res_units": 1, "norm": "batch"}
+UNET: dict[str, Any] = {
+    "in_channels": 1,
+    "out_channels": 3,
+    "channels": [4, 8],
+    "strides": [2],
+    "num_res_units": 1,
+    "norm": "batch",
+}
 
 
 def _scans(count: int, seed: int, spatial_dims: int = 2) -> Tensor:
@@ -235,7 +242,9 @@ def test_what_cannot_be_guarded_is_refused(tmp_path: Path) -> None:
         guarded_definition(str(tmp_path), _scan())
     with pytest.raises(InputError, match="--score .expected one of"):
         OODGuard(definition=guarded_definition(guarded, _scan()), score="surprise")
-    other = _bundle(tmp_path / "other", nn.Linear(1, 1), json.loads((Path(guarded) / "configs/inference.json").read_text()))
+    other = _bundle(
+        tmp_path / "other", nn.Linear(1, 1), json.loads((Path(guarded) / "configs/inference.json").read_text())
+    )
     with pytest.raises(InputError, match=r"do not fit the guarded network.*found no model"):
         OODGuard(definition=guarded_definition(other, _scan()), weights=other)
 

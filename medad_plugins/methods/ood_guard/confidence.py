@@ -21,8 +21,8 @@ def doubt(
 
     Args:
         answer: logits, or probabilities.
-        kind: ``"msp"``, one minus the highest probability, 0..1; ``"entropy"``, as a share of the highest that there can
-            be, 0..1; ``"energy"``, minus the temperature times the logarithm of the summed exponentials of the logits
+        kind: ``"msp"``, one minus the highest probability, 0..1; ``"entropy"``, as a share of the highest there can be,
+            0..1; ``"energy"``, minus the temperature times the logarithm of the summed exponentials of the logits
             over it, of any sign.
         several: K labels, each of which is there or not, rather than K classes; their doubts are averaged. A label
             that is surely absent is as sure as one that is surely there: its logits are half of it and minus half.
@@ -33,12 +33,9 @@ def doubt(
     if are_probabilities:
         bounded = answer.clamp(1e-7, 1 - 1e-7)
         answer = torch.logit(bounded) if several else bounded.log()
-    if several:
-        # each label as two classes
-        logits = torch.stack([answer / 2, -answer / 2], 1) / temperature
-    else:
-        logits = answer.unsqueeze(2) / temperature
-    # (B, classes, labels, *grid)
+    # (B, classes, labels, *grid): each of several labels is two classes
+    logits = torch.stack([answer / 2, -answer / 2], 1) if several else answer.unsqueeze(2)
+    logits = logits / temperature
     if kind == "energy":
         return (-temperature * torch.logsumexp(logits, 1)).mean(1)
     if kind == "entropy":

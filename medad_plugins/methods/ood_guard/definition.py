@@ -205,4 +205,3 @@ def _coarsest(found: Mapping[str, tuple[int, ...]], spatial_dims: int) -> str:
         return OUTPUT
     coarsest = min(grids.values())
     return [name for name, size in grids.items() if size == coarsest][-1]
-

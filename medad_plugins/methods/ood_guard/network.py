@@ -90,11 +90,17 @@ class OODGuard(AnomalyNetwork):
         weights: str = "none",
     ) -> None:
         super().__init__(reduction)
-        known = {"score": (score, SCORES), "activation": (activation, ACTIVATIONS), "input_range": (input_range, RANGES)}
+        known = {
+            "score": (score, SCORES),
+            "activation": (activation, ACTIVATIONS),
+            "input_range": (input_range, RANGES),
+        }
         known["outputs"] = (outputs, ("logits", "probabilities"))
         for name, (value, allowed) in known.items():
             if value not in allowed:
-                raise InputError("there is no such choice", where=f"--{name}", expected=f"one of {allowed}", found=value)
+                raise InputError(
+                    "there is no such choice", where=f"--{name}", expected=f"one of {allowed}", found=value
+                )
         if definition is None:
             raise ValueError("an OODGuard needs the definition of a model, see guarded_definition.")
         if temperature is not None and not temperature > 0:
@@ -202,7 +208,7 @@ class OODGuard(AnomalyNetwork):
             return scaled + self.epsilon * gradient.sign()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """The features' distance scaled to the scan's, or the doubt of every pixel, of a classifier that of the scan."""
+        """The features' distance scaled to the scan's; or the doubt of every pixel, or of the scan."""
         if self.judges_features:
             return self._by_features(image)
         scaled = self.scaled(image)

@@ -41,7 +41,8 @@ class PlainUNet(nn.Module):
         out_channels: of the logits.
 
     Shape:
-        ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``; more than ``2 ** (len(features) - 1)`` along one axis.
+        ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``; more than
+        ``2 ** (len(features) - 1)`` along one axis.
 
     Reference:
         Ronneberger et al., "U-Net", MICCAI 2015; Isensee et al., "nnU-Net", Nature Methods 18, 2021.
