@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from medad_plugins.errors import InputError
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.fitted.sparse_coding import SparseCoding
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
-from medad_plugins.scorers import MapToImage
+from medad_plugins.scorers.smoothing import GaussianSmoothing
 
 __all__ = ["SparsePatches"]
 
@@ -56,7 +57,7 @@ class SparsePatches(AnomalyNetwork):
         stride: int = 4,
         atoms: int = 128,
         penalty: float = 0.5,
-        measure: str = "residual",
+        measure: str = "joint",
         steps: int = 40,
         centred: bool = True,
         place: float = 0.0,
@@ -66,18 +67,17 @@ class SparsePatches(AnomalyNetwork):
         reduction: str | float = 0.05,
     ) -> None:
         super().__init__(reduction)
-        if patch < 2 or stride < 1:
-            raise ValueError(f"patch must be at least 2 and stride at least 1, got {patch} and {stride}.")
+        if patch < 2 or not 1 <= stride <= patch:
+            raise ValueError(f"patch must be at least 2 and stride lie in 1..patch, got {patch} and {stride}.")
         self.spatial_dims, self.patch, self.stride = spatial_dims, patch, stride
         self.centred, self.place, self.knows_places = centred, float(place), place > 0
         head = SparseCoding(atoms, penalty, measure, steps, seed)
         self.detector = VectorDetector(VectorPreparation("none"), head, most_patches, seed)
-        self.to_image = MapToImage(spatial_dims, self.pool, sigma)
-        self.padding = nn.ReplicationPad2d(patch // 2) if spatial_dims == 2 else nn.ReplicationPad3d(patch // 2)
+        self.smoothing = GaussianSmoothing(spatial_dims, sigma)
 
     def patches(self, image: Tensor) -> Tensor:
-        """Patches ``(B, *grid, C * patch ** spatial_dims)`` of scans ``(B, C, *spatial)``, those at borders padded."""
-        found = self.padding(image.float())
+        """Patches ``(B, *grid, C * patch ** spatial_dims)`` that lie whole in scans ``(B, C, *spatial)``."""
+        found = image.float()
         for axis in range(2, 2 + self.spatial_dims):
             found = found.unfold(axis, self.patch, self.stride)
         # (B, C, *grid, *patch)
@@ -111,8 +111,25 @@ class SparsePatches(AnomalyNetwork):
         """Learn the dictionary."""
         self.detector.fit()
 
+    def _spread(self, values: Tensor, size: list[int]) -> Tensor:
+        """Values ``(B, 1, *grid)`` of patches at each pixel, the mean of those that it lies in, ``(B, 1, *size)``."""
+        ones = torch.ones([1, 1] + [self.patch] * self.spatial_dims, device=values.device)
+        if self.spatial_dims == 2:
+            total = functional.conv_transpose2d(values, ones, stride=self.stride)
+            count = functional.conv_transpose2d(torch.ones_like(values), ones, stride=self.stride)
+        else:
+            total = functional.conv_transpose3d(values, ones, stride=self.stride)
+            count = functional.conv_transpose3d(torch.ones_like(values), ones, stride=self.stride)
+        spread = total / count
+        # the last pixels may be in no patch
+        padding: list[int] = []
+        for axis in range(self.spatial_dims):
+            padding += [0, size[-1 - axis] - spread.shape[-1 - axis]]
+        return functional.pad(spread, padding, mode="replicate")
+
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """What sparse sums leave of the patches, interpolated to the image and smoothed, not negative."""
+        """The patches' scores spread over their pixels and smoothed, not negative; the score is theirs."""
         patches = self.patches(image)
-        values = self.detector(self.vectors(patches))
-        return self.to_image(values.reshape([-1, 1] + list(patches.shape[1:-1])), image.shape[2:])
+        values = self.detector(self.vectors(patches)).reshape([-1, 1] + list(patches.shape[1:-1]))
+        spread: Tensor = self.smoothing(self._spread(values, image.shape[2:]))
+        return self.scaled_to(self.pool(values), spread)

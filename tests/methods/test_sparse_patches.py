@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -62,18 +64,33 @@ def test_patches_are_cut_as_they_lie(spatial_dims: int) -> None:
     network = SparsePatches(spatial_dims, 2, patch=4, stride=2, place=0.5, centred=False)
     image = torch.rand(2, 2, *[8] * spatial_dims)
     patches = network.patches(image)
-    assert patches.shape == (2, *[5] * spatial_dims, 2 * 4**spatial_dims)
-    # the second patch along every axis begins at the first pixel: half a patch of padding lies before it
-    first = (slice(None), *[1] * spatial_dims)
-    corner = (slice(None), slice(None), *[slice(0, 4)] * spatial_dims)
-    torch.testing.assert_close(patches[first], image[corner].flatten(1))
+    assert patches.shape == (2, *[3] * spatial_dims, 2 * 4**spatial_dims)
+    first, corner = patches, image
+    for axis in range(spatial_dims):
+        first, corner = first.select(1, 1), corner.narrow(2 + axis, 2, 4)
+    torch.testing.assert_close(first, corner.flatten(1))
     vectors = network.vectors(patches).reshape(*patches.shape[:-1], -1)
     assert vectors[0].flatten(0, -2)[0, -spatial_dims:].tolist() == [-0.5] * spatial_dims
     assert vectors[0].flatten(0, -2)[-1, -spatial_dims:].tolist() == [0.5] * spatial_dims
 
 
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_pixel_has_the_mean_of_the_patches_that_it_lies_in(spatial_dims: int) -> None:
+    network = SparsePatches(spatial_dims, patch=4, stride=3)
+    values = torch.rand(2, 1, *[2] * spatial_dims)
+    found = network._spread(values, [8] * spatial_dims)
+    total, count = torch.zeros(2, 1, *[8] * spatial_dims), torch.zeros([8] * spatial_dims)
+    for place in itertools.product(range(2), repeat=spatial_dims):
+        box = tuple(slice(3 * index, 3 * index + 4) for index in place)
+        total[(..., *box)] += values[(..., *place)].reshape([2, 1] + [1] * spatial_dims)
+        count[box] += 1
+    covered = tuple(slice(0, 7) for _ in range(spatial_dims))
+    torch.testing.assert_close(found[(..., *covered)], (total / count)[(..., *covered)])
+    torch.testing.assert_close(found[..., 7], found[..., 6])
+
+
 def test_the_score_is_the_pooled_map_of_the_patches() -> None:
-    network = SparsePatches(patch=4, stride=2, atoms=20, reduction="max")
+    network = SparsePatches(patch=4, stride=2, atoms=20, measure="residual", reduction="max")
     heads = torch.stack([torch.from_numpy(generate_case(2, 32, (3, index))[0])[None] for index in range(8)])
     network.collect(heads[:4])
     network.collect(heads[4:])
@@ -98,7 +115,7 @@ def test_air_teaches_nothing_and_large_patches_are_refused() -> None:
 
 def test_it_finds_a_texture_that_no_normal_head_has() -> None:
     heads = torch.stack([torch.from_numpy(generate_case(2, 48, (5, index))[0])[None] for index in range(12)])
-    network = SparsePatches(patch=6, stride=3, atoms=32)
+    network = SparsePatches(patch=6, stride=3, atoms=32, measure="residual")
     network.collect(heads[:10])
     network.fit()
     network.eval()

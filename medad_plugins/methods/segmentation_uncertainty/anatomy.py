@@ -1,4 +1,4 @@
-"""Labels of normal anatomy to train on: from files, or found in the intensities of each scan."""
+"""Labels of normal anatomy to train on: from files, or parcels of each scan's body."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from monai.data.utils import to_affine_nd
 from monai.transforms import Transform
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from medad_plugins.data import Case, cached_dataset
@@ -21,7 +22,7 @@ from medad_plugins.data.scan_files import read_scan
 from medad_plugins.errors import InputError
 from medad_plugins.plain_tensor import plain_tensor
 
-__all__ = ["Anatomy", "LoadAnatomyd", "TissueClassesd", "anatomy_dataset", "read_anatomy"]
+__all__ = ["Anatomy", "LoadAnatomyd", "ParcelsOfBodyd", "anatomy_dataset", "read_anatomy"]
 
 KEY = "anatomy"
 _MOST_CLASSES = 256
@@ -71,42 +72,48 @@ class LoadAnatomyd(Transform):
         return {**data, KEY: read_anatomy(data[self.column], data["image"])}
 
 
-class TissueClassesd(Transform):
-    """Adds ``anatomy`` to a prepared case: background, and classes of the smoothed intensities of the scan itself.
+class ParcelsOfBodyd(Transform):
+    """Adds ``anatomy`` to a prepared case: parcels of its body, for scans that have no labels.
 
-    Weak labels for scans that have none, as a program for tissue classes would give them: k-means in one dimension of
-    what is brighter than a twentieth, darkest first. Each scan by itself, so that brightness and contrast do not count,
-    and the same labels at every site.
+    Superpixels that start from a grid in the box around the body: each pixel belongs to the parcel that is nearest by
+    its place and by the rank of its smoothed intensity, and the parcels' middles follow, some times. So the parcels of
+    scans that lie alike have the same meaning, brightness and contrast do not count, and every site finds the same.
 
     Args:
-        classes: of the foreground.
-        sigma: Gaussian smoothing before that, in pixels.
+        parcels: along each axis.
+        steps: how often the middles follow.
+
+    Reference:
+        Achanta et al., "SLIC superpixels compared to state-of-the-art superpixel methods", IEEE TPAMI 34, 2012.
     """
 
-    def __init__(self, classes: int = 4, sigma: float = 1.0) -> None:
-        if classes < 1:
-            raise ValueError(f"classes must be at least 1, got {classes}.")
-        self.classes, self.sigma = classes, sigma
+    def __init__(self, parcels: int = 4, steps: int = 5) -> None:
+        if parcels < 1:
+            raise ValueError(f"parcels must be at least 1, got {parcels}.")
+        self.parcels, self.steps = parcels, steps
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         image = plain_tensor(data["image"]).float().mean(0).numpy()
-        smooth = gaussian_filter(image, self.sigma)
-        inside = smooth > 0.05 * smooth.max()
+        smooth = gaussian_filter(image, 1.0)
+        body = smooth > 0.15 * smooth.max()
         labels = np.zeros(smooth.shape, dtype=np.float32)
-        labels[inside] = 1 + np.searchsorted(_limits(smooth[inside], self.classes), smooth[inside])
+        labels[body] = 1 + self._nearest(smooth[body], np.argwhere(body))
         return {**data, KEY: torch.from_numpy(labels)[None]}
 
-
-def _limits(values: NDArray[np.float32], classes: int) -> NDArray[np.float64]:
-    """Between the means of k-means in one dimension, from quantiles on."""
-    centres = np.quantile(values, (np.arange(classes) + 0.5) / classes)
-    for _ in range(20):
-        limits = (centres[1:] + centres[:-1]) / 2
-        places = np.searchsorted(limits, values)
-        counts = np.bincount(places, minlength=classes)
-        sums = np.bincount(places, weights=values, minlength=classes)
-        centres = np.where(counts > 0, sums / np.maximum(counts, 1), centres)
-    return np.asarray((centres[1:] + centres[:-1]) / 2)
+    def _nearest(self, values: NDArray[np.float32], places: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The parcel of each pixel of the body, from its value ``(n,)`` and place ``(n, axes)``."""
+        low, high = places.min(0), places.max(0) + 1
+        ranks = values.argsort().argsort() / len(values)
+        points = np.column_stack([(places - low) / (high - low), ranks]) * self.parcels
+        axes = [np.arange(self.parcels) + 0.5] * places.shape[1]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, places.shape[1])
+        middles = np.column_stack([grid, np.full(len(grid), self.parcels / 2)])
+        for _ in range(self.steps):
+            nearest = cKDTree(middles).query(points)[1]
+            counts = np.bincount(nearest, minlength=len(middles))
+            sums = np.column_stack([np.bincount(nearest, axis, len(middles)) for axis in points.T])
+            middles = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], middles)
+        return np.asarray(nearest)
 
 
 class Anatomy:
@@ -114,21 +121,22 @@ class Anatomy:
 
     Args:
         cases: normal ones to train on.
-        column: of the list, whose files hold the labels; a list without it has `TissueClassesd`'s.
-        tissues: classes of the foreground of these.
+        column: of the list, whose files hold the labels; a list without it has `ParcelsOfBodyd`'s.
+        parcels: of these along each axis.
+        spatial_dims: of the scans.
 
     Attributes:
         from_files: whether the list has labels.
 
     Example:
         >>> from medad_plugins.data import Cohort
-        >>> anatomy = Anatomy(Cohort().train, tissues=3)
+        >>> anatomy = Anatomy(Cohort().train, parcels=3)
         >>> anatomy.from_files, anatomy.classes
-        (False, 4)
+        (False, 10)
     """
 
-    def __init__(self, cases: Sequence[Case], column: str = "anatomy", tissues: int = 4) -> None:
-        self.column, self.tissues = column, tissues
+    def __init__(self, cases: Sequence[Case], column: str = "anatomy", parcels: int = 4, spatial_dims: int = 2) -> None:
+        self.column, self.parcels, self.spatial_dims = column, parcels, spatial_dims
         self._cases = [case for case in cases if case.get(column)]
         self.from_files = bool(self._cases)
 
@@ -140,7 +148,7 @@ class Anatomy:
             InputError: the labels say nothing but background, or a file is missing.
         """
         if not self.from_files:
-            return self.tissues + 1
+            return int(self.parcels**self.spatial_dims) + 1
         highest = max(int(read_scan(Path(case[self.column])).array.max()) for case in self.labelled(self._cases))
         if highest < 1:
             where = f"column {self.column}"
@@ -163,7 +171,7 @@ class Anatomy:
 
     def step(self) -> Transform:
         """The transform that adds them to a prepared case."""
-        return LoadAnatomyd(self.column) if self.from_files else TissueClassesd(self.tissues)
+        return LoadAnatomyd(self.column) if self.from_files else ParcelsOfBodyd(self.parcels)
 
 
 def anatomy_dataset(data: Sequence[Case], preprocessing: Callable[..., Any], anatomy: Anatomy) -> Any:
