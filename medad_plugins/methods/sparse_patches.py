@@ -131,5 +131,5 @@ class SparsePatches(AnomalyNetwork):
         """The patches' scores spread over their pixels and smoothed, not negative; the score is theirs."""
         patches = self.patches(image)
         values = self.detector(self.vectors(patches)).reshape([-1, 1] + list(patches.shape[1:-1]))
-        spread: Tensor = self.smoothing(self._spread(values, image.shape[2:]))
+        spread: Tensor = self.smoothing(self._spread(values, list(image.shape[2:])))
         return self.scaled_to(self.pool(values), spread)

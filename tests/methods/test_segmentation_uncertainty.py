@@ -34,7 +34,7 @@ def _answers(network: SegmentationUncertainty, image: Tensor) -> Tensor:
     found = []
     levels = network.unet.encode(image)
     for draw in range(network.samples):
-        masks = [dropout.kept[draw] for dropout in network.dropouts]  # type: ignore[union-attr, index]
+        masks = [dropout.kept[draw] for dropout in network.dropouts]  # type: ignore[index]
         left = [x * mask.reshape([1, -1] + [1] * (x.dim() - 2)) for x, mask in zip(levels, masks, strict=True)]
         found.append(network.unet.decode(left).softmax(1))
     return torch.stack(found)

@@ -40,10 +40,11 @@ def make_network(config: Mapping[str, Any]) -> nn.Module:
     if "pretrained" in inspect.signature(kind).parameters:
         arguments["pretrained"] = False  # its weights are the bundle's; nothing is downloaded
     try:
-        network: nn.Module = ConfigComponent({"_target_": f"monai.networks.nets.{name}", **arguments}).instantiate()
+        network: Any = ConfigComponent({"_target_": f"monai.networks.nets.{name}", **arguments}).instantiate()
     except Exception as error:
         found = str(error).strip().splitlines()[-1]
         raise InputError("the guarded network cannot be made", where=name, found=found) from error
+    assert isinstance(network, nn.Module)
     return network
 
 

@@ -130,7 +130,7 @@ class OODGuard(AnomalyNetwork):
         model = guarded_model(definition)
         # the graph has no layers that the network's forward leaves out, e.g. heads for deep supervision
         try:
-            missing, _ = model.model.load_state_dict(state, strict=False)  # type: ignore[operator, union-attr]
+            missing, _ = model.model.load_state_dict(state, strict=False)  # type: ignore[union-attr]
             found = f"no {missing[0]}" if missing else ""
         except RuntimeError as error:
             found = str(error).splitlines()[-1].strip()
