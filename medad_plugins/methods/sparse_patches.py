@@ -15,7 +15,7 @@ from medad_plugins.scorers.smoothing import GaussianSmoothing
 
 __all__ = ["SparsePatches"]
 
-_FLAT = 0.02  # deviation of intensities in a patch that teaches nothing, such as air
+_FLAT = 0.02  # deviation of intensities in a patch in which nothing is to be seen, such as air
 
 
 class SparsePatches(AnomalyNetwork):
@@ -70,6 +70,7 @@ class SparsePatches(AnomalyNetwork):
         if patch < 2 or not 1 <= stride <= patch:
             raise ValueError(f"patch must be at least 2 and stride lie in 1..patch, got {patch} and {stride}.")
         self.spatial_dims, self.patch, self.stride = spatial_dims, patch, stride
+        self.flat = _FLAT  # TorchScript knows no module's constants
         self.centred, self.place, self.knows_places = centred, float(place), place > 0
         head = SparseCoding(atoms, penalty, measure, steps, seed)
         self.detector = VectorDetector(VectorPreparation("none"), head, most_patches, seed)
@@ -94,6 +95,10 @@ class SparsePatches(AnomalyNetwork):
             found = torch.cat([found, coordinates.to(found.dtype)], -1)
         return found.flatten(0, self.spatial_dims)
 
+    def seen(self, patches: Tensor) -> Tensor:
+        """Whether there is anything in patches ``(B, *grid, P)``, ``(n,)``: flat ones are neither learnt nor judged."""
+        return patches.flatten(0, self.spatial_dims).std(1, correction=0) > self.flat
+
     def collect(self, image: Tensor) -> None:
         """Draw from the patches of normal scans ``(B, C, *spatial)``, without those in which nothing is to be seen."""
         if min(image.shape[2:]) < self.patch:
@@ -104,8 +109,7 @@ class SparsePatches(AnomalyNetwork):
                 todo="raise --image_size or lower --patch",
             )
         patches = self.patches(image)
-        seen = patches.flatten(0, self.spatial_dims).std(1, correction=0) > _FLAT
-        self.detector.collect(self.vectors(patches)[seen])
+        self.detector.collect(self.vectors(patches)[self.seen(patches)])
 
     def fit(self) -> None:
         """Learn the dictionary."""
@@ -128,8 +132,9 @@ class SparsePatches(AnomalyNetwork):
         return functional.pad(spread, padding, mode="replicate")
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """The patches' scores spread over their pixels and smoothed, not negative; the score is theirs."""
+        """The patches' scores, 0 of flat ones, spread over their pixels and smoothed; the score is theirs."""
         patches = self.patches(image)
-        values = self.detector(self.vectors(patches)).reshape([-1, 1] + list(patches.shape[1:-1]))
+        values = self.detector(self.vectors(patches)) * self.seen(patches)
+        values = values.reshape([-1, 1] + list(patches.shape[1:-1]))
         spread: Tensor = self.smoothing(self._spread(values, list(image.shape[2:])))
         return self.scaled_to(self.pool(values), spread)

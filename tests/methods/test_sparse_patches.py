@@ -100,7 +100,7 @@ def test_the_score_is_the_pooled_map_of_the_patches() -> None:
     found = network(heads[:2])
     patches = network.patches(heads[:2])
     centred = patches - patches.mean(-1, keepdim=True)
-    values = network.detector.head(centred.flatten(0, 2)).reshape(2, -1)
+    values = (network.detector.head(centred.flatten(0, 2)) * network.seen(patches)).reshape(2, -1)
     torch.testing.assert_close(network.pool(found), values.amax(1))
 
 
@@ -112,6 +112,17 @@ def test_air_teaches_nothing_and_large_patches_are_refused() -> None:
     assert 4 <= len(network.detector.vectors) <= 9
     with pytest.raises(InputError, match="patches are larger than the scans: --patch 4"):
         network.collect(torch.rand(1, 1, 3, 16))
+
+
+@pytest.mark.parametrize("measure", ["residual", "joint"])
+def test_air_is_not_abnormal(measure: str) -> None:
+    heads = torch.stack([torch.from_numpy(generate_case(2, 32, (3, index))[0])[None] for index in range(8)])
+    heads[..., :10] = 0.01 * torch.rand(8, 1, 32, 10)
+    network = SparsePatches(patch=4, stride=2, atoms=20, measure=measure, sigma=0)
+    network.collect(heads)
+    network.fit()
+    found = network.eval()(heads[:2])
+    assert float(found[..., :8].max()) < 1e-3 * float(found.max()), "of all flat patches none scores"
 
 
 def test_it_finds_a_texture_that_no_normal_head_has() -> None:
