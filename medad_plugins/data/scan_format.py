@@ -37,7 +37,7 @@ class ScanFormat:
             scan's affine (see `medad_plugins.data.upright_turn`), or ``"stored"``, columns first and as the file has
             them (slices by their RAS axes), as models were trained that do not say.
         paired: with ``slice_axis="all"``, what both sides of a volume show alike counts for nothing, see
-            `medad_plugins.scorers.OppositeSide`.
+            `medad_plugins.opposite_side.OppositeSide`.
         roi_size: pixels along every axis of what the network looks at at once, one number or one per axis (of a slice,
             where volumes are cut): scans are cut into such tiles. None shows scans whole, or with ``spacing`` in tiles
             of ``image_size``.

@@ -11,8 +11,8 @@ from torch import Tensor
 from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.inferers.precision import PrecisionInferer
 from medad_plugins.inferers.tiles import TileInferer
+from medad_plugins.opposite_side import OppositeSide
 from medad_plugins.plain_tensor import plain_tensor
-from medad_plugins.scorers.opposite_side import OppositeSide
 from medad_plugins.tile_grid import TileGrid
 from medad_plugins.volume_slices import ALL_AXES, padded, upright_slices, volumes_of_slices
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import FeatureTaps
-from medad_plugins.scorers.opposite_side import OppositeSide
+from medad_plugins.opposite_side import OppositeSide
 from medad_plugins.volume_slices import ALL_AXES, upright_slices, volumes_of_slices
 
 __all__ = ["AlongAxes", "along_axes"]

@@ -16,7 +16,7 @@ from medad_plugins.inferers import scan_inferer
 from medad_plugins.methods.padim import PaDiM
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.networks.along_axes import AlongAxes, along_axes
-from medad_plugins.scorers import OppositeSide
+from medad_plugins.opposite_side import OppositeSide
 
 SCAN = ScanFormat(3, (16, 24, 20), slice_axis="all")
 SMALL = {"backbone": "resnet10", "weights": "none", "dimensions": 4}

@@ -7,7 +7,7 @@ import torch
 from monai.utils import set_determinism
 from scipy.ndimage import maximum_filter
 
-from medad_plugins.scorers import OppositeSide
+from medad_plugins.opposite_side import OppositeSide
 
 
 def _head(shift: int = 0) -> torch.Tensor:
