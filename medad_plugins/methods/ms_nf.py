@@ -1,4 +1,4 @@
-"""MS-NF: normalising flows on a frozen backbone's feature maps of several scales; CFLOW and FastFlow by their subnets."""
+"""MS-NF: normalising flows on a frozen backbone's features of several scales; FastFlow and CFLOW by subnets."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ class MSNF(AnomalyNetwork):
         reduction: image score, see `medad_plugins.scorers.MapPool`.
 
     References:
-        Xiao et al., Computer Science and Information Systems 22(1), 2025; Yu et al., "FastFlow", arXiv 2111.07677, 2021;
-        Gudovskiy et al., "CFLOW-AD", WACV 2022.
+        Xiao et al., "MS-NF", Computer Science and Information Systems 22(1), 2025; Yu et al., "FastFlow",
+        arXiv 2111.07677, 2021; Gudovskiy et al., "CFLOW-AD", WACV 2022.
     """
 
     def __init__(

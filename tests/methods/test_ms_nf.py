@@ -1,4 +1,4 @@
-"""MS-NF by its parts: attention and places in the sub-networks, what the loss takes, and the map of unlikely features."""
+"""MS-NF by its parts: attention and places in sub-networks, what the loss takes, the map of unlikely features."""
 
 from __future__ import annotations
 
