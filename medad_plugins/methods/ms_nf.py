@@ -174,7 +174,7 @@ class MSNF(AnomalyNetwork):
         taps = self.features(image)
         fused = torch.zeros([image.shape[0], 1] + size, device=image.device)
         for index, (scale, flow) in enumerate(zip(self.scales, self.flows)):  # TorchScript takes no list beside these
-            z, log_dets = flow.local(scale(taps[index].float()))
+            z, log_dets = flow.local(scale(taps[index].float()))  # type: ignore[operator]
             energy = 0.5 * z.square().mean(1, keepdim=True)
             found = energy - log_dets / z.shape[1] if self.by_likelihood else 1 - torch.exp(-energy)
             fused = fused + self.to_image(found, size)

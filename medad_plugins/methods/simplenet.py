@@ -42,8 +42,8 @@ class SimpleNet(AnomalyNetwork):
             ResNet, or what `usual_layers` says of another backbone.
         noise_unit: ``"features"``, as in the paper, or ``"deviations"``: of the adapted features of a batch about their
             mean, over all channels, so that the noise is as hard to find whatever backbone and scans.
-        scaling: of the embeddings, see `channel_scale`; the paper's is ``"none"``. A ResNet's channels differ thirtyfold
-            in deviation, and noise of one size is most easily found in those that vary least.
+        scaling: of the embeddings, see `channel_scale`; the paper's is ``"none"``. A ResNet's channels differ thirty
+            times in deviation, and noise of one size is found where they vary least.
 
     Reference:
         Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", CVPR 2023.

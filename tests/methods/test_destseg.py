@@ -17,7 +17,8 @@ from medad_plugins.methods.destseg import DeSTSeg, DeSTSegSegmentation, destseg_
 
 def _destseg(spatial_dims: int = 2, **others: Any) -> DeSTSeg:
     torch.manual_seed(0)
-    network = DeSTSeg(spatial_dims, 1, **{"backbone": "resnet10", "weights": "none", "width": 6} | others)
+    settings: dict[str, Any] = {"backbone": "resnet10", "weights": "none", "width": 6} | others
+    network = DeSTSeg(spatial_dims, 1, **settings)
     vary_norms(network)
     return network
 

@@ -17,7 +17,8 @@ from medad_plugins.methods.scrd4ad import SCRD4AD, ContrastiveDistillationLoss
 
 def _scrd4ad(spatial_dims: int = 2, **others: Any) -> SCRD4AD:
     torch.manual_seed(0)
-    network = SCRD4AD(spatial_dims, 1, **{"backbone": "resnet10", "weights": "none", "sigma": 0.0} | others)
+    settings: dict[str, Any] = {"backbone": "resnet10", "weights": "none", "sigma": 0.0} | others
+    network = SCRD4AD(spatial_dims, 1, **settings)
     vary_norms(network)
     network.weighing.weight.data = 0.5 * torch.randn_like(network.weighing.weight)
     return network.eval()

@@ -18,7 +18,8 @@ from medad_plugins.methods.skip_ts import SkipTS, SkipTSLoss
 
 def _skip_ts(spatial_dims: int = 2, **others: Any) -> SkipTS:
     torch.manual_seed(0)
-    network = SkipTS(spatial_dims, 1, **{"backbone": "resnet10", "weights": "none", "sigma": 0.0} | others)
+    settings: dict[str, Any] = {"backbone": "resnet10", "weights": "none", "sigma": 0.0} | others
+    network = SkipTS(spatial_dims, 1, **settings)
     vary_norms(network)
     return network.eval()
 

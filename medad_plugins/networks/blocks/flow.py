@@ -159,7 +159,7 @@ class CouplingFlow(nn.Module):
         z = features
         log_dets = torch.zeros_like(z[:, :1], dtype=torch.float32)
         for step in self.steps:
-            z, change = step.local(z)
+            z, change = step.local(z)  # type: ignore[operator]
             log_dets = log_dets + change
         return z, log_dets
 
