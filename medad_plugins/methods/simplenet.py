@@ -12,7 +12,6 @@ from torch.nn import functional
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps
 from medad_plugins.networks.batch_noise import batch_normal
-from medad_plugins.networks.blocks.aligned_taps import channel_scale
 from medad_plugins.networks.blocks.feature_discriminator import FeatureDiscriminator, init_linear
 from medad_plugins.networks.blocks.patch_embedding import PatchEmbedding
 from medad_plugins.scorers import MapToImage
@@ -42,8 +41,6 @@ class SimpleNet(AnomalyNetwork):
             ResNet, or what `usual_layers` says of another backbone.
         noise_unit: ``"features"``, as in the paper, or ``"deviations"``: of the adapted features of a batch about their
             mean, over all channels, so that the noise is as hard to find whatever backbone and scans.
-        scaling: of the embeddings, see `channel_scale`; the paper's is ``"none"``. A ResNet's channels differ thirty
-            times in deviation, and noise of one size is found where they vary least.
 
     Reference:
         Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", CVPR 2023.
@@ -62,7 +59,6 @@ class SimpleNet(AnomalyNetwork):
         reduction: str | float = "max",
         layers: Sequence[int] | None = None,
         noise_unit: str = "features",
-        scaling: str = "none",
     ) -> None:
         super().__init__(reduction)
         if noise_unit not in NOISE_UNITS:
@@ -75,7 +71,6 @@ class SimpleNet(AnomalyNetwork):
         self.embedding = PatchEmbedding(
             self.features.channels, spatial_dims, neighbourhood=3, dimensions=dimensions, interpolation="linear"
         )
-        self.scale = channel_scale(scaling, spatial_dims, dimensions)
         self.adaptor = nn.Linear(dimensions, dimensions)
         init_linear(self.adaptor)
         self.discriminator = FeatureDiscriminator(dimensions, hidden)
@@ -83,7 +78,7 @@ class SimpleNet(AnomalyNetwork):
 
     def adapted(self, taps: list[Tensor]) -> tuple[Tensor, list[int]]:
         """Adapted embeddings ``(B * P, dimensions)``, and the batch and grid ``[B, 1, *grid]`` of their locations."""
-        embedded = self.scale(self.embedding(taps))
+        embedded = self.embedding(taps)
         vectors = embedded.flatten(2).transpose(1, 2).reshape(-1, self.dimensions)
         # not in half precision, where autocast gives that: the noise is small beside the features
         return self.adaptor(vectors).to(self.adaptor.weight.dtype), [-1, 1] + list(embedded.shape[2:])
