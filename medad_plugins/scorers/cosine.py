@@ -75,8 +75,16 @@ class CosineMapFusion(nn.Module):
             return functional.interpolate(distance, size, mode="nearest")
         return functional.interpolate(distance, size, mode=self.linear, align_corners=self.align_corners)
 
-    def fuse(self, decoded: list[Tensor], encoded: list[Tensor], grid: list[int]) -> Tensor:
-        """The scales combined on a grid ``(B, 1, *grid)``, for methods that go on from there to `to_image`."""
+    def fuse(
+        self, decoded: list[Tensor], encoded: list[Tensor], grid: list[int], case_weights: Tensor | None = None
+    ) -> Tensor:
+        """The scales combined on a grid ``(B, 1, *grid)``, for methods that go on from there to `to_image`.
+
+        Args:
+            decoded, encoded: pairs of feature maps ``(B, C_k, *grid_k)``, finest first.
+            grid: where they meet.
+            case_weights: factors ``(B, K)`` of the scales besides, of each case its own.
+        """
         start = 1.0 if self.combine == "product" else 0.0
         fused = torch.full([encoded[0].shape[0], 1] + grid, start, device=encoded[0].device)
         total = 0.0
@@ -88,6 +96,8 @@ class CosineMapFusion(nn.Module):
             # float32: a cosine near 1 loses the digits that matter in half precision
             distance = 1 - functional.cosine_similarity(reconstruction.float(), feature.float(), dim=1)
             resized = self._resize(distance.unsqueeze(1), grid)
+            if case_weights is not None:
+                resized = resized * case_weights[:, index].reshape([-1] + [1] * (resized.dim() - 1))
             if self.combine == "product":
                 fused = fused * (resized if weight == 1.0 else resized.clamp_min(0) ** weight)
             else:
@@ -96,6 +106,8 @@ class CosineMapFusion(nn.Module):
             fused = fused / total
         return fused
 
-    def forward(self, decoded: list[Tensor], encoded: list[Tensor], size: list[int]) -> Tensor:
+    def forward(
+        self, decoded: list[Tensor], encoded: list[Tensor], size: list[int], case_weights: Tensor | None = None
+    ) -> Tensor:
         grid = list(size) if self.on_image_grid else list(encoded[0].shape[2:])
-        return self.to_image(self.fuse(decoded, encoded, grid), size)
+        return self.to_image(self.fuse(decoded, encoded, grid, case_weights), size)

@@ -41,6 +41,7 @@ __all__ = [
     "many_tasks",
     "noise_blend",
     "nsa",
+    "pasted_squares",
     "pii",
     "smooth",
     "with_smooth",
@@ -83,6 +84,23 @@ def cutpaste(kind: str = "box") -> Recipe:
     shape = AreaCuboid() if kind == "box" else Scar()
     region = PlacedRegion(shape, whole=True, overlap=0)
     return Recipe(f"cutpaste_{kind}", region, Paste(), SameElsewhere(), contents=(IntensityJitter(0.1),))
+
+
+def pasted_squares(
+    sides: Sequence[tuple[float, float]] = ((0.04, 0.125), (0.25, 0.39), (0.59, 0.78)), opacity: float = 5 / 6
+) -> list[Recipe]:
+    """Squares of the same scan laid over it elsewhere, small, middling and large, one kind as often as another.
+
+    Args:
+        sides: lowest and highest side of each kind, in shares of the scan's.
+        opacity: of the pasted piece. The paper adds a fifth of what is there to it, which makes all of it brighter.
+
+    Reference:
+        Ge et al., "Enhanced Skip Connection-based Direct Reverse Knowledge Distillation", Neurocomputing 651, 2025.
+    """
+    regions = [PlacedRegion(Cuboid(Uniform(*pair)), whole=True, overlap=0) for pair in sides]
+    mix = Mix(Uniform(opacity, opacity))
+    return [Recipe(f"square_{place}", region, mix, SameElsewhere()) for place, region in enumerate(regions)]
 
 
 def anatpaste() -> Recipe:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.errors import InputError
-from medad_plugins.methods.rd_plus_plus import Projection, RDPlusPlus, RDPlusPlusLoss
+from medad_plugins.methods.rd_plus_plus import RDPlusPlus, RDPlusPlusLoss
+from medad_plugins.networks.blocks.projection import Projection
 
 
 def _network(spatial_dims: int = 2, **arguments: str | float) -> RDPlusPlus:

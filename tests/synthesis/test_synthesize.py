@@ -40,6 +40,7 @@ RECIPES: list[Recipe] = [
     published.circle(),
     *published.many_tasks(),
     *published.disyre(),
+    *published.pasted_squares(),
     published.noise_blend(),
     published.glass(),
 ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from medad_plugins.methods.ae_flow.loss import FlowReconstructionLoss, bits_per_dimension
+from medad_plugins.methods.ae_flow.loss import FlowReconstructionLoss
 from medad_plugins.methods.ae_flow.network import AEFlow
 
 __all__ = [
     "AEFlow",
     "FlowReconstructionLoss",
-    "bits_per_dimension",
 ]

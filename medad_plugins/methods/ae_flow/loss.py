@@ -1,29 +1,13 @@
-"""Likelihood of a flow, alone and beside a reconstruction."""
+"""Likelihood of a flow beside a reconstruction."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FlowReconstructionLoss", "bits_per_dimension"]
+from medad_plugins.losses import bits_per_dimension
 
-
-def bits_per_dimension(z: Tensor, log_det: Tensor) -> Tensor:
-    """Negative log-likelihood of each case in bits, divided by the number of its dimensions.
-
-    Args:
-        z: what the flow made of the cases, ``(B, C, *grid)``; its distribution is to become the standard normal.
-        log_det: log-determinants ``(B,)`` of the flow's Jacobian.
-
-    Returns:
-        ``(B,)``, of any sign: a likelihood is a density.
-    """
-    values = z.flatten(1)
-    dimensions = values.shape[1]
-    log_p = -0.5 * (values.square().sum(1) + dimensions * math.log(2 * math.pi))
-    return -(log_p + log_det) / (dimensions * math.log(2))
+__all__ = ["FlowReconstructionLoss"]
 
 
 class FlowReconstructionLoss(nn.Module):

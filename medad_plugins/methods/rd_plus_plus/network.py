@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.methods.rd_plus_plus.projection import Projection
+from medad_plugins.networks.blocks.projection import Projection
 from medad_plugins.networks.families.distillation_parts import one_class_bottleneck
 from medad_plugins.networks.families.reverse_distillation import ReverseDistillation
 

@@ -91,16 +91,20 @@ class CouplingStep(nn.Module):
         raw = self.softness * self.subnet(passive).to(self.shift.dtype)
         return self.clamp * torch.tanh(raw[:, : self.active]), raw[:, self.active :]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def local(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, with the log-determinant as the map of what each location adds to it."""
         # out of autocast's half precision: its rounding of the volume change would add up over all dimensions
         x = x.to(self.shift.dtype)
         passive, active = x[:, : self.passive], x[:, self.passive :]
         log_scale, shift = self._coupling(passive)
         scale = self._scale()
         out = torch.cat([passive, active * torch.exp(log_scale) + shift], 1) * scale + self.shift
-        locations = x[0, 0].numel()
-        log_det = log_scale.flatten(1).sum(1) + locations * torch.log(scale).sum()
-        return out.index_select(1, self.permutation), log_det
+        log_dets = log_scale.sum(1, keepdim=True) + torch.log(scale).sum()
+        return out.index_select(1, self.permutation), log_dets
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out, log_dets = self.local(x)
+        return out, log_dets.flatten(1).sum(1)
 
     def inverse(self, y: Tensor) -> Tensor:
         """What `forward` takes to ``y``."""
@@ -149,6 +153,15 @@ class CouplingFlow(nn.Module):
             z, change = step(z)
             log_det = log_det + change
         return z, log_det
+
+    def local(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, with the log-determinants as maps ``(B, 1, *grid)`` of what each location adds."""
+        z = features
+        log_dets = torch.zeros_like(z[:, :1], dtype=torch.float32)
+        for step in self.steps:
+            z, change = step.local(z)  # type: ignore[operator]
+            log_dets = log_dets + change
+        return z, log_dets
 
     def inverse(self, z: Tensor) -> Tensor:
         """Features ``(B, C, *grid)`` that the flow takes to ``z``."""

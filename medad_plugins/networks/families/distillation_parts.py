@@ -15,7 +15,9 @@ from medad_plugins.networks.blocks.tap_decoder import TapDecoder
 __all__ = ["one_class_bottleneck", "student_decoder", "teacher_taps"]
 
 
-def teacher_taps(backbone: str, spatial_dims: int, in_channels: int, weights: str = "none") -> FeatureTaps:
+def teacher_taps(
+    backbone: str, spatial_dims: int, in_channels: int, weights: str = "none", stages: int = 3
+) -> FeatureTaps:
     """A frozen teacher's feature maps of strides 4, 8 and 16.
 
     Args:
@@ -23,14 +25,25 @@ def teacher_taps(backbone: str, spatial_dims: int, in_channels: int, weights: st
         spatial_dims: 2 or 3.
         in_channels: channels of the scan.
         weights: path, known name, ``"auto"`` or ``"none"``, see `medad_plugins.networks.find_weights`.
+        stages: 4 gives the map of stride 32 as well. A ResNet's file may lack its ``layer4``, which is then of random
+            weights that nothing changes.
 
     Raises:
         InputError: it is neither, or there is no such file of weights.
     """
     require_convolutions(backbone)
     if backbone in EFFICIENTNETS:
-        return EfficientNetLiteTaps(backbone, spatial_dims, in_channels, last_blocks(backbone)[:3], weights)
-    return ResNetTaps(backbone, spatial_dims, in_channels, stages=3, weights=weights, frozen=True)
+        return EfficientNetLiteTaps(backbone, spatial_dims, in_channels, last_blocks(backbone)[:stages], weights)
+    optional = ("layer4",) if stages == 4 else ()
+    return ResNetTaps(
+        backbone,
+        spatial_dims,
+        in_channels,
+        stages=stages,
+        weights=weights,
+        optional_stages=optional,
+        frozen=True,
+    )
 
 
 def one_class_bottleneck(teacher: FeatureTaps, backbone: str, spatial_dims: int) -> nn.Module:
@@ -41,9 +54,11 @@ def one_class_bottleneck(teacher: FeatureTaps, backbone: str, spatial_dims: int)
 
 
 def student_decoder(teacher: FeatureTaps, backbone: str, spatial_dims: int) -> nn.Module:
-    """What rebuilds the teacher's feature maps from the embedding of `one_class_bottleneck`."""
+    """What rebuilds the teacher's feature maps from the embedding of `one_class_bottleneck`, or from its fourth map."""
     if backbone in BACKBONES:
         # not mirrored: the encoder's depths of layer1 to layer3 are the student's from its deepest stage on
         return ResidualDecoder(backbone, spatial_dims, upsampling="transposed", blocks=BACKBONES[backbone][1][:3])
     channels, strides = teacher.channels, teacher.strides
+    if len(channels) == 4:
+        return TapDecoder(spatial_dims, channels, strides)
     return TapDecoder(spatial_dims, [*channels, 2 * channels[-1]], [*strides, 2 * strides[-1]])

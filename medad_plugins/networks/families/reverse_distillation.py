@@ -31,6 +31,7 @@ class ReverseDistillation(AnomalyNetwork):
         reduction: image score, see `medad_plugins.scorers.MapPool`.
         scale_weights: how much the scales of strides 4, 8 and 16 count in the map, see `CosineMapFusion`; None is all
             alike, as in the papers.
+        stages: 4 for a student that is given the teacher's map of stride 32 itself, and not an embedding.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class ReverseDistillation(AnomalyNetwork):
         sigma: float = 4.0,
         reduction: str | float = "max",
         scale_weights: Sequence[float] | None = None,
+        stages: int = 3,
     ) -> None:
         super().__init__(reduction)
         # its layers have other names in each kind of backbone
-        self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels, weights)
+        self.teacher: Any = teacher_taps(backbone, spatial_dims, in_channels, weights, stages)
         self.student: Any = student_decoder(self.teacher, backbone, spatial_dims)
         self.fusion = CosineMapFusion(
             spatial_dims,
@@ -59,7 +61,7 @@ class ReverseDistillation(AnomalyNetwork):
         )
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:
-        """The student's features from the teacher's ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
+        """The student's features of strides 4, 8 and 16 from the teacher's ``(B, C_k, *spatial / stride_k)``."""
         raise TypeError(f"{type(self).__name__} does not say what its student is given.")
 
     def student_parameters(self) -> list[nn.Parameter]:
@@ -69,9 +71,9 @@ class ReverseDistillation(AnomalyNetwork):
     def training_output(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Student's and teacher's feature maps ``(B, C_k, *spatial / stride_k)`` of strides 4, 8 and 16."""
         taps = self.teacher.remembered(image)
-        return self.rebuild(taps), taps
+        return self.rebuild(taps), taps[:3]
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """One minus the cosine of both features, summed over three scales on the image grid and smoothed, 0..3."""
         taps = self.teacher(image)
-        return self.fusion(self.rebuild(taps), taps, image.shape[2:])
+        return self.fusion(self.rebuild(taps), taps[:3], image.shape[2:])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medad_plugins.methods.ae_flow import bits_per_dimension
+from medad_plugins.losses import bits_per_dimension
 from medad_plugins.networks import CouplingFlow
 from medad_plugins.networks.blocks.flow import CouplingStep, ResidualSubnet, Subnet, convolutional_subnet, log_density
 
