@@ -44,7 +44,7 @@ class OppositeSide(nn.Module):
         middle = (bright * places).sum(1) / bright.sum(1)
         opposite = (2 * middle.unsqueeze(1) - places).round().long().clamp(0, width - 1)
         taken = torch.stack([case[:, index] for case, index in zip(found, opposite)])
-        margin = round(self.reach * width)
+        margin = int(self.reach * width + 0.5)
         edge = 2 * margin + 1
         # the highest of a box is the highest along one axis after the other
         taken = functional.max_pool3d(taken, [edge, 1, 1], [1, 1, 1], [margin, 0, 0])
