@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.losses.adversarial import ADVERSARIAL_LOSSES, discriminator_loss, generator_loss
 from medad_plugins.losses.contrastive import info_nce, supervised_contrast
+from medad_plugins.losses.denoising import DenoisingTerms
 from medad_plugins.losses.gaussian_ssim import gaussian_ssim
 from medad_plugins.losses.global_cosine import GlobalCosineLoss
 from medad_plugins.losses.gradient_penalty import gradient_penalty
@@ -18,6 +19,7 @@ from medad_plugins.losses.softmax_focal import softmax_focal
 
 __all__ = [
     "ADVERSARIAL_LOSSES",
+    "DenoisingTerms",
     "DistanceMinedCosineLoss",
     "GlobalCosineLoss",
     "LocalCosineLoss",

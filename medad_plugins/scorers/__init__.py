@@ -11,7 +11,7 @@ from medad_plugins.scorers.merged_p_values import MERGING_RULES, MergedPValues
 from medad_plugins.scorers.normal_ranks import NormalRanks
 from medad_plugins.scorers.pooling import MapPool
 from medad_plugins.scorers.quantile_range import QuantileRange
-from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, local_mean, residual_map
+from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, gaussian_mean, local_mean, residual_map
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 from medad_plugins.scorers.standard_score import StandardScore
 
@@ -30,6 +30,7 @@ __all__ = [
     "QuantileRange",
     "ResidualMap",
     "StandardScore",
+    "gaussian_mean",
     "local_mean",
     "residual_map",
 ]
