@@ -50,11 +50,6 @@ def _monai_unet(
         raise InputError("MONAI's diffusion network needs the package einops", where="unet", todo=todo) from error
 
 
-def _whole(values: Tensor) -> Tensor:
-    """Half-precision values as float32; others as they are."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 class PartialDiffusion(AnomalyNetwork):
     """A diffusion model of normal scans that removes the noise which was added to a scan.
 
@@ -154,6 +149,17 @@ class PartialDiffusion(AnomalyNetwork):
         self.difference = ResidualMap(residual)
         self.median = MedianSmoothing(spatial_dims, median)
 
+    @staticmethod
+    def whole(image: Tensor) -> Tensor:
+        """Scans of half precision as float32; others as they are."""
+        return image.to(torch.promote_types(image.dtype, torch.float32))
+
+    @staticmethod
+    def require_eager() -> None:
+        """Refuse to be exported."""
+        if torch.jit.is_scripting() or torch.compiler.is_exporting():
+            raise RuntimeError("noise is drawn anew in every call: the map cannot be exported")
+
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The U-Net's prediction for scans noised to random times, and its target."""
         scan, target, _, drawn = self.training_noise({"image": image}, image.device)
@@ -179,7 +185,7 @@ class PartialDiffusion(AnomalyNetwork):
 
     def _cleaned(self, image: Tensor, seed: int) -> Tensor:
         """Scans ``(B, C, *spatial)`` of 0..1 as one draw of noise leaves them."""
-        scan = _whole(image) * 2 - 1
+        scan = self.whole(image) * 2 - 1
         if self.boxes == 1:
             return (self._back(scan, None, torch.Generator().manual_seed(seed)) + 1) / 2
         cleaned = scan
@@ -194,9 +200,8 @@ class PartialDiffusion(AnomalyNetwork):
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """The residual on 0..1, the mean over draws, perhaps with a median filter; float32."""
-        if torch.jit.is_scripting() or torch.compiler.is_exporting():
-            raise RuntimeError("noise is drawn anew in every call: the map cannot be exported")
-        whole = _whole(image)
+        self.require_eager()
+        whole = self.whole(image)
         maps = [self.difference(self._cleaned(image, seed), whole) for seed in range(self.draws)]
         values: Tensor = self.median(torch.stack(maps).mean(0))
         return values.float()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from medad_plugins.scorers.calibration import Calibration
+from medad_plugins.scorers.components import without_small_components
 from medad_plugins.scorers.cosine import CosineMapFusion
+from medad_plugins.scorers.gradient_similarity import EdgeDissimilarity
 from medad_plugins.scorers.image_grid import MapToImage
 from medad_plugins.scorers.local_means import LocalMeanScore
 from medad_plugins.scorers.median import MedianSmoothing
@@ -20,6 +22,7 @@ __all__ = [
     "RESIDUALS",
     "Calibration",
     "CosineMapFusion",
+    "EdgeDissimilarity",
     "GaussianSmoothing",
     "LocalMeanScore",
     "MapPool",
@@ -33,4 +36,5 @@ __all__ = [
     "gaussian_mean",
     "local_mean",
     "residual_map",
+    "without_small_components",
 ]
