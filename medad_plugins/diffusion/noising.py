@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -58,7 +58,7 @@ class NoisingBatch(DiffusionPrepareBatch):
                 f"noise must be one of {NOISES} and predicts one of {PREDICTIONS}, got {noise!r}, {predicts!r}."
             )
         self.predicts, self.boxes = predicts, boxes
-        self.draw = partial(draw_noise, noise, period=period, **(settings or {}))
+        self.draw: Callable[..., Tensor] = partial(draw_noise, noise, period=period, **(settings or {}))
 
     def get_noise(self, images: Tensor) -> Tensor:
         """Noise for every case."""

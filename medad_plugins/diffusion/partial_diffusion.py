@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -143,9 +143,10 @@ class PartialDiffusion(AnomalyNetwork):
         self.training_noise = NoisingBatch(trained, noise, predicts, boxes, noise_period, noise_settings)
         self.noising = NoisingInferer(self.scheduler)
         self.boxes, self.level, self.draws = boxes, level, draws
-        self.draw_noise = partial(draw_noise, noise, period=noise_period, **(noise_settings or {}))
-        if scored_noise not in (None, noise):
-            self.draw_noise = partial(draw_noise, scored_noise, period=noise_period)
+        settings = noise_settings if scored_noise in (None, noise) else None
+        self.draw_noise: Callable[..., Tensor] = partial(
+            draw_noise, scored_noise or noise, period=noise_period, **(settings or {})
+        )
         self.difference = ResidualMap(residual)
         self.median = MedianSmoothing(spatial_dims, median)
 

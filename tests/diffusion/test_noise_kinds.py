@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -68,7 +70,7 @@ def test_a_pyramid_has_unit_spread_and_all_sizes(spatial_dims: int) -> None:
 @pytest.mark.parametrize(("direction", "signs"), [("brighter", {1}), ("darker", {-1}), ("either", {-1, 1})])
 def test_blobs_shift_white_noise_where_it_is_high(spatial_dims: int, direction: str, signs: set[int]) -> None:
     shape = (16, 2, *[24] * spatial_dims)
-    settings = {"sigma": 1.5, "threshold": 0.7, "offset": 0.5, "direction": direction}
+    settings: dict[str, Any] = {"sigma": 1.5, "threshold": 0.7, "offset": 0.5, "direction": direction}
     noise = draw_noise("synomaly", shape, torch.Generator().manual_seed(0), **settings)
     white = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     shift = noise - white
@@ -83,7 +85,8 @@ def test_blobs_shift_white_noise_where_it_is_high(spatial_dims: int, direction: 
         found.add(int(value[0].sign()))
         assert float(own[blobs].mean()) > 0.2, "they lie where the noise itself is high"
     assert found == signs
-    for wrong in ({"direction": "up"}, {"threshold": 2.0}):
+    bad: list[dict[str, Any]] = [{"direction": "up"}, {"threshold": 2.0}]
+    for wrong in bad:
         with pytest.raises(ValueError, match="direction must be one of"):
             draw_noise("synomaly", shape, **wrong)
 

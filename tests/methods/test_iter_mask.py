@@ -81,7 +81,7 @@ def test_low_frequencies_keep_their_phase_alone(size: tuple[int, ...]) -> None:
 
 def test_the_limit_is_the_quantile_of_errors_in_covered_places() -> None:
     network, image = _network(quantile=0.8), _scan(32, 36, batch=8)
-    network.second = _Halves()
+    network.second = _Halves()  # type: ignore[assignment]
     network.collect(image)
     network.collect(image.flip(0))
     network.fit()

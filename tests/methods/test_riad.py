@@ -83,10 +83,10 @@ def test_loss_is_the_sum_of_three(spatial_dims: int) -> None:
     expected = expected + 0.5 * (1 - gaussian_ssim(rebuilt, image).mean())
     torch.testing.assert_close(loss, expected)
     loss.backward()
-    assert bool(torch.isfinite(rebuilt.grad).all())
+    assert rebuilt.grad is not None and bool(torch.isfinite(rebuilt.grad).all())
     flat = torch.zeros_like(image).requires_grad_()
     RIADLoss(spatial_dims)((flat, image)).backward()
-    assert bool(torch.isfinite(flat.grad).all()), "where there are no edges either"
+    assert flat.grad is not None and bool(torch.isfinite(flat.grad).all()), "where there are no edges either"
 
 
 def test_a_short_training_finds_what_was_not_there() -> None:
