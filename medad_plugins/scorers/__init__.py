@@ -11,6 +11,7 @@ from medad_plugins.scorers.local_means import LocalMeanScore
 from medad_plugins.scorers.median import MedianSmoothing
 from medad_plugins.scorers.merged_p_values import MERGING_RULES, MergedPValues
 from medad_plugins.scorers.normal_ranks import NormalRanks
+from medad_plugins.scorers.opposite_side import OppositeSide
 from medad_plugins.scorers.pooling import MapPool
 from medad_plugins.scorers.quantile_range import QuantileRange
 from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, gaussian_mean, local_mean, residual_map
@@ -30,6 +31,7 @@ __all__ = [
     "MedianSmoothing",
     "MergedPValues",
     "NormalRanks",
+    "OppositeSide",
     "QuantileRange",
     "ResidualMap",
     "StandardScore",
