@@ -162,7 +162,7 @@ class RIADLoss(nn.Module):
         similarity_weight: of the third.
 
     Shape:
-        the pair ``(rebuilt, image)``, each ``(B, C, *spatial)``, intensities 0..1, to a scalar.
+        the pair ``(rebuilt, image)``, each ``(B, C, *spatial)``, intensities 0..1, to a scalar; a target is not used.
     """
 
     def __init__(self, spatial_dims: int = 2, edge_weight: float = 1.0, similarity_weight: float = 1.0) -> None:
@@ -170,7 +170,8 @@ class RIADLoss(nn.Module):
         self.edge_weight, self.similarity_weight = edge_weight, similarity_weight
         self.edges = EdgeDissimilarity(spatial_dims)
 
-    def forward(self, output: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, output: tuple[Tensor, Tensor], target: Tensor | None = None) -> Tensor:
+        # the engine's target is that of no synthesis: the scan comes with what was made of it
         rebuilt, image = output
         loss = functional.mse_loss(rebuilt, image) + self.edge_weight * self.edges(rebuilt, image).mean()
         return loss + self.similarity_weight * (1 - gaussian_ssim(rebuilt, image).mean())
