@@ -118,10 +118,11 @@ class RIAD(AnomalyNetwork):
         if not torch.jit.is_scripting():
             self._require_size(image)
         painted = torch.cat([image.masked_fill(parts == part, 0.0) for part in range(self.parts)])
-        answers: Tensor = self.unet(painted).float()
+        # not by chunk, whose length an export would take for that of its example
+        answers: Tensor = self.unet(painted).float().unflatten(0, [self.parts, image.shape[0]])
         whole = torch.zeros_like(image, dtype=torch.float32)
-        for part, answer in enumerate(answers.chunk(self.parts)):
-            whole = torch.where(parts == part, answer, whole)
+        for part in range(self.parts):
+            whole = torch.where(parts == part, answers[part], whole)
         return whole
 
     def _require_size(self, image: Tensor) -> None:
