@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ class NoisingBatch(DiffusionPrepareBatch):
         predicts: the target, ``"epsilon"``, the noise, or ``"sample"``, the scan without it.
         boxes: with 2 or more, only one box of a grid of so many along every axis is to get noise, drawn for each case.
         period: of simplex noise, see `draw_noise`.
+        settings: further arguments of the noise, see `draw_noise`.
 
     Shape:
         a batch with ``image`` ``(B, C, *spatial)``, 0..1, to the image and the target of that shape, and the noise, the
@@ -48,17 +50,19 @@ class NoisingBatch(DiffusionPrepareBatch):
         predicts: str = "epsilon",
         boxes: int = 1,
         period: float = 64.0,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(num_train_timesteps)
         if noise not in NOISES or predicts not in PREDICTIONS:
             raise ValueError(
                 f"noise must be one of {NOISES} and predicts one of {PREDICTIONS}, got {noise!r}, {predicts!r}."
             )
-        self.noise, self.predicts, self.boxes, self.period = noise, predicts, boxes, period
+        self.predicts, self.boxes = predicts, boxes
+        self.draw: Callable[..., Tensor] = partial(draw_noise, noise, period=period, **(settings or {}))
 
     def get_noise(self, images: Tensor) -> Tensor:
         """Noise for every case."""
-        return batch_drawn(partial(draw_noise, self.noise, period=self.period), images.shape, images)
+        return batch_drawn(self.draw, images.shape, images)
 
     def get_timesteps(self, images: Tensor) -> Tensor:
         """A time for every case, each equally likely."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medad_plugins.losses.adversarial import ADVERSARIAL_LOSSES, discriminator_loss, generator_loss
 from medad_plugins.losses.contrastive import info_nce, supervised_contrast
+from medad_plugins.losses.denoising import DenoisingTerms
 from medad_plugins.losses.flow_likelihood import FlowLikelihoodLoss, bits_per_dimension
 from medad_plugins.losses.gaussian_ssim import gaussian_ssim
 from medad_plugins.losses.global_cosine import GlobalCosineLoss
@@ -19,6 +20,7 @@ from medad_plugins.losses.softmax_focal import softmax_focal
 
 __all__ = [
     "ADVERSARIAL_LOSSES",
+    "DenoisingTerms",
     "DistanceMinedCosineLoss",
     "FlowLikelihoodLoss",
     "GlobalCosineLoss",

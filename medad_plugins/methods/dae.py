@@ -14,7 +14,7 @@ from medad_plugins.losses.full_precision import full_precision
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.batch_noise import batch_drawn
 from medad_plugins.networks.blocks.foreground import foreground
-from medad_plugins.scorers import MedianSmoothing, local_mean
+from medad_plugins.scorers import MedianSmoothing, ResidualMap, local_mean
 
 __all__ = ["DAE"]
 
@@ -40,6 +40,7 @@ class DAE(AnomalyNetwork):
             leaves out the background alone.
         median: edge of the map's median filter, odd; 1 for none.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        residual: of the map, see `medad_plugins.scorers.residual_map`.
 
     Raises:
         InputError: the width is none, or, when called, an edge of the scan is too short to be halved four times.
@@ -65,6 +66,7 @@ class DAE(AnomalyNetwork):
         erosion: int = 5,
         median: int = 5,
         reduction: str | float = "mean",
+        residual: str = "l1",
     ) -> None:
         super().__init__(reduction)
         if width < _GROUPS or width % _GROUPS:
@@ -85,6 +87,7 @@ class DAE(AnomalyNetwork):
         nn.init.zeros_(self.unet.final_conv.bias)
         self.noise_points, self.noise_deviation = noise_points, noise_deviation
         self.erosion = erosion
+        self.difference = ResidualMap(residual)
         self.median = MedianSmoothing(spatial_dims, median)
 
     def reconstruct(self, image: Tensor) -> Tensor:
@@ -114,8 +117,8 @@ class DAE(AnomalyNetwork):
         return self.reconstruct(self.noised(image)) * body, full_precision(image) * body
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """The absolute difference to the restored scan, averaged over channels, in the eroded body, median-filtered."""
-        difference = (self.reconstruct(image) - image.float()).abs().mean(1, keepdim=True)
+        """The residual to the restored scan, averaged over channels, in the eroded body, median-filtered."""
+        difference = self.difference(self.reconstruct(image), image.float())
         inside = (local_mean(foreground(image).float(), self.erosion) > 0.95).float()
         cleaned: Tensor = self.median(difference * inside)
         return cleaned

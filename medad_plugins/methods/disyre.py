@@ -11,7 +11,7 @@ from medad_plugins.errors import InputError
 from medad_plugins.losses.full_precision import full_precision
 from medad_plugins.networks import AnomalyNetwork, TimeUNet
 from medad_plugins.networks.blocks.foreground import foreground
-from medad_plugins.scorers import GaussianSmoothing
+from medad_plugins.scorers import GaussianSmoothing, ResidualMap
 
 __all__ = ["DISYRE"]
 
@@ -40,6 +40,7 @@ class DISYRE(AnomalyNetwork):
         steps: in which a scan is restored; 1 is the network's first answer.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        residual: of the map, see `medad_plugins.scorers.residual_map`.
 
     Shape:
         train: scans joined with their labels, ``(B, C + 1, *spatial)``, 0..1, to restored scans ``(B, C, *spatial)``;
@@ -65,6 +66,7 @@ class DISYRE(AnomalyNetwork):
         steps: int = 5,
         sigma: float = 0.0,
         reduction: str | float = 0.05,
+        residual: str = "l1",
     ) -> None:
         super().__init__(reduction)
         if not 1 <= steps <= num_train_timesteps:
@@ -78,6 +80,7 @@ class DISYRE(AnomalyNetwork):
         self.strengths: Tensor = nn.Buffer(shares.float(), persistent=False)
         last = num_train_timesteps - 1
         self.times: list[int] = [last - last * step // steps for step in range(steps)]
+        self.difference = ResidualMap(residual)
         self.smoothing = GaussianSmoothing(spatial_dims, sigma)
 
     def times_of(self, strength: Tensor) -> Tensor:
@@ -111,9 +114,9 @@ class DISYRE(AnomalyNetwork):
         return self.restorations(full_precision(image))[-1]
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """The absolute difference of scan and restoration, mean over channels and steps, in the body, smoothed."""
+        """The residual of scan and restoration, mean over channels and steps, in the body, smoothed."""
         whole = full_precision(image)
-        differences = torch.stack([(clean - whole).abs() for clean in self.restorations(whole)])
-        mean = differences.mean(0).mean(1, keepdim=True) * foreground(whole)
+        differences = torch.stack([self.difference(clean, whole) for clean in self.restorations(whole)])
+        mean = differences.mean(0) * foreground(whole)
         smoothed: Tensor = self.smoothing(mean)
         return smoothed

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from medad_plugins.scorers.calibration import Calibration
+from medad_plugins.scorers.components import without_small_components
 from medad_plugins.scorers.cosine import CosineMapFusion
+from medad_plugins.scorers.gradient_similarity import EdgeDissimilarity
 from medad_plugins.scorers.image_grid import MapToImage
 from medad_plugins.scorers.local_means import LocalMeanScore
 from medad_plugins.scorers.median import MedianSmoothing
@@ -11,7 +13,7 @@ from medad_plugins.scorers.merged_p_values import MERGING_RULES, MergedPValues
 from medad_plugins.scorers.normal_ranks import NormalRanks
 from medad_plugins.scorers.pooling import MapPool
 from medad_plugins.scorers.quantile_range import QuantileRange
-from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, local_mean, residual_map
+from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, gaussian_mean, local_mean, residual_map
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 from medad_plugins.scorers.standard_score import StandardScore
 
@@ -20,6 +22,7 @@ __all__ = [
     "RESIDUALS",
     "Calibration",
     "CosineMapFusion",
+    "EdgeDissimilarity",
     "GaussianSmoothing",
     "LocalMeanScore",
     "MapPool",
@@ -30,6 +33,8 @@ __all__ = [
     "QuantileRange",
     "ResidualMap",
     "StandardScore",
+    "gaussian_mean",
     "local_mean",
     "residual_map",
+    "without_small_components",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -49,6 +51,44 @@ def test_simplex_noise_may_keep_its_size_beside_the_image(edge: int) -> None:
     assert shift(edge / 4) < 0.35
     if edge == 32:
         assert shift(64.0) > 0.4
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_pyramid_has_unit_spread_and_all_sizes(spatial_dims: int) -> None:
+    """Its shift of the whole brightness is a third of its spread; white noise of so many pixels has next to none."""
+    shape = (64, 1, *[24] * spatial_dims)
+    noise = draw_noise("pyramid", shape, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(noise.flatten(1).std(1), torch.ones(64), rtol=1e-4, atol=1e-4)
+    assert 0.15 < float(noise.flatten(1).mean(1).std()) < 0.8
+    neighbours = (noise.narrow(-1, 0, 23) * noise.narrow(-1, 1, 23)).mean()
+    assert 0.2 < float(neighbours) < 0.9
+    flat = draw_noise("pyramid", shape, torch.Generator().manual_seed(0), discount=0.0)
+    assert abs(float((flat.narrow(-1, 0, 23) * flat.narrow(-1, 1, 23)).mean())) < 0.05
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize(("direction", "signs"), [("brighter", {1}), ("darker", {-1}), ("either", {-1, 1})])
+def test_blobs_shift_white_noise_where_it_is_high(spatial_dims: int, direction: str, signs: set[int]) -> None:
+    shape = (16, 2, *[24] * spatial_dims)
+    settings: dict[str, Any] = {"sigma": 1.5, "threshold": 0.7, "offset": 0.5, "direction": direction}
+    noise = draw_noise("synomaly", shape, torch.Generator().manual_seed(0), **settings)
+    white = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    shift = noise - white
+    found = set()
+    for case, own in zip(shift, white, strict=True):
+        blobs = case.abs() > 1e-3
+        assert torch.equal(blobs[0], blobs[1]), "the channels have the same blobs"
+        assert 0 < float(blobs.float().mean()) < 0.4
+        value = case[blobs]
+        torch.testing.assert_close(value, value[:1].expand_as(value), rtol=1e-3, atol=1e-3)
+        assert 0.5 <= abs(float(value[0])) <= 1.5
+        found.add(int(value[0].sign()))
+        assert float(own[blobs].mean()) > 0.2, "they lie where the noise itself is high"
+    assert found == signs
+    bad: list[dict[str, Any]] = [{"direction": "up"}, {"threshold": 2.0}]
+    for wrong in bad:
+        with pytest.raises(ValueError, match="direction must be one of"):
+            draw_noise("synomaly", shape, **wrong)
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from medad_plugins.diffusion import NoisingBatch, box_grid
 from medad_plugins.engines import ModelFile, save_model
 from medad_plugins.errors import InputError
-from medad_plugins.methods.ddpm import DDPM, DenoisingTerms
+from medad_plugins.losses import DenoisingTerms
+from medad_plugins.methods.ddpm import DDPM
 
 BOTH = pytest.mark.parametrize("spatial_dims", [2, 3])
 SMALL: dict[str, Any] = {"width": 4, "multipliers": (1, 2), "attention_levels": (), "blocks": 1, "steps": 2}

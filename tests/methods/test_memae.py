@@ -126,4 +126,4 @@ def test_what_there_is_not() -> None:
     with pytest.raises(ValueError, match="similarity must be one of"):
         MemoryModule(4, similarity="euclidean")
     with pytest.raises(ValueError, match="residual must be one of"):
-        MemAE(residual="ssim")
+        MemAE(residual="l0")

@@ -179,6 +179,52 @@ def test_maps_of_gradients_are_differences_of_the_loss(kind: str) -> None:
         assert float(anomaly_map[0, 0, row, column]) == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_restoration_is_the_descent_written_out(spatial_dims: int) -> None:
+    """In steps of the intensities on -1..1, as the paper has them, one scan at a time."""
+    settings = {"map": "restoration", "steps": 4, "rate": 0.01, "nearness": 0.3, "residual": "l1"}
+    # doubles: the sign of a difference that rounding makes would be a step
+    network, image = _vae(spatial_dims, **settings).eval().double(), _scan(spatial_dims).double()
+    restored = []
+    for case in image[:, None]:
+        given = 2 * case - 1
+        current = given.clone()
+        for _ in range(4):
+            current.requires_grad_(True)
+            own = (current + 1) / 2
+            mean, log_variance = network.posterior(own)
+            objective = 0.5 * (2 * network.decode(mean) - 1 - current).square().sum()
+            objective = objective + 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+            for axis in range(2, 2 + spatial_dims):
+                objective = objective + 0.3 * (current - given).diff(dim=axis).abs().sum()
+            (gradient,) = torch.autograd.grad(objective, current)
+            current = (current - 0.01 * gradient).detach()
+        restored.append((current + 1) / 2)
+    expected = torch.cat(restored)
+    with torch.no_grad():
+        torch.testing.assert_close(network.restore(image), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(network(image).double(), (expected - image).abs(), rtol=1e-3, atol=1e-5)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_restored_scan_is_likelier_and_as_near_as_is_asked() -> None:
+    network, image = _vae(map="restoration", steps=60, rate=0.01, nearness=0.0).eval(), _scan()
+
+    def unlikely(scan: Tensor) -> Tensor:
+        mean, log_variance = network.posterior(scan)
+        return network.reconstruction_error(network.decode(mean), scan) + network.divergence(mean, log_variance)
+
+    with torch.no_grad():
+        free = network.restore(image)
+        assert bool((unlikely(free) < 0.7 * unlikely(image)).all())
+        network.nearness = 1.8
+        held = network.restore(image)
+    assert float((held - image).diff(dim=-1).abs().mean()) < 0.7 * float((free - image).diff(dim=-1).abs().mean())
+    for wrong in ({"steps": 0}, {"rate": 0.0}, {"nearness": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            _vae(**wrong)
+
+
 @pytest.mark.parametrize("arguments", [{"map": "combined", "sigma": 1.0}, {"map": "elbo_gradient"}, {"score": "iwae"}])
 @torch.no_grad()
 def test_a_map_does_not_depend_on_batch_mates(arguments: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from medad_plugins.methods.anogan.latent_search import search_latents
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.coders.conv_family import doubling_widths
 from medad_plugins.networks.coders.dcgan import ConvDiscriminator, DCGANGenerator
+from medad_plugins.scorers import ResidualMap
 
 __all__ = ["AnoGAN"]
 
@@ -38,6 +39,7 @@ class AnoGAN(AnomalyNetwork):
         score: ``"combined"``, both sums with their shares, for each pixel and channel, by which the map is scaled; or
             ``"residual"``, the pooled map.
         reduction: of the map, see `medad_plugins.scorers.MapPool`.
+        residual: of the map, see `medad_plugins.scorers.residual_map`.
 
     Reference:
         Schlegl et al., "Unsupervised Anomaly Detection with Generative Adversarial Networks to Guide Marker Discovery",
@@ -57,6 +59,7 @@ class AnoGAN(AnomalyNetwork):
         weight: float = 0.1,
         score: str = "combined",
         reduction: str | float = "mean",
+        residual: str = "l1",
     ) -> None:
         super().__init__(reduction)
         if score not in SCORES or not 0 <= weight <= 1:
@@ -67,6 +70,7 @@ class AnoGAN(AnomalyNetwork):
             )
         self.latent_size, self.steps, self.rate = latent_size, steps, rate
         self.weight, self.score = weight, score
+        self.difference = ResidualMap(residual)
         channels = doubling_widths(image_size, width)
         self.generator = DCGANGenerator(spatial_dims, in_channels, image_size, channels, latent_size)
         self.discriminator = ConvDiscriminator(spatial_dims, in_channels, image_size, channels)
@@ -113,12 +117,12 @@ class AnoGAN(AnomalyNetwork):
         return (generated + 1) / 2
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Absolute residual on 0..1, averaged over channels; scaled so that it pools to the combined score."""
+        """Residual on 0..1, averaged over channels; scaled so that it pools to the combined score."""
         latents = self.invert(image)
         with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
             scan = image.to(latents.dtype) * 2 - 1
             generated = self.generator(latents)
-            residual = (scan - generated).abs().mean(1, keepdim=True) / 2
+            residual: Tensor = self.difference((generated + 1) / 2, (scan + 1) / 2)
             if self.score == "residual":
                 return residual.float()
             score = self._combined(scan, self.discriminator(scan)[1], generated) / scan[0].numel()

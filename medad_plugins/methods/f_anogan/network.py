@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.coders.residual_gan import CriticTrunk, ResidualCritic, ResidualGenerator, init_residual
+from medad_plugins.scorers import ResidualMap
 
 __all__ = ["FAnoGAN"]
 
@@ -31,6 +32,7 @@ class FAnoGAN(AnomalyNetwork):
         score: ``"combined"``, the mean squared residual plus ``kappa`` times the mean squared difference of the
             critic's features, by which the map is scaled; or ``"residual"``, the pooled map.
         reduction: of the map, see `medad_plugins.scorers.MapPool`.
+        residual: of the map, see `medad_plugins.scorers.residual_map`.
 
     Reference:
         Schlegl et al., "f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial networks", MedIA 54,
@@ -48,6 +50,7 @@ class FAnoGAN(AnomalyNetwork):
         kappa: float = 1.0,
         score: str = "combined",
         reduction: str | float = "mean",
+        residual: str = "l1",
     ) -> None:
         super().__init__(reduction)
         if score not in SCORES or encoder_output not in ("tanh", "none"):
@@ -57,6 +60,7 @@ class FAnoGAN(AnomalyNetwork):
         if latent_size < 1 or kappa < 0:
             raise ValueError(f"latent_size must be positive and kappa not negative, got {latent_size}, {kappa}.")
         self.latent_size, self.kappa, self.score = latent_size, kappa, score
+        self.difference = ResidualMap(residual)
         self.generator = ResidualGenerator(spatial_dims, in_channels, image_size, latent_size, width)
         self.critic = ResidualCritic(spatial_dims, in_channels, image_size, width)
         trunk = CriticTrunk(spatial_dims, in_channels, image_size, width, norm="batch")
@@ -77,11 +81,11 @@ class FAnoGAN(AnomalyNetwork):
         return again, self.critic(scan)[1], self.critic(again)[1]
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Absolute residual on 0..1, averaged over channels; scaled so that it pools to the combined score."""
+        """Residual on 0..1, averaged over channels; scaled so that it pools to the combined score."""
         scan = image * 2 - 1
         again = self.generator(self.encoder(scan))
         difference = again.float() - scan.float()
-        residual = difference.abs().mean(1, keepdim=True) / 2
+        residual: Tensor = self.difference((again.float() + 1) / 2, image.float())
         if self.score == "residual":
             return residual
         features = self.critic(scan)[1].float() - self.critic(again)[1].float()

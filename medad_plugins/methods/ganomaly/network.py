@@ -10,7 +10,7 @@ from torch import Tensor
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.coders.conv_family import doubling_widths
 from medad_plugins.networks.coders.dcgan import ConvDiscriminator, DCGANEncoder, DCGANGenerator, init_dcgan
-from medad_plugins.scorers import StandardScore
+from medad_plugins.scorers import ResidualMap, StandardScore
 
 __all__ = ["GANomaly", "RestartDiscriminator"]
 
@@ -38,6 +38,7 @@ class GANomaly(AnomalyNetwork):
             pooled map; or ``"both"``, their sum, each in standard deviations of normal scans, for which `collect` and
             `fit` see these after the training: the two err differently.
         reduction: of the map, see `medad_plugins.scorers.MapPool`.
+        residual: of the map, see `medad_plugins.scorers.residual_map`.
 
     Reference:
         Akcay et al., "GANomaly: Semi-Supervised Anomaly Detection via Adversarial Training", ACCV 2018.
@@ -56,11 +57,13 @@ class GANomaly(AnomalyNetwork):
         grid: int = 4,
         score: str = "latent",
         reduction: str | float = "mean",
+        residual: str = "l1",
     ) -> None:
         super().__init__(reduction)
         if score not in SCORES:
             raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
         self.score = score
+        self.difference = ResidualMap(residual)
         self.image_normality = StandardScore() if score == "both" else None
         self.latent_normality = StandardScore() if score == "both" else None
         channels = doubling_widths(image_size, width, grid, widest)
@@ -85,9 +88,9 @@ class GANomaly(AnomalyNetwork):
         return self.rebuild(image * 2 - 1)
 
     def errors(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Absolute residual on 0..1, averaged over channels, ``(B, 1, *spatial)``, and that of the code, ``(B,)``."""
+        """Residual on 0..1, averaged over channels, ``(B, 1, *spatial)``, and that of the code, ``(B,)``."""
         again, code, second = self.rebuild(image * 2 - 1)
-        residual = ((again.float() + 1) / 2 - image.float()).abs().mean(1, keepdim=True)
+        residual: Tensor = self.difference((again.float() + 1) / 2, image.float())
         return residual, (code.float() - second.float()).square().mean(1)
 
     @torch.no_grad()
@@ -108,7 +111,7 @@ class GANomaly(AnomalyNetwork):
             self.latent_normality.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Absolute residual on 0..1, averaged over channels; with the latent score scaled so that it pools to that.
+        """Residual on 0..1, averaged over channels; with the latent score scaled so that it pools to that.
 
         With both scores the code's error is added to it, with the spread that the pooled residual has in normal scans.
         """

@@ -8,11 +8,9 @@ from torch import Tensor
 
 from medad_plugins.networks.blocks.memory_module import MemoryModule
 from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
-from medad_plugins.scorers import residual_map
+from medad_plugins.scorers import RESIDUALS, ResidualMap
 
 __all__ = ["MemAE"]
-
-RESIDUALS = ("l1", "l2")
 
 
 class MemAE(AutoencodingNetwork):
@@ -25,7 +23,7 @@ class MemAE(AutoencodingNetwork):
             `AutoencodingNetwork`. The memory's items are as long as the latent; a ``"vector"`` is one query for a scan,
             ``"spatial"`` one for each location of the last grid.
         items, threshold, similarity: of the memory, see `MemoryModule`.
-        residual: ``"l2"`` squared or ``"l1"`` absolute differences, of the map; the loss is squared.
+        residual: of the map, see `medad_plugins.scorers.residual_map`; the loss is squared.
 
     Reference:
         Gong et al., ICCV 2019, with a vector in the form of Cai et al., "MedIAnomaly", MedIA 102, 2025.
@@ -58,7 +56,7 @@ class MemAE(AutoencodingNetwork):
             bottleneck=bottleneck,
             reduction=reduction,
         )
-        self.residual = residual
+        self.difference = ResidualMap(residual)
         self.memory = MemoryModule(latent_size, items, threshold, similarity)
 
     def remember(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,4 +74,5 @@ class MemAE(AutoencodingNetwork):
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """Residual between the scan and its reconstruction, averaged over channels, not negative."""
-        return residual_map(self.reconstruct(image), image, self.residual)
+        difference: Tensor = self.difference(self.reconstruct(image), image)
+        return difference

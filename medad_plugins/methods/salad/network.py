@@ -11,7 +11,7 @@ from torch.nn import functional
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.coders.conv_family import doubling_widths
 from medad_plugins.networks.coders.dcgan import DCGANEncoder, DCGANGenerator
-from medad_plugins.scorers import StandardScore, residual_map
+from medad_plugins.scorers import ResidualMap, StandardScore
 
 __all__ = ["SALAD"]
 
@@ -34,6 +34,7 @@ class SALAD(AnomalyNetwork):
         image_share: of the image's error in the score, 0..1; the rest is the latent's. Each is measured in its standard
             deviations in normal scans.
         reduction: of the residual, see `medad_plugins.scorers.MapPool`.
+        residual: of the map, see `medad_plugins.scorers.residual_map`.
 
     Buffers:
         centre ``(latent_size,)``: of the latents of normal scans.
@@ -55,11 +56,13 @@ class SALAD(AnomalyNetwork):
         grid: int = 4,
         image_share: float = 0.5,
         reduction: str | float = "mean",
+        residual: str = "l1",
     ) -> None:
         super().__init__(reduction)
         if not 0 <= image_share <= 1:
             raise ValueError(f"image_share must lie in 0..1, got {image_share}.")
         self.image_share = float(image_share)
+        self.difference = ResidualMap(residual)
         channels = doubling_widths(image_size, width, grid, widest)
         shape = (spatial_dims, in_channels, image_size, channels)
         self.encoder = DCGANEncoder(*shape, latent_size, norm)
@@ -100,11 +103,12 @@ class SALAD(AnomalyNetwork):
         self.centre = mean.to(self.centre)
 
     def errors(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Absolute residual ``(B, 1, *spatial)``, and mean squared difference ``(B,)`` of the two latents; float32."""
+        """Residual ``(B, 1, *spatial)``, and mean squared difference ``(B,)`` of the two latents; float32."""
         latent = self.embed(image)
         again = self.decode(latent)
         gap = (latent.float() - self.embed(again).float()).square().mean(1)
-        return residual_map(again.float(), image.float(), "l1"), gap
+        residual: Tensor = self.difference(again.float(), image.float())
+        return residual, gap
 
     def collect(self, image: Tensor) -> None:
         """Add the errors of a batch of normal scans ``(B, C, *spatial)``, in eval mode."""
@@ -118,7 +122,7 @@ class SALAD(AnomalyNetwork):
         self.latent_normality.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Absolute residual, plus the latent's error with the spread that the pooled residual has in normal scans.
+        """Residual, plus the latent's error with the spread that the pooled residual has in normal scans.
 
         The latter is the same everywhere, so the pooled map orders scans as the weighted sum of both errors does, each
         in its own standard deviations. Before ``fit`` both are as they are.

@@ -18,7 +18,7 @@ from medad_plugins.networks.blocks.patch_grid import split_patches
 from medad_plugins.networks.blocks.residual_block3 import ResidualBlock3
 from medad_plugins.networks.coders.conv_family import doubling_widths
 from medad_plugins.networks.coders.dcgan import ConvDiscriminator
-from medad_plugins.scorers import StandardScore, residual_map
+from medad_plugins.scorers import ResidualMap, StandardScore
 
 __all__ = ["SQUID", "Rebuilt"]
 
@@ -62,6 +62,7 @@ class SQUID(AnomalyNetwork):
             training as in scoring; ``"batch"``, the paper's, scores with running statistics, which are those of no
             batch that it was trained on: scans and rebuilt scans come to it in batches of their own. The public code
             scores single scans in train mode, which is each scan's own statistics as well.
+        residual: of the map, see `medad_plugins.scorers.residual_map`.
 
     Reference:
         Xiang et al., "SQUID: Deep Feature In-Painting for Unsupervised Anomaly Detection", CVPR 2023.
@@ -89,11 +90,13 @@ class SQUID(AnomalyNetwork):
         score: str = "rating",
         reduction: str | float = "mean",
         critic_norm: str = "batch",
+        residual: str = "l1",
     ) -> None:
         super().__init__(reduction)
         if score not in SCORES:
             raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
         self.by_rating = score == "rating"
+        self.difference = ResidualMap(residual)
         self.parts = PARTS  # as TorchScript can see it
         size = ensure_tuple_rep(image_size, spatial_dims)
         if any(edge % PARTS for edge in size):
@@ -187,12 +190,12 @@ class SQUID(AnomalyNetwork):
         self.normality.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Absolute residual; for ``"rating"`` scaled so that its pooled value is the paper's score.
+        """Residual; for ``"rating"`` scaled so that its pooled value is the paper's score.
 
         That is one minus the sigmoid of the standardised rating.
         """
         rebuilt = self.reconstruct(image)
-        residual = residual_map(rebuilt.to(image.dtype), image, "l1")
+        residual: Tensor = self.difference(rebuilt.to(image.dtype), image)
         if not self.by_rating:
             return residual
         score = torch.sigmoid(-self.normality(self.rating(rebuilt)))

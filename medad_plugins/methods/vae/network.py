@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medad_plugins.networks.batch_noise import batch_normal
 from medad_plugins.networks.blocks.input_gradient import input_gradient
+from medad_plugins.networks.blocks.total_variation import total_variation
 from medad_plugins.networks.families.judged_autoencoding import JudgedAutoencodingNetwork
 from medad_plugins.networks.fitted.reconstruction_judge import VECTORS
 from medad_plugins.scorers import RESIDUALS, ResidualMap
@@ -16,7 +17,7 @@ from medad_plugins.scorers.smoothing import GaussianSmoothing
 
 __all__ = ["VAE"]
 
-MAPS = ("residual", "residual_gradient", "kl_gradient", "elbo_gradient", "combined")
+MAPS = ("residual", "residual_gradient", "kl_gradient", "elbo_gradient", "combined", "restoration")
 SCORES = ("map", "kl", "elbo", "iwae", "probability", *VECTORS)
 
 
@@ -32,7 +33,9 @@ class VAE(JudgedAutoencodingNetwork):
         residual: of the residual map, see `medad_plugins.scorers.residual_map`.
         map: ``"residual"``; the absolute gradient with respect to the scan of the summed squared residual
             (``"residual_gradient"``), of the latent's divergence (``"kl_gradient"``) or of both (``"elbo_gradient"``);
-            or the residual times the divergence's gradient (``"combined"``). Gradients cannot be exported.
+            the residual times the divergence's gradient (``"combined"``); or the residual to the scan that a descent
+            from it leads to, in which it becomes likelier and stays near (``"restoration"``). Gradients cannot be
+            exported.
         sigma: Gaussian smoothing of the gradients, in pixels.
         score: ``"map"``, the pooled map; or, to which the map is then shifted, per pixel of the scan: the divergence
             (``"kl"``), with half the squared residual (``"elbo"``), the importance-weighted sum of both (``"iwae"``),
@@ -42,13 +45,16 @@ class VAE(JudgedAutoencodingNetwork):
             RaPP.
         samples: latents of ``"iwae"`` and ``"probability"``.
         detector: of a judge's vectors, e.g. ``"mahalanobis"``, ``"knn"``, ``"gmm"``.
+        steps, rate: of the descent of ``"restoration"``: how many, and how far each goes along the gradient, on -1..1.
+        nearness: weight of the total variation of what the restoration has changed.
 
     References:
         Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, in MedIAnomaly's form (Cai et al., MedIA 102,
         2025); maps of Zimmerer et al., "Unsupervised Anomaly Localization Using Variational Auto-Encoders", MICCAI
-        2019; scores of Lu and Xu, "Anomaly Detection for Skin Disease Images Using Variational Autoencoder", 2018, and
-        An and Cho, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", 2015; Vasilev et
-        al., "q-Space novelty detection with variational autoencoders", 2018.
+        2019; restoration of You et al., "Unsupervised Lesion Detection via Image Restoration with a Normative Prior",
+        MIDL 2019; scores of Lu and Xu, "Anomaly Detection for Skin Disease Images Using Variational Autoencoder", 2018,
+        An and Cho, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", 2015, and Vasilev
+        et al., "q-Space novelty detection with variational autoencoders", 2018.
     """
 
     def __init__(
@@ -68,12 +74,17 @@ class VAE(JudgedAutoencodingNetwork):
         samples: int = 15,
         reduction: str | float = "mean",
         detector: str = "mahalanobis",
+        steps: int = 150,
+        rate: float = 0.001,
+        nearness: float = 1.8,
     ) -> None:
         for name, value, known in (("residual", residual, RESIDUALS), ("map", map, MAPS), ("score", score, SCORES)):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}.")
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}.")
+        if samples < 1 or steps < 1:
+            raise ValueError(f"samples and steps must be at least 1, got {samples} and {steps}.")
+        if rate <= 0 or nearness < 0:
+            raise ValueError(f"rate must be positive and nearness not negative, got {rate} and {nearness}.")
         super().__init__(
             spatial_dims,
             in_channels,
@@ -90,6 +101,7 @@ class VAE(JudgedAutoencodingNetwork):
         )
         self.difference = ResidualMap(residual)
         self.map, self.score = map, score
+        self.steps, self.rate, self.nearness = steps, rate, nearness
         self.smoothing = GaussianSmoothing(spatial_dims, sigma)
         shape = [latent_size, *(self.encoder.grid[1:] if bottleneck == "spatial" else ())]
         generator = torch.Generator().manual_seed(0)
@@ -162,6 +174,21 @@ class VAE(JudgedAutoencodingNetwork):
         error = self.reconstruction_error(self.decode(mean), image)
         return error if self.map == "residual_gradient" else error + self.divergence(mean, log_variance)
 
+    def restore(self, image: Tensor) -> Tensor:
+        """The scans ``(B, C, *spatial)`` as a descent from them leaves them, each by itself; in eval mode."""
+        with torch.enable_grad(), torch.autocast(image.device.type, enabled=False):
+            whole = image.detach().to(torch.promote_types(image.dtype, torch.float32))
+            restored = whole.clone()
+            for _ in range(self.steps):
+                own = restored.requires_grad_(True)
+                mean, log_variance = self.posterior(own)
+                unlikely = self.reconstruction_error(self.decode(mean), own) + self.divergence(mean, log_variance)
+                changed = self.nearness * total_variation(2 * (own - whole))
+                (gradient,) = torch.autograd.grad((unlikely + changed).sum(), own)
+                # a gradient on 0..1 is twice that on -1..1, where a step is twice as long
+                restored = (own - self.rate * gradient / 4).detach()
+        return restored
+
     def _map(self, image: Tensor) -> Tensor:
         if self.map == "residual":
             difference: Tensor = self.difference(self.reconstruct(image), image)
@@ -169,6 +196,9 @@ class VAE(JudgedAutoencodingNetwork):
         if torch.jit.is_scripting():
             raise RuntimeError("a map of gradients cannot be computed by TorchScript")
         else:
+            if self.map == "restoration":
+                residual: Tensor = self.difference(self.restore(image), image)
+                return residual
             gradient: Tensor = self.smoothing(input_gradient(self._objective, image))
             if self.map == "combined":
                 return gradient * self.difference(self.reconstruct(image), image)

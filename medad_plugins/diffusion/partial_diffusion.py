@@ -1,9 +1,10 @@
-"""Denoising diffusion: a scan is noised in part and cleaned again, and what does not come back is abnormal."""
+"""A scan is noised in part and cleaned again, and what does not come back is abnormal."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from monai.networks.nets import DiffusionModelUNet
@@ -15,11 +16,10 @@ from medad_plugins.diffusion.noise_kinds import draw_noise
 from medad_plugins.diffusion.noising import NoisingBatch, NoisingInferer
 from medad_plugins.diffusion.respaced_scheduler import RespacedDDPMScheduler
 from medad_plugins.errors import InputError
-from medad_plugins.losses.full_precision import full_precision
 from medad_plugins.networks import AnomalyNetwork, TimeUNet
 from medad_plugins.scorers import MedianSmoothing, ResidualMap
 
-__all__ = ["DDPM", "UNETS"]
+__all__ = ["UNETS", "PartialDiffusion"]
 
 UNETS = ("own", "monai")
 
@@ -50,10 +50,10 @@ def _monai_unet(
         raise InputError("MONAI's diffusion network needs the package einops", where="unet", todo=todo) from error
 
 
-class DDPM(AnomalyNetwork):
+class PartialDiffusion(AnomalyNetwork):
     """A diffusion model of normal scans that removes the noise which was added to a scan.
 
-    Trained with `DenoisingTerms`. A scan gets the noise of time ``level - 1`` and goes back in
+    Trained with `medad_plugins.losses.DenoisingTerms`. A scan gets the noise of time ``level - 1`` and goes back in
     ``steps``; the map is the residual between the scan and what has become of it. The noise is drawn anew from a fixed
     seed in every call and is the same for every case, so that a scan has one map; it cannot be exported.
 
@@ -78,6 +78,8 @@ class DDPM(AnomalyNetwork):
         residual: of the map, see `medad_plugins.scorers.residual_map`.
         median: edge of a median filter on the map, odd; 1 for none.
         reduction: of the map, see `medad_plugins.scorers.MapPool`.
+        scored_noise: the kind of a scan that is judged; None is that of the training.
+        noise_settings: further arguments of the training's noise, see `draw_noise`.
 
     Raises:
         InputError: level and steps do not fit the diffusion, or a package is missing.
@@ -114,6 +116,8 @@ class DDPM(AnomalyNetwork):
         median: int = 1,
         reduction: str | float = "mean",
         noise_period: float = 64.0,
+        scored_noise: str | None = None,
+        noise_settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(reduction)
         if unet not in UNETS:
@@ -136,12 +140,26 @@ class DDPM(AnomalyNetwork):
             level=level,
             eta=eta,
         )
-        self.training_noise = NoisingBatch(trained, noise, predicts, boxes, noise_period)
+        self.training_noise = NoisingBatch(trained, noise, predicts, boxes, noise_period, noise_settings)
         self.noising = NoisingInferer(self.scheduler)
-        self.noise, self.boxes, self.level, self.draws = noise, boxes, level, draws
-        self.noise_period = noise_period
+        self.boxes, self.level, self.draws = boxes, level, draws
+        settings = noise_settings if scored_noise in (None, noise) else None
+        self.draw_noise: Callable[..., Tensor] = partial(
+            draw_noise, scored_noise or noise, period=noise_period, **(settings or {})
+        )
         self.difference = ResidualMap(residual)
         self.median = MedianSmoothing(spatial_dims, median)
+
+    @staticmethod
+    def whole(image: Tensor) -> Tensor:
+        """Scans of half precision as float32; others as they are."""
+        return image.to(torch.promote_types(image.dtype, torch.float32))
+
+    @staticmethod
+    def require_eager() -> None:
+        """Refuse to be exported."""
+        if torch.jit.is_scripting() or torch.compiler.is_exporting():
+            raise RuntimeError("noise is drawn anew in every call: the map cannot be exported")
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The U-Net's prediction for scans noised to random times, and its target."""
@@ -154,7 +172,7 @@ class DDPM(AnomalyNetwork):
 
         def noise() -> Tensor:
             # of no case, so that a map does not depend on a place in the batch
-            return draw_noise(self.noise, shape, generator, self.noise_period).to(scan)
+            return self.draw_noise(shape, generator).to(scan)
 
         start = torch.full((len(scan),), self.level - 1, device=scan.device)
         sample: Tensor = self.scheduler.add_noise(scan, noise().expand_as(scan), start)
@@ -168,7 +186,7 @@ class DDPM(AnomalyNetwork):
 
     def _cleaned(self, image: Tensor, seed: int) -> Tensor:
         """Scans ``(B, C, *spatial)`` of 0..1 as one draw of noise leaves them."""
-        scan = full_precision(image) * 2 - 1
+        scan = self.whole(image) * 2 - 1
         if self.boxes == 1:
             return (self._back(scan, None, torch.Generator().manual_seed(seed)) + 1) / 2
         cleaned = scan
@@ -183,9 +201,8 @@ class DDPM(AnomalyNetwork):
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """The residual on 0..1, the mean over draws, perhaps with a median filter; float32."""
-        if torch.jit.is_scripting() or torch.compiler.is_exporting():
-            raise RuntimeError("noise is drawn anew in every call: the map cannot be exported")
-        whole = full_precision(image)
+        self.require_eager()
+        whole = self.whole(image)
         maps = [self.difference(self._cleaned(image, seed), whole) for seed in range(self.draws)]
         values: Tensor = self.median(torch.stack(maps).mean(0))
         return values.float()

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from medad_plugins.losses import latent_distance
-from medad_plugins.networks import AnomalyNetwork
+from medad_plugins.losses.latent import latent_distance
+from medad_plugins.networks.anomaly_network import AnomalyNetwork
 
 __all__ = ["DenoisingTerms"]
 
