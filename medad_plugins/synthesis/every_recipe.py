@@ -85,7 +85,11 @@ class EveryRecipe(RandomizableTransform):
         return self
 
     def __call__(self, data: Mapping[Any, Any]) -> list[dict[str, Any]]:
-        return [version for case in drawn_slices(data, self.slice_axis, self.slices, self.R) for version in self._versions(self._varied(case))]
+        return [
+            version
+            for case in drawn_slices(data, self.slice_axis, self.slices, self.R)
+            for version in self._versions(self._varied(case))
+        ]
 
     def _varied(self, case: dict[Any, Any]) -> dict[Any, Any]:
         rng: RandomState = self.R

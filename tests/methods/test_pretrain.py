@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
 from medad_plugins.handlers import SaveBackbone
-from medad_plugins.methods.pretrain import OBJECTIVES, MomentumCopy, Pretrain, overlapping_patches, pretrain_terms
+from medad_plugins.methods.pretrain import (
+    OBJECTIVES,
+    MomentumCopy,
+    Pretrain,
+    exchanged_halves,
+    overlapping_patches,
+    pretrain_terms,
+)
 from medad_plugins.networks import make_taps
 
 
@@ -163,11 +170,72 @@ def test_cpc_finds_patches_two_rows_below_among_those_of_its_view() -> None:
     assert _term(network, scans) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+@torch.no_grad()
+def test_droc_tells_a_view_from_turned_scans_in_one_direction(dims: int) -> None:
+    network, scans = _network("droc", dims, head_layers=2).train(), _scans(dims, 4)
+    objective: Any = network.objective
+    assert len([layer for layer in objective.head if isinstance(layer, nn.Linear)]) == 3
+    turned = torch.cat([torch.rot90(scans, turn, (2, 3)) for turn in range(4)])  # (turn, scan, view)
+    vectors = _unit(objective.head(_pooled(network.encoder, turned)))
+    first, second = vectors[0::2], vectors[1::2]
+    expected = -float((first @ second.t() / 0.3).log_softmax(1).diagonal().mean())
+    assert _term(network, scans) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@torch.no_grad()
+def test_ccd_contrasts_and_names_exchanged_halves(dims: int) -> None:
+    network, scans = _network("ccd", dims).train(), _scans(dims, 4)
+    objective: Any = network.objective
+    versions = exchanged_halves(scans)
+    assert versions.shape == (4, 2**dims, 1, *[32] * dims) and torch.equal(versions[:, 0], scans)
+    assert torch.equal(versions[:, 1], torch.cat([scans[:, :, 16:], scans[:, :, :16]], 2))
+    assert torch.equal(versions[:, -1], scans.roll([16] * dims, list(range(2, 2 + dims))))
+    features = _pooled(network.encoder, versions.flatten(0, 1))
+    vectors = _unit(objective.head(features))
+    names = [(scan // 2, kind) for scan in range(4) for kind in range(2**dims)]
+    contrast, classes = 0.0, 0.0
+    for own, name in enumerate(names):
+        logits = vectors @ vectors[own] / 0.3
+        logits[own] = -torch.inf
+        (fellow,) = [other for other, same in enumerate(names) if same == name and other != own]
+        contrast -= float(logits.log_softmax(0)[fellow]) / len(names)
+        classes -= float(objective.classifier(features[own]).log_softmax(0)[name[1]]) / len(names)
+    terms = {name: float(term) for name, term in pretrain_terms(network, {"image": scans}).items()}
+    assert terms == pytest.approx({"contrast": contrast, "classes": classes}, rel=1e-3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_score_and_map_by_density(dims: int) -> None:
+    network, normal, scans = (
+        _network("droc", dims, detector="kde", sigma=0.0).eval(),
+        _scans(dims, 8),
+        _scans(dims, 3, 4),
+    )
+    network.collect(normal[:5])
+    network.collect(normal[5:])
+    network.fit()
+    with torch.no_grad():
+        known, own = (_unit(_pooled(network.encoder, each).double()) for each in (normal, scans))
+        gamma = 10 / (known.shape[1] * float(known.var(correction=0)))
+        squares = (own[:, None] - known).square().sum(2)
+        expected = math.log(8) - torch.logsumexp(-gamma * squares, 1)
+        found = network(scans)
+    torch.testing.assert_close(network.pool(found).double(), expected, rtol=1e-3, atol=1e-3)
+    assert bool((found.flatten(1).std(1) > 0).all())
+    torch.testing.assert_close(torch.jit.script(network)(scans), found, rtol=1e-3, atol=1e-4)
+    # the map is by the direction in which the score grows
+    vectors = own.float().requires_grad_()
+    score, direction = network.judged(vectors)
+    (gradient,) = torch.autograd.grad(score.sum(), vectors)
+    torch.testing.assert_close(direction, gradient, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_everything_that_is_trained_is_reached(objective: str) -> None:
     network = _network(objective).train()
-    (term,) = pretrain_terms(network, {"image": _scans()}).values()
-    term.backward()
+    torch.stack(list(pretrain_terms(network, {"image": _scans()}).values())).sum().backward()
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     reached = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     assert learning == reached and any(name.startswith("encoder") for name in reached)

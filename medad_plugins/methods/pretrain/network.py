@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from medad_plugins.errors import InputError
+from medad_plugins.methods.pretrain.enlarged_objectives import CCD, DROC
 from medad_plugins.methods.pretrain.objectives import BYOL, MoCo, Objective, SimCLR, SimSiam
 from medad_plugins.methods.pretrain.part_objectives import CPC, DIM
 from medad_plugins.networks.families.feature_gaussian import FeatureGaussian
+from medad_plugins.networks.fitted.kernel_density import KernelDensityHead
+from medad_plugins.networks.fitted.vector_detector import VectorDetector
+from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
 
 __all__ = ["OBJECTIVES", "Pretrain", "pretrain_terms"]
 
-OBJECTIVES = ("simclr", "moco", "byol", "simsiam", "dim", "cpc")
+OBJECTIVES = ("simclr", "moco", "byol", "simsiam", "dim", "cpc", "droc", "ccd")
 
 
 class Pretrain(FeatureGaussian):
@@ -24,9 +29,13 @@ class Pretrain(FeatureGaussian):
 
     Args:
         spatial_dims, in_channels, backbone, weights, stages: see `FeatureGaussian`; weights to start from.
-        objective: what is learnt: ``"simclr"``, ``"moco"``, ``"byol"``, ``"simsiam"``, ``"dim"`` or ``"cpc"``.
+        objective: what is learnt: ``"simclr"``, ``"moco"``, ``"byol"``, ``"simsiam"``, ``"dim"``, ``"cpc"``,
+            ``"droc"`` or ``"ccd"``.
+        detector: of the averaged features, brought to length one: ``"gaussian"``, see `FeatureGaussian`, or ``"kde"``,
+            kernels of ten times the usual gamma (DROC), whose map is by the direction in which that score grows.
         hidden, dimensions: widths of the heads that are thrown away.
-        temperature: of ``simclr``, ``moco`` and ``cpc``.
+        head_layers: hidden layers of that of ``droc``.
+        temperature: of ``simclr``, ``moco``, ``cpc``, ``droc`` and ``ccd``.
         decay: of the copy that follows, of ``moco`` and ``byol``.
         queue: keys that ``moco`` keeps.
         patches: along each axis, of ``cpc``.
@@ -50,8 +59,10 @@ class Pretrain(FeatureGaussian):
         weights: str = "none",
         stages: int = 4,
         objective: str = "simclr",
+        detector: str = "gaussian",
         hidden: int = 512,
         dimensions: int = 128,
+        head_layers: int = 8,
         temperature: float = 0.2,
         decay: float = 0.99,
         queue: int = 1024,
@@ -75,6 +86,10 @@ class Pretrain(FeatureGaussian):
         if objective not in OBJECTIVES:
             expected = f"one of {', '.join(OBJECTIVES)}"
             raise InputError("there is no such objective", where="objective", expected=expected, found=objective)
+        if detector not in ("gaussian", "kde"):
+            raise ValueError(f"detector must be 'gaussian' or 'kde', got {detector!r}.")
+        self.by_density = detector == "kde"
+        self.density: Any = VectorDetector(VectorPreparation("none"), KernelDensityHead(10.0))
         width, local_width = self.encoder.channels[-1], self.encoder.channels[-2]
         heads = {"hidden": hidden, "dimensions": dimensions}
         self.objective: Objective
@@ -88,6 +103,10 @@ class Pretrain(FeatureGaussian):
             self.objective = SimSiam(width, **heads)
         elif objective == "dim":
             self.objective = DIM(spatial_dims, local_width, width, **heads)
+        elif objective == "droc":
+            self.objective = DROC(spatial_dims, width, hidden, dimensions, temperature, head_layers)
+        elif objective == "ccd":
+            self.objective = CCD(spatial_dims, width, temperature=temperature, **heads)
         else:
             self.objective = CPC(spatial_dims, width, dimensions, temperature, patches)
 
@@ -98,6 +117,35 @@ class Pretrain(FeatureGaussian):
     def follow(self) -> None:
         """Let what follows the encoder do so; after a step."""
         self.objective.follow(self.encoder)
+
+    @torch.no_grad()
+    def collect(self, image: Tensor) -> None:
+        """Add a batch of normal scans ``(B, C, *spatial)``, seen in eval mode."""
+        if not self.by_density:
+            super().collect(image)
+            return
+        was_training = self.training
+        self.eval()
+        features = self._features(image)
+        self.train(was_training)
+        self.density.collect(features.flatten(2).mean(2))
+        self.usual.collect(features)
+
+    def fit(self) -> None:
+        """Fit the detector and the usual features to what was collected."""
+        if not self.by_density:
+            super().fit()
+            return
+        self.density.fit()
+        self.usual.fit()
+
+    def judged(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ``(B,)`` of averaged features of length one ``(B, D)``, and the directions ``(B, D)`` they grow in."""
+        if not self.by_density:
+            return self.judged_by_gaussian(vectors)
+        bank, gamma = self.density.head.bank, self.density.head.gamma
+        shares = (-gamma * (vectors.unsqueeze(1) - bank).square().sum(2)).softmax(1)
+        return self.density(vectors), 2 * gamma * (vectors - shares @ bank)
 
 
 def pretrain_terms(network: Pretrain, batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -17,10 +17,12 @@ from medad_plugins.methods.pretrain.momentum_copy import MomentumCopy
 __all__ = ["BYOL", "MoCo", "Objective", "SimCLR", "SimSiam", "head", "pooled"]
 
 
-def head(inputs: int, hidden: int, outputs: int, norm: bool = True) -> nn.Sequential:
-    """Two linear layers, between them a batch norm, unless that is left out, and a ReLU."""
-    between: list[nn.Module] = [nn.BatchNorm1d(hidden)] if norm else []
-    return nn.Sequential(nn.Linear(inputs, hidden), *between, nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
+def head(inputs: int, hidden: int, outputs: int, norm: bool = True, layers: int = 1) -> nn.Sequential:
+    """Hidden linear layers, each with a batch norm, unless that is left out, and a ReLU, and a last linear one."""
+    found: list[nn.Module] = []
+    for width in [inputs, *[hidden] * (layers - 1)]:
+        found += [nn.Linear(width, hidden), *([nn.BatchNorm1d(hidden)] if norm else []), nn.ReLU(inplace=True)]
+    return nn.Sequential(*found, nn.Linear(hidden, outputs))
 
 
 def pooled(encoder: Any, image: Tensor) -> Tensor:

@@ -99,17 +99,27 @@ class FeatureGaussian(FineTunedNetwork):
                     return self._explained(features, list(image.shape[2:]))
         return self._explained(features, list(image.shape[2:]))
 
-    def _explained(self, features: Tensor, size: list[int]) -> Tensor:
+    def judged(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ``(B,)`` of averaged features of length one ``(B, D)``, and the directions ``(B, D)`` they grow in."""
+        return self.judged_by_gaussian(vectors)
+
+    def judged_by_gaussian(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """`judged` by the Mahalanobis distance.
+
+        Both over the number of features: what far scans' locations add, of both signs, is many times the distance, and
+        small numbers keep rounding small.
+        """
         whitening = self.gaussian.whitening
         if whitening.numel() == 0:
             raise RuntimeError("the Gaussian has not been fitted.")
-        whitened = (features.flatten(2).mean(2) - self.gaussian.mean) @ whitening.t()
+        whitened = (vectors - self.gaussian.mean) @ whitening.t()
         distance = torch.linalg.vector_norm(whitened, dim=1, keepdim=True)
         direction = (whitened / distance.clamp_min(1e-12)) @ whitening
-        ones = [1] * (features.dim() - 2)
-        unusual = features - self.usual(list(features.shape[2:]))
-        shares = (unusual * direction.reshape([-1, direction.shape[1]] + ones)).sum(1, keepdim=True)
-        # what far scans' locations add, of both signs, is many times the distance: small numbers keep rounding small
         scale = max(float(whitening.shape[0]), 1.0)
-        resized = self.to_image(shares / scale, size)
-        return self.pool.shifted_to(distance.squeeze(1) / scale, resized)
+        return distance.squeeze(1) / scale, direction / scale
+
+    def _explained(self, features: Tensor, size: list[int]) -> Tensor:
+        score, direction = self.judged(features.flatten(2).mean(2))
+        unusual = features - self.usual(list(features.shape[2:]))
+        shares = (unusual * direction.reshape([-1, direction.shape[1]] + [1] * (features.dim() - 2))).sum(1, True)
+        return self.pool.shifted_to(score, self.to_image(shares, size))
