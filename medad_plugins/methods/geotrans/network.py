@@ -39,7 +39,7 @@ def triplet_centre_loss(vectors: Tensor, margin: float) -> Tensor:
 class GeoTrans(FineTunedNetwork):
     """Which transform is this? A scan is abnormal to whose transforms the encoder answers unlike to normal scans'.
 
-    Every scan is seen in all transforms at once. It says whether a scan is abnormal, and not where: its map is constant.
+    Every scan is seen in all transforms at once. It says whether a scan is abnormal and not where: its map is constant.
 
     - ``"classes"`` (GeoTrans): one class for each transform; the answers to each transform of normal scans get a
       Dirichlet distribution, whose negative log-likelihood is the score (``answers="likelihood"``), or the score is
