@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medad_plugins.benchmark import card_table, insert_table, quick_plan, read_plan, run_benchmark
+from medad_plugins.benchmark import Plan, card_table, insert_table, quick_plan, read_plan, run_benchmark
+from medad_plugins.benchmark.overview import list_figures, overview_table, read_overview
 from medad_plugins.benchmark.smoke import code_state, fallen, read_figures, smoke_table, write_figures
 from medad_plugins.command_line import run_tool
 from medad_plugins.errors import InputError
@@ -39,6 +40,7 @@ def benchmark(
     bundles_dir: str = str(_BUNDLES),
     write_into: str = "",
     write_cards: bool = False,
+    list_into: str = "",
     finished_only: bool = False,
     keep_figures: bool = False,
 ) -> None:
@@ -56,8 +58,10 @@ def benchmark(
         seeds: numbers, instead of the plan's.
         bundles_dir: where the bundles are.
         write_into: a Markdown document in which to replace the table between the marks
-            ``<!-- benchmark: <plan> -->`` and ``<!-- end of benchmark -->``.
+            ``<!-- benchmark: <plan> -->`` and ``<!-- end of benchmark -->``; and one line a bundle with the figures of
+            all data sets between ``<!-- benchmark: <plan>, overview -->`` and the same end, where it has these.
         write_cards: replace each bundle's own lines, between the same marks, in its model card.
+        list_into: a Markdown document whose list of bundles gets the figures of the plan's first data set.
         finished_only: run nothing, and write tables and pages of what is finished.
         keep_figures: with ``smoke``, these figures are what later runs are compared with.
     """
@@ -77,9 +81,18 @@ def benchmark(
     if write_into:
         table = (output / "results.md").read_text(encoding="utf-8")
         insert_table(Path(write_into), chosen.name, table)
+        _insert_overview(Path(write_into), chosen, rows)
+    if list_into:
+        list_figures(Path(list_into), read_overview(overview_table(chosen, rows), chosen.datasets[0].name))
     for bundle in chosen.bundles if write_cards else ():
         if table := card_table(chosen, rows, bundle):
             insert_table(folder / bundle / "docs" / "README.md", chosen.name, table)
+
+
+def _insert_overview(document: Path, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
+    name = f"{plan.name}, overview"
+    if f"<!-- benchmark: {name} -->" in document.read_text(encoding="utf-8"):
+        insert_table(document, name, overview_table(plan, rows))
 
 
 def _compare(rows: Sequence[Mapping[str, Any]], output: Path, keep: bool) -> None:

@@ -1,14 +1,17 @@
 """How fast methods on tokens of a transformer are beside anomalib's, on the same images and threads, in one run.
 
     PYTHON tools/benchmark_tokens.py [--image_dir FOLDER] [--fitted 100] [--threads 1]
+    python tools/benchmark_tokens.py --beside passes [--image_dir FOLDER]
 
-PYTHON is an interpreter that has both packages, so that both compute with one PyTorch. Weights are random: what is
-timed does not depend on them. Contenders are timed in turns, by the processor's time where it is one thread, and the
-best of each counts; prints a Markdown table.
+PYTHON is an interpreter that has both packages, so that both compute with one PyTorch; ``--beside passes`` needs no
+other package: it sets fitting and scoring beside bare passes of the same transformer over the same images. Weights are
+random: what is timed does not depend on them. Contenders are timed in turns, by the processor's time where it is one
+thread, and the best of each counts; prints a Markdown table.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import time
@@ -123,6 +126,36 @@ def _rates(
     return {name: images / min(values) for name, values in seconds.items()}
 
 
+def _bare_passes(network: Any, images: Tensor) -> None:
+    """The transformer alone, as far as its last tap."""
+    for some in images.split(_BATCH):
+        for part in network.parts:
+            part.taps(some)
+
+
+def _fit_and_score(network: Any, normal: Tensor, tested: Tensor) -> None:
+    network = _fit(copy.deepcopy(network), normal)
+    for some in tested.split(_BATCH):
+        network(some)
+
+
+def _beside_passes(images: Tensor, fitted: int, precision: str, repeats: int, clock: Callable[[], float]) -> None:
+    """Print what fitting on some images and scoring the others takes, as a multiple of bare passes over all of them."""
+    inferer = PrecisionInferer(precision)
+    network = AnomalyDINO(2, 3, "dinov2_vits14", references=0)
+    all_of_it = {
+        "bare passes": lambda: inferer(images, functools.partial(_bare_passes, network)),
+        "fitting and scoring": lambda: inferer(
+            images[:fitted], lambda normal: _fit_and_score(network, normal, images[fitted:])
+        ),
+    }
+    rates = _rates(all_of_it, len(images), repeats, clock)
+    print("| images, fitted and scored | bare passes, images/s | fitting and scoring, images/s | time, ratio |")
+    print("|---|---|---|---|")
+    bare, whole = rates.values()
+    print(f"| {fitted} and {len(images) - fitted} | {bare:.1f} | {whole:.1f} | {bare / whole:.2f}x |", flush=True)
+
+
 def benchmark(
     image_dir: str = "",
     fitted: int = 100,
@@ -131,6 +164,8 @@ def benchmark(
     precision: str = "float32",
     repeats: int = 3,
     threads: int = 1,
+    beside: str = "anomalib",
+    scored: int = 100,
 ) -> None:
     """Measure and print.
 
@@ -142,14 +177,23 @@ def benchmark(
         precision: of our side, ``float32`` as anomalib's, or ``bfloat16``.
         repeats: turns.
         threads: of PyTorch.
+        beside: ``"anomalib"``, or ``"passes"`` of the bare transformer.
+        scored: images that are scored beside bare passes.
     """
+    if beside not in ("anomalib", "passes"):
+        raise InputError("unknown contender", where="beside", expected="anomalib or passes", found=beside)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     clock = time.process_time if threads == 1 else time.perf_counter
-    images = read_images(image_dir, fitted, _SIZE)
+    images = read_images(image_dir, fitted + (scored if beside == "passes" else 0), _SIZE)
     inferer = PrecisionInferer(precision)
     said = "processor time" if threads == 1 else "elapsed time"
-    print(f"In turns on {threads} threads, {said}, PyTorch {version('torch')}, ours in {precision}.\n\n{_TABLE}")
+    print(f"In turns on {threads} threads, {said}, PyTorch {version('torch')}, ours in {precision}.\n")
+    if beside == "passes":
+        with torch.inference_mode():
+            _beside_passes(images, fitted, precision, repeats, clock)
+        return
+    print(_TABLE)
     with torch.inference_mode():
         for title, (peer, networks) in _contenders(images, coreset).items():
             for batch in batches:
