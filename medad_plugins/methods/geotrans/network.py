@@ -133,7 +133,7 @@ class GeoTrans(FineTunedNetwork):
             found.append(part.gather(2, right).squeeze(2))
         return found
 
-    def training_output(self, image: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def training_output(self, image: Tensor) -> dict[str, Tensor]:
         """Loss terms of scans ``(B, C, *spatial)``.
 
         Returns:

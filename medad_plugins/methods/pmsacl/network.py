@@ -75,7 +75,7 @@ class PMSACL(FeatureGaussian):
         self.centres = ClassCentres(classes, dimensions, centre_decay)
         self.to_follow: tuple[Tensor, Tensor] | None = None
 
-    def training_output(self, image: Tensor) -> Contrasted:  # type: ignore[override]
+    def training_output(self, image: Tensor) -> Contrasted:
         """Vectors and logits of scans ``(B, C, *spatial)``."""
         pooled = self.pooled(image)
         return Contrasted(functional.normalize(self.head(pooled).float(), dim=1), self.classifier(pooled))

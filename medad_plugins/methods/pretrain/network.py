@@ -110,7 +110,7 @@ class Pretrain(FeatureGaussian):
         else:
             self.objective = CPC(spatial_dims, width, dimensions, temperature, patches)
 
-    def training_output(self, image: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def training_output(self, image: Tensor) -> dict[str, Tensor]:
         """Loss terms of ``(2 B, C, *spatial)``, two views of each scan, one after the other."""
         return self.objective.terms(self.encoder, image)
 
