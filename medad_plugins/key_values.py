@@ -249,6 +249,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "spatial_dims": _one_of(2, 3),
     "equalize": _flag,
     "slice_axis": _one_of(0, 1, 2, ALL_AXES),
+    "paired": _flag,
     "image_size": _sizes,
     "roi_size": _sizes,
     "spacing": _lengths,

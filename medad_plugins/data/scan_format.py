@@ -36,6 +36,8 @@ class ScanFormat:
         orientation: which way up a 2D network sees images and slices: ``"upright"``, as a radiologist does, by the
             scan's affine (see `medad_plugins.data.upright_turn`), or ``"stored"``, columns first and as the file has
             them (slices by their RAS axes), as models were trained that do not say.
+        paired: with ``slice_axis="all"``, what both sides of a volume show alike counts for nothing, see
+            `medad_plugins.scorers.OppositeSide`.
         roi_size: pixels along every axis of what the network looks at at once, one number or one per axis (of a slice,
             where volumes are cut): scans are cut into such tiles. None shows scans whole, or with ``spacing`` in tiles
             of ``image_size``.
@@ -60,6 +62,7 @@ class ScanFormat:
     intensity: str | Sequence[float] = "auto"
     equalize: bool = False
     orientation: str = "upright"
+    paired: bool = False
     roi_size: int | Sequence[int] | None = None
     spacing: float | Sequence[float] | None = None
     overlap: float = 0.25
@@ -79,6 +82,9 @@ class ScanFormat:
                 found=f"{self.slice_axis} with --spatial_dims {dims}",
             )
 
+        if self.paired and self.slice_axis != ALL_AXES:
+            todo = "give --slice_axis all, or leave out --paired"
+            raise InputError("sides are compared where volumes are cut along all axes", where="paired", todo=todo)
         if self.orientation not in _ORIENTATIONS:
             expected = " or ".join(_ORIENTATIONS)
             raise InputError("unknown orientation", where="orientation", expected=expected, found=self.orientation)

@@ -222,8 +222,9 @@ class ModelFile:
         stored = self.setting("orientation", _BEFORE["orientation"]) == "stored"
         settings = {**saved, **_fitting(network, scan, stored), **changes}
         try:
-            rebuilt = AlongAxes(partial(network, **settings)) if self.cuts_volumes else network(**settings)
-            rebuilt = by_tiles(rebuilt, self.scan() if scan is None else scan)
+            scan = self.scan() if scan is None else scan
+            rebuilt = AlongAxes(partial(network, **settings), scan.paired) if self.cuts_volumes else network(**settings)
+            rebuilt = by_tiles(rebuilt, scan)
             rebuilt.load_state_dict(self.content["model"], strict=True)
         except (TypeError, ValueError, RuntimeError) as error:
             other = {k: value for k, value in settings.items() if k in saved and saved[k] != value and k != "weights"}

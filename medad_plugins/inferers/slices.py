@@ -12,6 +12,7 @@ from medad_plugins.data.scan_format import ScanFormat
 from medad_plugins.inferers.precision import PrecisionInferer
 from medad_plugins.inferers.tiles import TileInferer
 from medad_plugins.plain_tensor import plain_tensor
+from medad_plugins.scorers.opposite_side import OppositeSide
 from medad_plugins.tile_grid import TileGrid
 from medad_plugins.volume_slices import ALL_AXES, padded, upright_slices, volumes_of_slices
 
@@ -59,6 +60,8 @@ class ThreeAxesInferer(Inferer):
     Args:
         precision: see `PrecisionInferer`.
         slices_at_once: slices that pass the network together.
+        paired: what both sides of a volume show alike counts for nothing, see `OppositeSide`; a network that cuts
+            volumes itself sees to that too.
 
     Shape:
         volumes ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``; slices, as in training, to what the network gives.
@@ -68,8 +71,9 @@ class ThreeAxesInferer(Inferer):
         torch.Size([1, 1, 16, 12, 5])
     """
 
-    def __init__(self, precision: str = "float32", slices_at_once: int = 32) -> None:
+    def __init__(self, precision: str = "float32", slices_at_once: int = 32, paired: bool = False) -> None:
         super().__init__()
+        self.opposite_side = OppositeSide() if paired else None
         self.per_slice, self.slices_at_once = PrecisionInferer(precision), slices_at_once
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
@@ -77,7 +81,8 @@ class ThreeAxesInferer(Inferer):
         # a fitting trainer calls a method of its network
         if image.dim() == 4 or getattr(getattr(network, "__self__", network), "cuts_volumes", False):
             return self.per_slice(image, network, *args, **kwargs)
-        return torch.stack([self._along(axis, image, network) for axis in range(3)]).mean(0)
+        found = torch.stack([self._along(axis, image, network) for axis in range(3)]).mean(0)
+        return found if self.opposite_side is None else self.opposite_side(found, image)
 
     def _along(self, axis: int, image: Tensor, network: Any) -> Tensor:
         slices = upright_slices(image, axis)
@@ -102,7 +107,7 @@ def scan_inferer(scan: ScanFormat, precision: str = "float32") -> Inferer:
     """
     tiles = scan.tiles
     if scan.slice_axis == ALL_AXES:
-        return ThreeAxesInferer(precision)
+        return ThreeAxesInferer(precision, paired=scan.paired)
     if scan.slice_axis is not None:
         return SlicewiseInferer(int(scan.slice_axis), precision, tiles=tiles)
     return PrecisionInferer(precision) if tiles is None else TileInferer(tiles, precision)

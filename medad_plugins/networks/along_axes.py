@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import FeatureTaps
+from medad_plugins.scorers.opposite_side import OppositeSide
 from medad_plugins.volume_slices import ALL_AXES, upright_slices, volumes_of_slices
 
 __all__ = ["AlongAxes", "along_axes"]
@@ -28,6 +29,7 @@ class AlongAxes(AnomalyNetwork):
 
     Args:
         make: gives one of the networks, with ``collect`` and ``fit``.
+        paired: what both sides of a volume show alike counts for nothing, see `OppositeSide`.
 
     Shape:
         ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``.
@@ -43,8 +45,9 @@ class AlongAxes(AnomalyNetwork):
 
     cuts_volumes = True  # an inferer shows it whole ones
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], paired: bool = False) -> None:
         super().__init__()
+        self.opposite_side = OppositeSide() if paired else None
         networks: list[AnomalyNetwork] = [make()]
         networks += [_sharing(networks[0], make()) for _ in range(2)]
         self.pool = networks[0].pool
@@ -82,7 +85,8 @@ class AlongAxes(AnomalyNetwork):
                 found.append(network(some))
             along = volumes_of_slices(torch.cat(found), axis, 1)
             total = total + functional.interpolate(along, volume.shape[2:], mode="trilinear", align_corners=False)
-        return total / len(self.axes)
+        total = total / len(self.axes)
+        return total if self.opposite_side is None else self.opposite_side(total, volume)
 
     def slices(self, volume: Tensor, axis: int) -> Tensor:
         """Slices ``(n, C, rows, columns)`` of a volume ``(1, C, R, A, S)`` along an axis, evenly over it."""
@@ -117,4 +121,4 @@ def along_axes(make: Callable[..., AnomalyNetwork], scan: Any, **arguments: Any)
     """
     if scan.slice_axis != ALL_AXES:
         return make(**arguments)
-    return AlongAxes(partial(make, **arguments))
+    return AlongAxes(partial(make, **arguments), scan.paired)

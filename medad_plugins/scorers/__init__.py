@@ -9,6 +9,7 @@ from medad_plugins.scorers.local_means import LocalMeanScore
 from medad_plugins.scorers.median import MedianSmoothing
 from medad_plugins.scorers.merged_p_values import MERGING_RULES, MergedPValues
 from medad_plugins.scorers.normal_ranks import NormalRanks
+from medad_plugins.scorers.opposite_side import OppositeSide
 from medad_plugins.scorers.pooling import MapPool
 from medad_plugins.scorers.quantile_range import QuantileRange
 from medad_plugins.scorers.residual import RESIDUALS, ResidualMap, local_mean, residual_map
@@ -27,6 +28,7 @@ __all__ = [
     "MedianSmoothing",
     "MergedPValues",
     "NormalRanks",
+    "OppositeSide",
     "QuantileRange",
     "ResidualMap",
     "StandardScore",

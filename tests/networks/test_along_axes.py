@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medad_plugins.inferers import scan_inferer
 from medad_plugins.methods.padim import PaDiM
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.networks.along_axes import AlongAxes, along_axes
+from medad_plugins.scorers import OppositeSide
 
 SCAN = ScanFormat(3, (16, 24, 20), slice_axis="all")
 SMALL = {"backbone": "resnet10", "weights": "none", "dimensions": 4}
@@ -50,6 +52,29 @@ def test_every_axis_has_statistics_of_its_own() -> None:
     # of each axis the mean over its slices, seen from the volume itself
     expected = torch.stack([(scan - normal.mean((0, 2 + axis), keepdim=True)).abs() for axis in range(3)]).mean(0)
     torch.testing.assert_close(network(scan), expected)
+
+
+def test_what_both_sides_show_counts_for_nothing(tmp_path: Path) -> None:
+    scan = ScanFormat(3, (16, 24, 20), slice_axis="all", paired=True)
+    networks: list[Any] = [along_axes(PaDiM, given, **SMALL) for given in (SCAN, scan)]
+    for network in networks:
+        torch.manual_seed(0)
+        network.collect(_volumes(4))
+        network.fit()
+        network.eval()
+    networks[1].load_state_dict(networks[0].state_dict())
+    volume = _volumes(1, seed=2)
+    found = networks[0](volume)
+    expected = OppositeSide()(found, volume)
+    assert 0 < float(expected.mean()) < float(found.mean())
+    torch.testing.assert_close(networks[1](volume), expected)
+    inferer = scan_inferer(scan)
+    torch.testing.assert_close(inferer(volume, networks[1]), expected)  # not taken off twice
+    save_model(tmp_path / "model.pt", networks[1], "padim", {"network": SMALL, **asdict(scan)})
+    torch.testing.assert_close(ModelFile(tmp_path / "model.pt", "padim").rebuild(PaDiM)(volume), expected)
+    of_slices = nn.Conv2d(1, 1, 1)
+    mean = scan_inferer(SCAN)(volume, of_slices)
+    torch.testing.assert_close(inferer(volume, of_slices), OppositeSide()(mean, volume))
 
 
 def test_a_volume_s_map_does_not_depend_on_the_others_and_has_its_grid() -> None:

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 # how scans come to the network: a new model keeps to what the old one was trained with
 _AS_BEFORE = (
-    *("spatial_dims", "image_size", "in_channels", "slice_axis", "roi_size", "spacing", "overlap", "crop", "intensity"),
+    *("spatial_dims", "image_size", "in_channels", "slice_axis", "paired"),
+    *("roi_size", "spacing", "overlap", "crop", "intensity"),
 )
 _SET_HERE = {"bundle_root", "dataset_dir", "datalist", "where", "output_dir", "ckpt_path", "device"}
 

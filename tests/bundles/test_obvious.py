@@ -1,0 +1,86 @@
+"""Every bundle finds the obvious after seconds: the cheap check of what made bundles weak.
+
+A score that is inverted, norms that drift, a share of synthetic anomalies too small to learn from or an average that
+holds the start show here at once. Where the usual settings are too short for a method, its metadata names others under
+``medad.obvious``.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundle_runs import BUNDLES, cannot, copy_bundle, declared, open_config, read_config
+from monai.bundle import ConfigWorkflow
+from monai.utils import set_determinism
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from medad_plugins.data import FaultTolerantLoader
+from medad_plugins.data.sample_cohort import generate_case
+from medad_plugins.engines import score_cases
+
+pytestmark = pytest.mark.usefixtures("process_settings")
+
+EDGE = 64
+QUICK = {"image_size": 32, "max_iterations": 60, "batch_size": 8, "weights": "none", "device": "cpu"}
+# of a frozen network's features, which are coarse
+FEATURES = {"image_size": 64, "max_iterations": 40, "backbone": "resnet10"}
+REACHED = 0.8
+
+
+def _with_blot(head: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+    """A head with a bright or a dark disk, a quarter as wide as the image."""
+    random = np.random.default_rng(number)
+    middle, radius = EDGE * (0.5 + random.uniform(-0.14, 0.14, 2)), EDGE * random.uniform(0.12, 0.16)
+    rows, columns = np.mgrid[:EDGE, :EDGE]
+    inside = np.clip((radius - np.hypot(rows - middle[0], columns - middle[1])) / 1.5 + 0.5, 0, 1)
+    return np.asarray(head + inside * (0.45 if number % 2 else -0.35), np.float32)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("obvious")
+    rows: list[tuple[Any, ...]] = [("image", "label", "split")]
+    for split, normal, abnormal in (("train", 24, 0), ("val", 4, 0), ("test", 16, 16)):
+        for number in range(normal + abnormal):
+            head = generate_case(2, EDGE, (5, len(rows)))[0]
+            values = head if number < normal else _with_blot(head, number)
+            name = f"{split}{number}.png"
+            Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)).save(folder / name)
+            rows.append((name, int(number >= normal), split))
+    with (folder / "datalist.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return folder
+
+
+def _values(bundle: str, cohort: Path) -> dict[str, Any]:
+    keys = read_config(bundle, "train")
+    known = {**QUICK, **(FEATURES if "backbone" in keys else {}), "precision": "float32"}
+    found = {**{key: value for key, value in known.items() if key in keys}, "dataset_dir": str(cohort)}
+    own = {key: value for key, value in declared(bundle).get("learning", {}).items() if key not in known}
+    return {**found, **own, **declared(bundle).get("obvious", {})}
+
+
+def _auroc(workflow: ConfigWorkflow) -> float:
+    setup = workflow.parser.get_parsed_content("setup")
+    loader = FaultTolerantLoader(setup.cohort.test, setup.preprocessing, batch_size=16)
+    scored = list(score_cases(workflow.network_def, loader, setup.inferer))
+    assert len(scored) == 32
+    return float(roc_auc_score([case.label for case in scored], [case.score for case in scored]))
+
+
+@pytest.mark.parametrize("bundle", [name for name in BUNDLES if not cannot(name, "spatial_dims_2")])
+def test_a_blot_is_found(bundle: str, cohort: Path, tmp_path: Path) -> None:
+    last = len(read_config(bundle, "train")["train"]["handlers"]) - 1
+    quiet = {f"train::handlers::{last}::test_pictures": 0}
+    workflow = open_config(copy_bundle(bundle, tmp_path), "train", **_values(bundle, cohort), **quiet)
+    try:
+        workflow.run()
+        assert _auroc(workflow) >= REACHED
+    finally:
+        set_determinism(None)
