@@ -11,7 +11,7 @@ from torch.nn import functional
 from medad_plugins.losses.contrastive import supervised_contrast
 from medad_plugins.losses.full_precision import full_precision
 from medad_plugins.losses.rank_gather import of_all_ranks
-from medad_plugins.methods.panda import Panda
+from medad_plugins.networks.families.fine_tuned_neighbours import FineTunedNeighbours
 
 __all__ = ["MSC", "MSCTerms", "Shifted"]
 
@@ -23,15 +23,15 @@ class Shifted(NamedTuple):
     distances: Tensor
 
 
-class MSC(Panda):
+class MSC(FineTunedNeighbours):
     """Mean-shifted contrast: views of a scan are drawn together and scans apart, by their angles at the normal centre.
 
     Contrast about the origin would spread normal scans, which lie in a narrow cone there, over the whole sphere, and so
-    undo what makes pretrained features tell them from others; about their centre it leaves the cone alone. Two stages
-    as in `Panda`: a short training on `MSCTerms`, then the nearest features of normal scans. All features have length
+    undo what makes pretrained features tell them from others; about their centre it leaves the cone alone. Two stages:
+    a short training on `MSCTerms`, then the nearest features of normal scans. All features have length
     one. It says whether a scan is abnormal and not where: its map is constant.
 
-    Args: see `Panda`.
+    Args: see `FineTunedNeighbours`.
 
     Buffers:
         centre ``(D,)``: mean of the normal scans' unit vectors as the encoder was, itself of length one.
