@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medad_plugins.networks.blocks.input_gradient import input_gradient
 from medad_plugins.networks.blocks.perceptual import PerceptualResidual
-from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
-from medad_plugins.networks.fitted.reconstruction_judge import VECTORS, ReconstructionJudge
+from medad_plugins.networks.blocks.uncertain_residual import UncertainResidual
+from medad_plugins.networks.families.judged_autoencoding import JudgedAutoencodingNetwork
+from medad_plugins.networks.fitted.reconstruction_judge import VECTORS
 from medad_plugins.scorers import RESIDUALS, ResidualMap
 
 __all__ = ["ConvAE"]
@@ -19,9 +19,10 @@ __all__ = ["ConvAE"]
 MAPS = ("residual", "gradient")
 SCORES = ("map", *VECTORS)
 PERCEPTUAL = "perceptual"
+UNCERTAINTY = "uncertainty"
 
 
-class ConvAE(AutoencodingNetwork):
+class ConvAE(JudgedAutoencodingNetwork):
     """Autoencoder with a narrow bottleneck that rebuilds healthy anatomy only; the residual is the anomaly map.
 
     Args:
@@ -29,7 +30,9 @@ class ConvAE(AutoencodingNetwork):
             see `AutoencodingNetwork`. ``latent_size`` matters most (16, or 4 for chest radiographs);
             ``mask_input="one"`` is the context-encoding CeAE.
         residual: ``"l1"``, ``"l2"`` or ``"ssim"``, see `medad_plugins.scorers.residual_map`, or ``"perceptual"``, see
-            `PerceptualResidual`, whose frozen backbone is then kept with the network.
+            `PerceptualResidual`, whose frozen backbone is then kept with the network; or ``"uncertainty"`` (AE-U): the
+            decoder says how uncertain each pixel is, and squared residuals count in its variance, see
+            `UncertainResidual`.
         map: ``"residual"``, or ``"gradient"``: the absolute gradient of the mean residual with respect to the scan.
         backbone: of the perceptual residual.
         weights: of that backbone.
@@ -40,7 +43,8 @@ class ConvAE(AutoencodingNetwork):
 
     References:
         Baur et al., "Autoencoders for unsupervised anomaly segmentation in brain MR images", MedIA 69, 2021; in the
-        form of Cai et al., "MedIAnomaly", MedIA 102, 2025, whose variants the options are.
+        form of Cai et al., "MedIAnomaly", MedIA 102, 2025, whose variants the options are. AE-U: Mao et al.,
+        "Abnormality detection in chest X-ray images using uncertainty prediction autoencoders", MICCAI 2020.
 
     Example:
         >>> network = ConvAE(image_size=32, channels=(8, 16), latent_size=4).eval()
@@ -48,8 +52,6 @@ class ConvAE(AutoencodingNetwork):
         >>> network(image).shape, network.reconstruct(image).shape
         (torch.Size([2, 1, 32, 32]), torch.Size([2, 1, 32, 32]))
     """
-
-    __constants__ = ["judges", "needs_taps"]  # noqa: RUF012 - by which TorchScript leaves branches out
 
     def __init__(
         self,
@@ -71,65 +73,57 @@ class ConvAE(AutoencodingNetwork):
     ) -> None:
         if score not in SCORES:
             raise ValueError(f"score must be one of {SCORES}, got {score!r}.")
-        if residual not in (*RESIDUALS, PERCEPTUAL):
-            raise ValueError(f"residual must be one of {(*RESIDUALS, PERCEPTUAL)}, got {residual!r}.")
+        if residual not in (*RESIDUALS, PERCEPTUAL, UNCERTAINTY):
+            raise ValueError(f"residual must be one of {(*RESIDUALS, PERCEPTUAL, UNCERTAINTY)}, got {residual!r}.")
         if map not in MAPS:
             raise ValueError(f"map must be one of {MAPS}, got {map!r}.")
         super().__init__(
             spatial_dims,
             in_channels,
             image_size,
+            score,
+            detector,
             channels=channels,
             hidden_size=hidden_size,
             latent_size=latent_size,
             bottleneck=bottleneck,
             mask_input=mask_input,
             reduction=reduction,
+            outputs=2 if residual == UNCERTAINTY else 1,
         )
+        self.says_uncertainty = residual == UNCERTAINTY
         self.of_gradient = map == "gradient"
-        self.difference: nn.Module = (
-            PerceptualResidual(spatial_dims, in_channels, backbone, weights)
-            if residual == PERCEPTUAL
-            else ResidualMap(residual)
-        )
-
-        self.judges = score != "map"
-        self.needs_taps = score == "pathway"
-        self.judge: Any = ReconstructionJudge(spatial_dims, score, detector) if self.judges else nn.Identity()
+        self.difference: nn.Module = UncertainResidual()
+        if residual == PERCEPTUAL:
+            self.difference = PerceptualResidual(spatial_dims, in_channels, backbone, weights)
+        elif residual != UNCERTAINTY:
+            self.difference = ResidualMap(residual)
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """The scan decoded from its latent, ``(B, C, *spatial)``, intensities about 0..1."""
         return self.decode(self.encode(image))
 
+    def compared(self, image: Tensor) -> Tensor:
+        """What is compared with the scan: its reconstruction, with uncertainty the logarithm of its variance behind.
+
+        ``(B, C, *spatial)`` or ``(B, 2 * C, *spatial)``.
+        """
+        if not self.says_uncertainty:
+            return self.reconstruct(image)
+        both = self.decoder(self.expansion(self.encode(image)))
+        # intensities about 0..1; the variance is that of residuals on -1..1, where the network works
+        return torch.cat([(both[:, : self.in_channels] + 1) / 2, both[:, self.in_channels :]], 1)
+
     def training_output(self, image: Tensor) -> Tensor:
-        """The reconstruction ``(B, C, *spatial)`` from the masked scan; its target is the scan."""
-        return self.reconstruct(self.masked(image))
+        """What is compared with the scan, from the masked scan: its target is the scan."""
+        return self.compared(self.masked(image))
 
     def _residual(self, image: Tensor) -> Tensor:
-        difference: Tensor = self.difference(self.reconstruct(image), image)
+        difference: Tensor = self.difference(self.compared(image), image)
         return difference
 
     def _gradient(self, image: Tensor) -> Tensor:
         return input_gradient(lambda scan: self._residual(scan).flatten(1).mean(1), image)
-
-    def collect(self, image: Tensor) -> None:
-        """Add normal scans ``(B, C, *spatial)`` to what the score compares with."""
-        with torch.no_grad():
-            self.judge.detector.collect(self._vectors(image))
-
-    def fit(self) -> None:
-        """Fit the score's detector to what was collected."""
-        self.judge.detector.fit()
-
-    def _vectors(self, image: Tensor) -> Tensor:
-        code = self.encode(image)
-        rebuilt = self.decode(code)
-        taps: list[Tensor] = []
-        rebuilt_taps: list[Tensor] = []
-        if self.needs_taps:
-            taps, rebuilt_taps = self.encoder.stages(image * 2 - 1), self.encoder.stages(rebuilt * 2 - 1)
-        vectors: Tensor = self.judge.vectors(image, rebuilt, code, taps, rebuilt_taps)
-        return vectors
 
     def _plain_map(self, image: Tensor) -> Tensor:
         if self.of_gradient:
@@ -144,8 +138,4 @@ class ConvAE(AutoencodingNetwork):
 
         Scaled to the score of the detector where there is one; before that is fitted the residual is all there is.
         """
-        values = self._plain_map(image)
-        if self.judges:  # noqa: SIM102 - TorchScript wants a constant alone
-            if self.judge.is_fitted():
-                return self.scaled_to(self.judge(self._vectors(image)), values.float())
-        return values
+        return self.judged(image, self._plain_map(image))

@@ -41,6 +41,7 @@ ABILITIES = {
     "torch_export": "be exported by torch.export",
     "localization": "say where: its map is constant",
     "seed": "differ by seed: nothing in it is random",
+    "obvious": "find a blot in a head after 16 seconds of training",
     "short_training": "find the sample cohort's lesions after a short training",
 }
 

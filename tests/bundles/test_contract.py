@@ -302,7 +302,9 @@ def test_misspelt_key_is_refused_with_a_close_one(trained: Trained, tmp_path: Pa
 
 
 def test_misspelt_part_of_the_training_is_reported(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
-    open_config(trained.root, "train", dataset_dir=str(trained.data), **{"train::dataloders": 1})
+    open_config(
+        trained.root, "train", **small_values(trained.bundle, dataset_dir=str(trained.data)), **{"train::dataloders": 1}
+    )
     assert "did you mean --train::dataloader" in caplog.text
 
 

@@ -264,7 +264,7 @@ def test_what_of_a_reconstruction_is_judged(spatial_dims: int) -> None:
             a, b = block(a), block(b)
             row.append(coarse((b - a)[0]))
         rows.append(torch.cat(row))
-    torch.testing.assert_close(network._vectors(image), torch.stack(rows), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network.judged_vectors(image), torch.stack(rows), rtol=1e-4, atol=1e-5)
     assert len(rows[0]) == (4 + 8) * 4**spatial_dims
 
     network = _judged(spatial_dims, "statistics")
@@ -273,11 +273,11 @@ def test_what_of_a_reconstruction_is_judged(spatial_dims: int) -> None:
         structural = network.judge.structural(other[None], scan[None])
         expected.append(_plain_statistics((scan - other).abs()) + _plain_statistics(structural))
     torch.testing.assert_close(
-        network._vectors(image).exp().double(), torch.tensor(expected).double(), rtol=1e-4, atol=0
+        network.judged_vectors(image).exp().double(), torch.tensor(expected).double(), rtol=1e-4, atol=0
     )
 
-    assert torch.equal(_judged(spatial_dims, "code")._vectors(image), code)
-    found = _judged(spatial_dims, "code_errors")._vectors(image)
+    assert torch.equal(_judged(spatial_dims, "code").judged_vectors(image), code)
+    found = _judged(spatial_dims, "code_errors").judged_vectors(image)
     assert torch.equal(found[:, :3], code)
     x, y = image.flatten(1).double(), rebuilt.flatten(1).double()
     relative = (x - y).norm(dim=1) / x.norm(dim=1)
@@ -295,7 +295,7 @@ def test_map_pools_to_the_detectors_score(score: str, detector: str) -> None:
     network, image = _judged(2, score, detector=detector), _scan(16, 16, batch=3) * 0.7
     anomaly_map = network(image)
     assert anomaly_map.shape == image.shape and anomaly_map.dtype == torch.float32
-    expected = network.judge.detector(network._vectors(image))
+    expected = network.judge.detector(network.judged_vectors(image))
     torch.testing.assert_close(network.pool(anomaly_map), expected, rtol=1e-4, atol=1e-6)
     residual = _ae(image_size=16, channels=(4, 8), latent_size=3).eval()(image)
     ratio = anomaly_map / (residual + 1e-6)
@@ -324,3 +324,46 @@ def test_what_cannot_be_judged() -> None:
         _ae(score="density")
     with pytest.raises(ValueError, match="detector must be one of"):
         _ae(score="code", detector="svm")
+
+
+# AE-U
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_uncertainty_divides_squared_residuals_and_is_taught_by_the_likelihood(spatial_dims: int) -> None:
+    size = (16,) * spatial_dims
+    network, x = _ae(spatial_dims, image_size=16, in_channels=2, residual="uncertainty"), _scan(*size, channels=2)
+    out = network(x)
+    assert out.shape == (2, 4, *size)
+    network.eval()
+    with torch.no_grad():
+        raw = network.decoder(network.expansion(network.encode(x)))
+        mean, log_variance = raw[:, :2], raw[:, 2:]
+        residual = (mean - (2 * x - 1)).square() / log_variance.exp()
+        torch.testing.assert_close(network(x), residual.mean(1, keepdim=True), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(network.reconstruct(x), (mean + 1) / 2)
+        network.difference.train()
+        loss = network.difference(network.compared(x), x).mean()
+    torch.testing.assert_close(loss, (residual + log_variance).mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_uncertainty_learns_where_scans_differ() -> None:
+    torch.manual_seed(0)
+    # the left half is always the same, the right one noise that nothing can predict
+    scans = torch.full((64, 1, 16, 16), 0.5)
+    scans[..., 8:] += 0.2 * torch.randn(64, 1, 16, 8)
+    network = _ae(image_size=16, residual="uncertainty", latent_size=2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
+    for _ in range(150):
+        optimizer.zero_grad()
+        network.difference(network(scans), scans).mean().backward()
+        optimizer.step()
+    network.eval()
+    changed = scans[:8].clone()
+    changed[:, :, 4:8, 3:6] += 0.2
+    with torch.no_grad():
+        log_variance = network.compared(scans)[:, 1]
+        assert log_variance[..., 10:].mean() > log_variance[..., 1:6].mean() + 2
+        found = network(changed)
+    assert found[:, 0, 4:8, 3:6].mean() > 3 * found[..., 10:].mean()

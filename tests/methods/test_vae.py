@@ -225,3 +225,29 @@ def test_bad_arguments_are_reported() -> None:
         _vae()(_scan(batch=1))
     with pytest.raises(ValueError, match="reduction"):
         VariationalTerms(reduction="max")
+
+
+# a detector's score
+
+
+@pytest.mark.parametrize("score", ["code", "pathway", "code_errors"])
+@torch.no_grad()
+def test_a_detectors_score_is_the_pooled_map(score: str) -> None:
+    network = _vae(score=score, detector="knn").eval()
+    normal = torch.rand(30, 1, 16, 16, generator=torch.Generator().manual_seed(2))
+    before = network(_scan())
+    # the residual, before anything is fitted
+    torch.testing.assert_close(before, _vae().eval()(_scan()))
+    for batch in normal.split(8):
+        network.collect(batch)
+    network.fit()
+    found = network(_scan())
+    assert found.shape == before.shape
+    if score == "code":
+        # the mean distance to the nearest twenty means, each value in its own deviations
+        known, new = network.posterior(normal)[0], network.posterior(_scan())[0]
+        shift, scale = known.mean(0), known.std(0, correction=0)
+        distances = torch.cdist((new - shift) / scale, (known - shift) / scale).sort(1).values[:, :20].mean(1)
+        torch.testing.assert_close(network.pool(found), distances, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(network(_scan()[:1]), found[:1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.jit.script(network)(_scan()), found, rtol=1e-4, atol=1e-5)

@@ -9,17 +9,18 @@ from torch import Tensor, nn
 
 from medad_plugins.networks.batch_noise import batch_normal
 from medad_plugins.networks.blocks.input_gradient import input_gradient
-from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
+from medad_plugins.networks.families.judged_autoencoding import JudgedAutoencodingNetwork
+from medad_plugins.networks.fitted.reconstruction_judge import VECTORS
 from medad_plugins.scorers import RESIDUALS, ResidualMap
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 
 __all__ = ["VAE"]
 
 MAPS = ("residual", "residual_gradient", "kl_gradient", "elbo_gradient", "combined")
-SCORES = ("map", "kl", "elbo", "iwae", "probability")
+SCORES = ("map", "kl", "elbo", "iwae", "probability", *VECTORS)
 
 
-class VAE(AutoencodingNetwork):
+class VAE(JudgedAutoencodingNetwork):
     """Autoencoder whose latent is a distribution near the standard normal one.
 
     Trained with `VariationalTerms`. In eval mode the latent is the mean of its distribution, so
@@ -35,14 +36,19 @@ class VAE(AutoencodingNetwork):
         sigma: Gaussian smoothing of the gradients, in pixels.
         score: ``"map"``, the pooled map; or, to which the map is then shifted, per pixel of the scan: the divergence
             (``"kl"``), with half the squared residual (``"elbo"``), the importance-weighted sum of both (``"iwae"``),
-            or the mean over latents of half the squared residual (``"probability"``).
+            or the mean over latents of half the squared residual (``"probability"``). One of a `ReconstructionJudge`'s
+            vectors, collected and fitted after the training, scales the map to its detector's score: ``"code"`` is how
+            far the latent's mean lies from those of normal scans (with ``knn`` q-space novelty), and ``"pathway"``
+            RaPP.
         samples: latents of ``"iwae"`` and ``"probability"``.
+        detector: of a judge's vectors, e.g. ``"mahalanobis"``, ``"knn"``, ``"gmm"``.
 
     References:
         Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, in MedIAnomaly's form (Cai et al., MedIA 102,
         2025); maps of Zimmerer et al., "Unsupervised Anomaly Localization Using Variational Auto-Encoders", MICCAI
         2019; scores of Lu and Xu, "Anomaly Detection for Skin Disease Images Using Variational Autoencoder", 2018, and
-        An and Cho, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", 2015.
+        An and Cho, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", 2015; Vasilev et
+        al., "q-Space novelty detection with variational autoencoders", 2018.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class VAE(AutoencodingNetwork):
         score: str = "map",
         samples: int = 15,
         reduction: str | float = "mean",
+        detector: str = "mahalanobis",
     ) -> None:
         for name, value, known in (("residual", residual, RESIDUALS), ("map", map, MAPS), ("score", score, SCORES)):
             if value not in known:
@@ -71,6 +78,8 @@ class VAE(AutoencodingNetwork):
             spatial_dims,
             in_channels,
             image_size,
+            score,
+            detector,
             channels=channels,
             hidden_size=hidden_size,
             latent_size=latent_size,
@@ -90,6 +99,10 @@ class VAE(AutoencodingNetwork):
         """Mean and logarithm of the variance of the latents of scans, ``(B, latent_size[, *edges])`` each."""
         mean, log_variance = self.encode(image).chunk(2, 1)
         return mean, log_variance
+
+    def code(self, image: Tensor) -> Tensor:
+        """The means of the latents."""
+        return self.posterior(image)[0]
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """The scan decoded from the mean of its latent, ``(B, C, *spatial)``, intensities about 0..1."""
@@ -162,8 +175,8 @@ class VAE(AutoencodingNetwork):
             return gradient
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """The chosen map, float32; where the score is another, shifted so that its pooled value is that."""
+        """The chosen map, float32; where the score is another, shifted or scaled so that its pooled value is that."""
         values = self._map(image).float()
-        if self.score == "map":
-            return values
+        if self.score == "map" or self.judges:
+            return self.judged(image, values)
         return self.pool.shifted_to(self._image_score(image), values)

@@ -38,9 +38,11 @@ class PlainUNet(nn.Module):
         norm: ``"group"`` or ``"instance"``; neither looks at other cases of a batch.
         activation: a name of MONAI's activation factory without arguments, e.g. ``"relu"`` or ``"gelu"``.
         first: stands for the first convolution, from the image to ``features[0]`` channels; None is an ordinary one.
+        out_channels: of the logits.
 
     Shape:
-        ``(B, in_channels, *spatial)`` to ``(B, 1, *spatial)``; more than ``2 ** (len(features) - 1)`` along one axis.
+        ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``; more than
+        ``2 ** (len(features) - 1)`` along one axis.
 
     Reference:
         Ronneberger et al., "U-Net", MICCAI 2015; Isensee et al., "nnU-Net", Nature Methods 18, 2021.
@@ -54,6 +56,7 @@ class PlainUNet(nn.Module):
         norm: str = "group",
         activation: str = "relu",
         first: nn.Module | None = None,
+        out_channels: int = 1,
     ) -> None:
         super().__init__()
         if len(features) < 2 or min(features) < 2:
@@ -74,7 +77,7 @@ class PlainUNet(nn.Module):
         self.encoder.extend(level(before, after, 2) for before, after in pairs)
         self.enlarge = UpsampleTo(spatial_dims)
         self.decoder = nn.ModuleList(level(deep + fine, fine, 1) for fine, deep in reversed(pairs))
-        self.last = conv(features[0], 1, 1)
+        self.last = conv(features[0], out_channels, 1)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """What each level says, finest first."""
@@ -97,7 +100,7 @@ class PlainUNet(nn.Module):
             )
 
     def decode(self, levels: list[Tensor]) -> Tensor:
-        """Logits ``(B, 1, *spatial)`` of what the levels say."""
+        """Logits ``(B, out_channels, *spatial)`` of what the levels say."""
         x = levels[-1]
         for index, level in enumerate(self.decoder):
             skip = levels[len(levels) - 2 - index]

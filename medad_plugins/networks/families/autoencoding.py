@@ -31,6 +31,7 @@ class AutoencodingNetwork(AnomalyNetwork):
         norm: see `medad_plugins.networks.blocks.norm_layers.norm_layer`.
         mask_input: boxes that are painted over in training, see `mask_boxes`; the target is the whole scan.
         heads: latents that the bottleneck gives, two for a variational one.
+        outputs: scans that the decoder gives, the first of which is the reconstruction.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
 
     Raises:
@@ -50,6 +51,7 @@ class AutoencodingNetwork(AnomalyNetwork):
         mask_input: str = "none",
         heads: int = 1,
         reduction: str | float = "mean",
+        outputs: int = 1,
     ) -> None:
         super().__init__(reduction)
         if mask_input not in MASKS:
@@ -61,7 +63,8 @@ class AutoencodingNetwork(AnomalyNetwork):
             bottleneck, self.encoder.grid, latent_size, hidden_size, norm, heads=heads
         )
         # the output is linear: no norm and no activation after the last convolution
-        self.decoder = ConvDecoder(spatial_dims, in_channels, channels, norm)
+        self.in_channels = in_channels
+        self.decoder = ConvDecoder(spatial_dims, outputs * in_channels, channels, norm)
 
     def encode(self, image: Tensor) -> Tensor:
         """The latents of scans ``(B, C, *spatial)`` with intensities 0..1."""
@@ -73,7 +76,7 @@ class AutoencodingNetwork(AnomalyNetwork):
 
     def decode(self, latent: Tensor) -> Tensor:
         """The scan ``(B, C, *spatial)`` decoded from a latent, intensities about 0..1."""
-        image: Tensor = (self.decoder(self.expansion(latent)) + 1) / 2
+        image: Tensor = (self.decoder(self.expansion(latent))[:, : self.in_channels] + 1) / 2
         return image
 
     def _require_several(self, image: Tensor) -> None:
