@@ -17,6 +17,7 @@ from medad_plugins.handlers.progress import InferenceProgress, TrainingProgress
 from medad_plugins.handlers.results import ResultsTable
 from medad_plugins.handlers.resumable_checkpoint import ResumableCheckpoint
 from medad_plugins.handlers.save_at_end import SaveAtEnd
+from medad_plugins.handlers.save_backbone import SaveBackbone
 from medad_plugins.handlers.selection import KeepBest
 from medad_plugins.handlers.standard import StandardHandlers
 from medad_plugins.handlers.tensorboard import TensorBoardLog
@@ -43,6 +44,7 @@ __all__ = [
     "ResultsTable",
     "ResumableCheckpoint",
     "SaveAtEnd",
+    "SaveBackbone",
     "StandardHandlers",
     "TensorBoardLog",
     "TestAtEnd",

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from medad_plugins.data import Case, cached_dataset
 from medad_plugins.errors import InputError
-from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.synthesis.body import FindBodyd
 from medad_plugins.synthesis.body_share import with_share
 from medad_plugins.synthesis.contents import IntensityJitter
 from medad_plugins.synthesis.recipe import Recipe
 from medad_plugins.synthesis.sources import SourcePool
 from medad_plugins.synthesis.synthesize import SynthesizeAnomalyd
-from medad_plugins.volume_slices import ALL_AXES, padded, turned_upright
+from medad_plugins.transforms.drawn_slices import drawn_slices
 
 __all__ = ["EveryRecipe", "versions_dataset"]
 
@@ -31,23 +30,6 @@ def _moved(values: NDArray[np.float32], steps: Sequence[int]) -> NDArray[np.floa
     """``(C, *spatial)`` moved by whole voxels, borders repeated."""
     places = [np.clip(np.arange(edge) - step, 0, edge - 1) for edge, step in zip(values.shape[1:], steps, strict=True)]
     return values[(slice(None), *np.ix_(*places))]
-
-
-def _slice(volume: Any, axis: int, place: int, edge: int | None = None) -> Any:
-    """One slice of a volume ``(C, *spatial)``; it keeps the spacing of its two axes.
-
-    With an edge the volume is in RAS, and the slice comes upright and square, as `ScanBatch` cuts it along all axes.
-    """
-    values = torch.as_tensor(volume)
-    values = values if edge is None else turned_upright(values[None], axis)[0]
-    cut = values.select(1 + axis, place)
-    cut = cut if edge is None else padded(cut[None], edge)[0]
-    if not isinstance(volume, MetaTensor):
-        return cut
-    spacing = np.delete(np.asarray(volume.pixdim), axis)
-    spacing = spacing if edge is None else spacing[::-1]  # the two axes have changed places
-    plain = plain_tensor(cut)
-    return MetaTensor(plain, affine=torch.diag(torch.tensor([*spacing.tolist(), 1.0])))
 
 
 class EveryRecipe(RandomizableTransform):
@@ -103,22 +85,11 @@ class EveryRecipe(RandomizableTransform):
         return self
 
     def __call__(self, data: Mapping[Any, Any]) -> list[dict[str, Any]]:
-        return [version for case in self._scans(data) for version in self._versions(self._varied(case))]
-
-    def _scans(self, case: Mapping[Any, Any]) -> list[dict[Any, Any]]:
-        axis = self.slice_axis
-        if axis is None:
-            return [dict(case)]
-        edges = list(case["image"].shape[1:])
-        # each slice by its axis and its place there
-        known: list[tuple[int, int]] = [
-            (k, place) for k, depth in enumerate(edges) if axis in (k, ALL_AXES) for place in range(depth)
+        return [
+            version
+            for case in drawn_slices(data, self.slice_axis, self.slices, self.R)
+            for version in self._versions(self._varied(case))
         ]
-        chosen = self.R.choice(len(known), self.slices, replace=self.slices > len(known))
-        edge = max(edges) if axis == ALL_AXES else None
-        keys = [key for key in ("image", "body") if key in case]
-        places = [known[number] for number in chosen]
-        return [{**case, **{key: _slice(case[key], along, place, edge) for key in keys}} for along, place in places]
 
     def _varied(self, case: dict[Any, Any]) -> dict[Any, Any]:
         rng: RandomState = self.R

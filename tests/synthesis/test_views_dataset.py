@@ -58,3 +58,14 @@ def test_views_of_one_case() -> None:
     assert not torch.equal(first["image"], second["image"]) and not bool(case["image"].any())
     views.set_random_state(seed=0)
     assert torch.equal(views(case)[0]["image"], first["image"])
+
+
+def test_views_of_slices() -> None:
+    views = TwoViews(RandGaussianNoised("image", prob=0.0), slice_axis=1, slices=3)
+    views.set_random_state(seed=0)
+    volume = torch.from_numpy(scan(3, 0))
+    found = [torch.as_tensor(view["image"]) for view in views({"image": volume})]
+    assert len(found) == 6 and all(torch.equal(found[2 * n], found[2 * n + 1]) for n in range(3))
+    slices = list(volume.unbind(2))
+    assert all(any(torch.equal(one, each) for each in slices) for one in found)
+    assert not torch.equal(found[0], found[2])

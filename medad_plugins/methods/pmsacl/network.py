@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.methods.pmsacl.class_centres import ClassCentres
-from medad_plugins.networks.families.pretext_classifier import PretextClassifier
+from medad_plugins.networks.families.feature_gaussian import FeatureGaussian
 
 __all__ = ["PMSACL", "Contrasted"]
 
@@ -20,20 +20,20 @@ class Contrasted(NamedTuple):
     logits: Tensor
 
 
-class PMSACL(PretextClassifier):
+class PMSACL(FeatureGaussian):
     """After PMSACL: an encoder that learns to keep normal scans together and apart from scans with 1, 2, ... patches.
 
     Of the method the abstract alone was at hand; losses and second stage are ours, put together from what it names and
     from its predecessor. Two stages: by gradient on `medad_plugins.methods.pmsacl.PMSACLTerms`, then those of
-    `PretextClassifier`: a Gaussian of the averaged features of normal scans, and its distance as score.
+    `FeatureGaussian`: a Gaussian of the averaged features of normal scans, and its distance as score.
 
     Args:
-        spatial_dims, in_channels, backbone, weights, stages: see `PretextClassifier`.
+        spatial_dims, in_channels, backbone, weights, stages: see `FeatureGaussian`.
         classes: normal, and with 1, 2, ... patches.
         hidden: width of the contrasted head's hidden layer.
         dimensions: of the contrasted vectors.
         centre_decay: see `ClassCentres`.
-        encoder_norm, norm_momentum, sigma, reduction: see `PretextClassifier`.
+        encoder_norm, norm_momentum, sigma, reduction: see `FeatureGaussian`.
 
     Reference:
         Tian et al., "Self-supervised pseudo multi-class pre-training for unsupervised anomaly detection and
@@ -63,8 +63,6 @@ class PMSACL(PretextClassifier):
             backbone,
             weights,
             stages=stages,
-            classes=classes,
-            head_layers=0,
             encoder_norm=encoder_norm,
             norm_momentum=norm_momentum,
             sigma=sigma,
@@ -77,9 +75,9 @@ class PMSACL(PretextClassifier):
         self.centres = ClassCentres(classes, dimensions, centre_decay)
         self.to_follow: tuple[Tensor, Tensor] | None = None
 
-    def training_output(self, image: Tensor) -> Contrasted:  # type: ignore[override]
+    def training_output(self, image: Tensor) -> Contrasted:
         """Vectors and logits of scans ``(B, C, *spatial)``."""
-        pooled = self.encoder(image)[-1].flatten(2).mean(2)
+        pooled = self.pooled(image)
         return Contrasted(functional.normalize(self.head(pooled).float(), dim=1), self.classifier(pooled))
 
     def follow(self) -> None:

