@@ -53,8 +53,8 @@ class VAE(JudgedAutoencodingNetwork):
         2025); maps of Zimmerer et al., "Unsupervised Anomaly Localization Using Variational Auto-Encoders", MICCAI
         2019; restoration of You et al., "Unsupervised Lesion Detection via Image Restoration with a Normative Prior",
         MIDL 2019; scores of Lu and Xu, "Anomaly Detection for Skin Disease Images Using Variational Autoencoder", 2018,
-        An and Cho, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", 2015, and Vasilev
-        et al., "q-Space novelty detection with variational autoencoders", 2018.
+        An and Cho, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", 2015; and
+        Vasilev et al., "q-Space novelty detection with variational autoencoders", 2018.
     """
 
     def __init__(
