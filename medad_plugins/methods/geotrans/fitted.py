@@ -5,48 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.errors import InputError
 from medad_plugins.scorers.fitted import FittedModule
+from medad_plugins.scorers.mean_over_scans import MeanOverScans
 
 __all__ = ["Dirichlets", "TransformMeans"]
 
 EULER = 0.5772156649015329  # minus the digamma function at 1
 
 
-class TransformMeans(FittedModule):
-    """Mean vector of each transform over normal scans.
-
-    Buffers:
-        count: scans seen. total ``(T, D)``: their sums, float64, empty after `fit`. mean ``(T, D)``.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Tensor = nn.Buffer(torch.zeros((), dtype=torch.long))
-        self.total: Tensor = nn.Buffer(torch.empty(0, dtype=torch.float64))
-        self.mean: Tensor = nn.Buffer(torch.empty(0))
-
-    def additive_buffers(self) -> tuple[str, ...]:
-        return ("count", "total")
-
-    def collect(self, vectors: Tensor) -> None:
-        """Add vectors ``(B, T, D)``."""
-        if self.total.numel() == 0:
-            self.count = torch.zeros_like(self.count)
-            self.total = torch.zeros(vectors.shape[1:], dtype=torch.float64, device=vectors.device)
-        self.count += len(vectors)
-        self.total += vectors.detach().double().sum(0)
-
-    def fit(self) -> None:
-        """Turn the sums into means, and drop them.
-
-        Raises:
-            InputError: no scan was seen.
-        """
-        if self.total.numel() == 0 or int(self.count) == 0:
-            raise InputError("a mean needs normal scans", found=0, todo="list more normal scans to train on")
-        self.mean = (self.total / self.count).float()
-        self.total = self.total.new_empty(0)
+class TransformMeans(MeanOverScans):
+    """Mean vector of each transform over normal scans, of vectors ``(B, T, D)``."""
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Squared distances ``(B, T, T)`` of vectors ``(B, T, D)`` from the means of all transforms."""
