@@ -100,6 +100,7 @@ def test_a_model_says_how_its_scans_came(setup: TrainingSetup) -> None:
         "intensity": "auto",
         "equalize": False,
         "orientation": "upright",
+        "paired": False,
         "roi_size": None,
         "spacing": None,
         "overlap": 0.25,
