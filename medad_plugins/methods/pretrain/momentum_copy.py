@@ -30,9 +30,9 @@ class MomentumCopy(nn.Module):
         steps: how often it has followed.
 
     Example:
-        >>> layer = nn.Linear(2, 1)
+        >>> layer = torch.nn.Linear(2, 1)
         >>> follower = MomentumCopy(layer, 0.9)
-        >>> _ = nn.init.constant_(layer.weight, 1.0)
+        >>> _ = torch.nn.init.constant_(layer.weight, 1.0)
         >>> follower.follow(layer)
         >>> int(follower.steps), follower.module.weight.requires_grad
         (1, False)
