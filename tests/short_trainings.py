@@ -25,6 +25,13 @@ def alike_scans() -> Tensor:
     return (base + 0.03 * torch.randn(10, 1, 64, 64)).clamp(0, 1)
 
 
+def standing_out(network: Any, changed: Tensor, normal: Tensor) -> float:
+    """The lowest score of changed scans over the highest of normal ones, in eval mode."""
+    network.eval()
+    with torch.no_grad():
+        return float(network.pool(network(changed)).min() / network.pool(network(normal)).max())
+
+
 def train_for_seconds(
     network: nn.Module, parameters: Iterable[nn.Parameter], loss: Callable[[Any], Tensor], scans: Tensor, rate: float
 ) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medad_plugins import files
 from medad_plugins.benchmark.plan import Plan
+from medad_plugins.benchmark.table import markdown_lines, mean_of
 from medad_plugins.errors import InputError
 
 __all__ = ["BELOW", "list_figures", "overview_table", "read_overview"]
@@ -31,15 +31,15 @@ def overview_table(plan: Plan, rows: Sequence[Row]) -> str:
     names = [data.name for data in plan.datasets if any(row["dataset"] == data.name for row in done)]
     if not names:
         return ""
-    trivial = {name: _mean(_of(done, name, _BASELINE), "auroc") for name in names}
+    trivial = {name: mean_of(_of(done, name, _BASELINE), "auroc") for name in names}
     bundles = sorted(
         {row["bundle"] for row in done if row["seed"] is not None},
-        key=lambda bundle: [-(_mean(_of(done, name, bundle), "auroc") or 0) for name in names],
+        key=lambda bundle: [-(mean_of(_of(done, name, bundle), "auroc") or 0) for name in names],
     )
     lines = [["bundle", *names], ["---"] * (len(names) + 1)]
     lines += [[bundle, *(_cell(_of(done, name, bundle), trivial[name]) for name in names)] for bundle in bundles]
     lines.append([_BASELINE, *(_cell(_of(done, name, _BASELINE), None) for name in names)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return markdown_lines(lines)
 
 
 def read_overview(text: str, dataset: str) -> dict[str, str]:
@@ -86,13 +86,8 @@ def _of(rows: Sequence[Row], dataset: str, bundle: str) -> list[Row]:
     return [row for row in rows if row["dataset"] == dataset and row["bundle"] == bundle]
 
 
-def _mean(rows: Sequence[Row], key: str) -> float | None:
-    values = [float(row[key]) for row in rows if row.get(key) is not None]
-    return statistics.mean(values) if values else None
-
-
 def _cell(rows: Sequence[Row], trivial: float | None) -> str:
-    auroc, pixels = _mean(rows, "auroc"), _mean(rows, "pixel_ap")
+    auroc, pixels = mean_of(rows, "auroc"), mean_of(rows, "pixel_ap")
     if auroc is None:
         return ""
     mark = f" {BELOW}" if trivial is not None and round(auroc, 3) < round(trivial, 3) else ""

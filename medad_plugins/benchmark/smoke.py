@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medad_plugins import files
+from medad_plugins.benchmark.table import markdown_lines
 from medad_plugins.errors import InputError
 
 __all__ = ["code_state", "fallen", "read_figures", "smoke_table", "write_figures"]
@@ -70,7 +71,7 @@ def smoke_table(rows: Sequence[Row], before: Mapping[str, Mapping[str, float | N
         lines.append(
             [row["bundle"], *figures, _rounded(row.get("cpu_seconds"), 0), _rounded(old.get("cpu_seconds"), 0)]
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return markdown_lines(lines)
 
 
 def fallen(rows: Sequence[Row], before: Mapping[str, Mapping[str, float | None]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,17 @@ from medad_plugins.benchmark.plan import DataSet, Plan
 from medad_plugins.benchmark.survey import survey_figures
 from medad_plugins.errors import InputError
 
-__all__ = ["card_table", "columns", "describe_test_set", "insert_table", "markdown_table", "summary_rows", "write_csv"]
+__all__ = [
+    "card_table",
+    "columns",
+    "describe_test_set",
+    "insert_table",
+    "markdown_lines",
+    "markdown_table",
+    "mean_of",
+    "summary_rows",
+    "write_csv",
+]
 
 Row = Mapping[str, Any]
 
@@ -60,7 +70,7 @@ def summary_rows(rows: Sequence[Row], data: DataSet) -> list[list[str]]:
     lines = [
         _line(name, group, data)
         for kind in (bundles, baselines)
-        for name, group in sorted(kind.items(), key=lambda item: -(_mean(item[1], "auroc") or 0))
+        for name, group in sorted(kind.items(), key=lambda item: -(mean_of(item[1], "auroc") or 0))
     ]
     for row in own:
         if row["status"] != "done":
@@ -87,7 +97,7 @@ def markdown_table(plan: Plan, rows: Sequence[Row], remarks: Mapping[str, Sequen
         own = [row for row in rows if row["dataset"] == data.name]
         about = ". ".join(text for text in (describe_test_set(own), data.about) if text)
         parts.append(f"**{data.name}**: {about}." if about else f"**{data.name}**")
-        parts.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table))
+        parts.append(markdown_lines([cell.replace("|", "\\|") for cell in line] for line in table).rstrip("\n"))
         parts += [f"{remark}" for remark in remarks.get(data.name, ())]
     return "\n\n".join(parts) + "\n"
 
@@ -108,6 +118,11 @@ def card_table(plan: Plan, rows: Sequence[Row], bundle: str) -> str:
     if not table:
         return ""
     lines = [header, ["---"] * len(header), *table]
+    return markdown_lines(lines)
+
+
+def markdown_lines(lines: Iterable[Iterable[str]]) -> str:
+    """A Markdown table of rows of cells, the header and what is below it being the first two."""
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -154,8 +169,8 @@ def _line(name: str, group: Sequence[Row], data: DataSet) -> list[str]:
         _spread(group, "dice_case_mean", 2),
         _pooled_dice(group),
         _minutes(group),
-        _number(_mean(group, "peak_memory_mib"), 1, 1 / 1024),
-        _number(_mean(group, "parameters"), 1, 1e-6),
+        _number(mean_of(group, "peak_memory_mib"), 1, 1 / 1024),
+        _number(mean_of(group, "parameters"), 1, 1e-6),
         f"{survey[0]:.3f} / {survey[1]:.3f}" if survey else "",
     ]
 
@@ -164,7 +179,8 @@ def _values(group: Sequence[Row], key: str) -> list[float]:
     return [float(row[key]) for row in group if row.get(key) is not None]
 
 
-def _mean(group: Sequence[Row], key: str) -> float | None:
+def mean_of(group: Sequence[Row], key: str) -> float | None:
+    """Mean of a figure over rows that have it; None where none has."""
     values = _values(group, key)
     return statistics.mean(values) if values else None
 
@@ -177,12 +193,12 @@ def _spread(group: Sequence[Row], key: str, digits: int) -> str:
     """Mean over seeds, with their standard deviation where there are several."""
     values = _values(group, key)
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return _number(_mean(group, key), digits) + deviation
+    return _number(mean_of(group, key), digits) + deviation
 
 
 def _interval(group: Sequence[Row], key: str, digits: int) -> str:
     """The interval over cases; of several seeds, the mean of theirs."""
-    low, high = _mean(group, f"{key}_low"), _mean(group, f"{key}_high")
+    low, high = mean_of(group, f"{key}_low"), mean_of(group, f"{key}_high")
     return "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
 
 
@@ -192,18 +208,18 @@ def _with_interval(group: Sequence[Row], key: str) -> str:
 
 def _pooled_dice(group: Sequence[Row]) -> str:
     """With the highest that any threshold would reach, which is no bound of the mean over cases."""
-    bound = _mean(group, "best_dice_pooled")
+    bound = mean_of(group, "best_dice_pooled")
     return "" if bound is None else f"{_spread(group, 'dice_pooled', 2)} ({bound:.2f})"
 
 
 def _minutes(group: Sequence[Row]) -> str:
     """How long it took, and how long one core would have computed: the second does not hang on other work."""
-    computed = _number(_mean(group, "cpu_seconds"), 1, 1 / 60)
-    return _number(_mean(group, "seconds"), 1, 1 / 60) + (f" ({computed})" if computed else "")
+    computed = _number(mean_of(group, "cpu_seconds"), 1, 1 / 60)
+    return _number(mean_of(group, "seconds"), 1, 1 / 60) + (f" ({computed})" if computed else "")
 
 
 def _decision(group: Sequence[Row]) -> str:
-    if _mean(group, "accuracy") is None:
+    if mean_of(group, "accuracy") is None:
         return ""
     rate = _spread(group, "false_positive_rate", 2) + _interval(group, "false_positive_rate", 2)
     return f"{_spread(group, 'accuracy', 2)}, {rate}"

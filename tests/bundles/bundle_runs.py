@@ -21,8 +21,11 @@ from monai.utils import set_determinism
 from numpy.typing import NDArray
 from PIL import Image
 from scan_samples import SECRETS, dicom_image, write_series
+from sklearn.metrics import roc_auc_score
 
+from medad_plugins.data import FaultTolerantLoader
 from medad_plugins.data.sample_cohort import LESIONS, generate_case
+from medad_plugins.engines import score_cases
 from medad_plugins.errors import find_input_error
 
 BUNDLES_FOLDER = Path(__file__).resolve().parents[2] / "bundles"
@@ -116,6 +119,22 @@ def run_config(root: Path, name: str, **overrides: Any) -> ConfigWorkflow:
         sys.path[:] = search_path
         set_determinism(None)
     return workflow
+
+
+def no_pictures(bundle: str) -> dict[str, Any]:
+    """The key that leaves out the pictures of test cases after a training."""
+    handlers = read_config(bundle, "train")["train"]["handlers"]
+    assert handlers[-1]["_target_"].endswith("StandardHandlers")
+    return {f"train::handlers::{len(handlers) - 1}::test_pictures": 0}
+
+
+def auroc_of(workflow: ConfigWorkflow, count: int) -> float:
+    """AUROC of the network as it stands, on the test set of its data, which has so many cases."""
+    setup = workflow.parser.get_parsed_content("setup")
+    loader = FaultTolerantLoader(setup.cohort.test, setup.preprocessing, batch_size=20)
+    scored = list(score_cases(workflow.network_def, loader, setup.inferer))
+    assert len(scored) == count
+    return float(roc_auc_score([case.label for case in scored], [case.score for case in scored]))
 
 
 def refusal(root: Path, name: str, **overrides: Any) -> str:

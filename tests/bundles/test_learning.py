@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_runs import BUNDLES, cannot, copy_bundle, declared, open_config, read_config
-from monai.bundle import ConfigWorkflow
+from bundle_runs import BUNDLES, auroc_of, cannot, copy_bundle, declared, no_pictures, open_config, read_config
 from monai.utils import set_determinism
-from sklearn.metrics import roc_auc_score
-
-from medad_plugins.data import FaultTolerantLoader
-from medad_plugins.engines import score_cases
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_settings")]
 QUICK = {"image_size": 64, "batch_size": 8, "backbone": "resnet10", "weights": "none", "device": "cpu"}
@@ -27,31 +22,16 @@ def _quick_values(bundle: str) -> dict[str, Any]:
     return {**{key: value for key, value in QUICK.items() if key in keys}, **declared(bundle).get("learning", {})}
 
 
-def _no_pictures(bundle: str) -> dict[str, Any]:
-    handlers = read_config(bundle, "train")["train"]["handlers"]
-    assert handlers[-1]["_target_"].endswith("StandardHandlers")
-    return {f"train::handlers::{len(handlers) - 1}::test_pictures": 0}
-
-
-def _auroc(workflow: ConfigWorkflow) -> float:
-    """AUROC of the network as it stands, on the test set of the sample cohort."""
-    setup = workflow.parser.get_parsed_content("setup")
-    loader = FaultTolerantLoader(setup.cohort.test, setup.preprocessing, batch_size=20)
-    scored = list(score_cases(workflow.network_def, loader, setup.inferer))
-    assert len(scored) == 120
-    return float(roc_auc_score([case.label for case in scored], [case.score for case in scored]))
-
-
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_trained_beats_untrained(bundle: str, tmp_path: Path) -> None:
-    workflow = open_config(copy_bundle(bundle, tmp_path), "train", **_quick_values(bundle), **_no_pictures(bundle))
+    workflow = open_config(copy_bundle(bundle, tmp_path), "train", **_quick_values(bundle), **no_pictures(bundle))
     try:
-        before = _auroc(workflow)
+        before = auroc_of(workflow, 120)
     except RuntimeError:  # nothing can be scored before it has been fitted
         before = 0.5
     try:
         workflow.run()
-        after = _auroc(workflow)
+        after = auroc_of(workflow, 120)
     finally:
         set_determinism(None)
     print(f"{bundle}: AUROC {before:.3f} before, {after:.3f} after")

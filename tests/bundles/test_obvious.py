@@ -13,16 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_runs import BUNDLES, cannot, copy_bundle, declared, open_config, read_config
-from monai.bundle import ConfigWorkflow
+from bundle_runs import BUNDLES, auroc_of, cannot, copy_bundle, declared, no_pictures, open_config, read_config
 from monai.utils import set_determinism
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
-from medad_plugins.data import FaultTolerantLoader
 from medad_plugins.data.sample_cohort import generate_case
-from medad_plugins.engines import score_cases
 
 pytestmark = pytest.mark.usefixtures("process_settings")
 
@@ -66,24 +62,15 @@ def _values(bundle: str, cohort: Path) -> dict[str, Any]:
     return {**found, **own, **declared(bundle).get("obvious", {})}
 
 
-def _auroc(workflow: ConfigWorkflow) -> float:
-    setup = workflow.parser.get_parsed_content("setup")
-    loader = FaultTolerantLoader(setup.cohort.test, setup.preprocessing, batch_size=16)
-    scored = list(score_cases(workflow.network_def, loader, setup.inferer))
-    assert len(scored) == 32
-    return float(roc_auc_score([case.label for case in scored], [case.score for case in scored]))
-
-
 ABLE = [name for name in BUNDLES if not cannot(name, "spatial_dims_2") and not cannot(name, "obvious")]
 
 
 @pytest.mark.parametrize("bundle", ABLE)
 def test_a_blot_is_found(bundle: str, cohort: Path, tmp_path: Path) -> None:
-    last = len(read_config(bundle, "train")["train"]["handlers"]) - 1
-    quiet = {f"train::handlers::{last}::test_pictures": 0}
-    workflow = open_config(copy_bundle(bundle, tmp_path), "train", **_values(bundle, cohort), **quiet)
+    values = {**_values(bundle, cohort), **no_pictures(bundle)}
+    workflow = open_config(copy_bundle(bundle, tmp_path), "train", **values)
     try:
         workflow.run()
-        assert _auroc(workflow) >= REACHED
+        assert auroc_of(workflow, 32) >= REACHED
     finally:
         set_determinism(None)

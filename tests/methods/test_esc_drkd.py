@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from plain_resnet import vary_norms
-from short_trainings import alike_scans, weights_of_varied_taps
+from short_trainings import alike_scans, standing_out, weights_of_varied_taps
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -95,12 +95,7 @@ def test_it_learns_normal_features(tmp_path: Path) -> None:
     changed = normal[8:].clone()
     changed[:, :, 8:40, 24:56] = torch.rand(2, 1, 32, 32)
 
-    def apart() -> float:
-        network.eval()
-        with torch.no_grad():
-            return float(network.pool(network(changed)).min() / network.pool(network(normal[8:])).max())
-
-    before = apart()
+    before = standing_out(network, changed, normal[8:])
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 2e-3)
     network.train()
     for _ in range(40):
@@ -110,7 +105,7 @@ def test_it_learns_normal_features(tmp_path: Path) -> None:
         optimizer.zero_grad()
         LocalCosineLoss()(network(torch.cat([pasted, normal[:8]], 1))).backward()
         optimizer.step()
-    after = apart()
+    after = standing_out(network, changed, normal[8:])
     assert after > max(1.2, 1.2 * before), (before, after)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from short_trainings import alike_scans, train_for_seconds, weights_of_varied_taps
+from short_trainings import alike_scans, standing_out, train_for_seconds, weights_of_varied_taps
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -105,16 +105,11 @@ def test_it_learns_normal_structure(tmp_path: Path) -> None:
     changed = normal[8:].clone()
     changed[:, :, 8:30, 34:56] = 1 - changed[:, :, 8:30, 34:56]
 
-    def apart() -> float:
-        network.eval()
-        with torch.no_grad():
-            return float(network.pool(network(changed)).min() / network.pool(network(normal[8:])).max())
-
-    before = apart()
+    before = standing_out(network, changed, normal[8:])
     train_for_seconds(
         network, network.coder_parameters(), ResidualLoss(difference=network.difference), normal[:8], 3e-3
     )
-    after = apart()
+    after = standing_out(network, changed, normal[8:])
     assert after > max(1.1, 1.1 * before), (before, after)
     with torch.no_grad():
         found = network(changed)

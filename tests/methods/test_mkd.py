@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from short_trainings import alike_scans, train_for_seconds, weights_of_varied_taps
+from short_trainings import alike_scans, standing_out, train_for_seconds, weights_of_varied_taps
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -73,14 +73,9 @@ def test_it_learns_normal_features(tmp_path: Path) -> None:
     changed = normal[8:].clone()
     changed[:, :, 8:30, 34:56] = 1 - changed[:, :, 8:30, 34:56]
 
-    def apart() -> float:
-        network.eval()
-        with torch.no_grad():
-            return float(network.pool(network(changed)).min() / network.pool(network(normal[8:])).max())
-
-    before = apart()
+    before = standing_out(network, changed, normal[8:])
     train_for_seconds(network, network.student.parameters(), ValueDirectionLoss(), normal[:8], 3e-3)
-    after = apart()
+    after = standing_out(network, changed, normal[8:])
     assert after > max(1.2, 1.2 * before), (before, after)
     assert not network.teacher.training and all(p.grad is None for p in network.teacher.parameters())
 

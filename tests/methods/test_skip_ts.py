@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from plain_resnet import vary_norms
-from short_trainings import alike_scans, train_for_seconds, weights_of_varied_taps
+from short_trainings import alike_scans, standing_out, train_for_seconds, weights_of_varied_taps
 from torch import Tensor
 from torch.nn import functional
 
@@ -101,14 +101,9 @@ def test_it_learns_normal_features(tmp_path: Path) -> None:
     changed = normal[8:].clone()
     changed[:, :, 8:40, 24:56] = torch.rand(2, 1, 32, 32)
 
-    def apart() -> float:
-        network.eval()
-        with torch.no_grad():
-            return float(network.pool(network(changed)).min() / network.pool(network(normal[8:])).max())
-
-    before = apart()
+    before = standing_out(network, changed, normal[8:])
     train_for_seconds(network, network.student_parameters(), SkipTSLoss(), normal[:8], 5e-3)
-    after = apart()
+    after = standing_out(network, changed, normal[8:])
     assert after > max(1.3, 1.3 * before), (before, after)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from medad_plugins.errors import InputError
@@ -118,26 +117,9 @@ class Pretrain(FeatureGaussian):
         """Let what follows the encoder do so; after a step."""
         self.objective.follow(self.encoder)
 
-    @torch.no_grad()
-    def collect(self, image: Tensor) -> None:
-        """Add a batch of normal scans ``(B, C, *spatial)``, seen in eval mode."""
-        if not self.by_density:
-            super().collect(image)
-            return
-        was_training = self.training
-        self.eval()
-        features = self._features(image)
-        self.train(was_training)
-        self.density.collect(features.flatten(2).mean(2))
-        self.usual.collect(features)
-
-    def fit(self) -> None:
-        """Fit the detector and the usual features to what was collected."""
-        if not self.by_density:
-            super().fit()
-            return
-        self.density.fit()
-        self.usual.fit()
+    def detector(self) -> Any:
+        """The Gaussian, or the kernel density."""
+        return self.density if self.by_density else self.gaussian
 
     def judged(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Scores ``(B,)`` of averaged features of length one ``(B, D)``, and the directions ``(B, D)`` they grow in."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -74,19 +76,23 @@ class FeatureGaussian(FineTunedNetwork):
         lengths = torch.linalg.vector_norm(features.flatten(2).mean(2), dim=1).clamp_min(1e-12)
         return features / lengths.reshape([-1] + [1] * (features.dim() - 1))
 
+    def detector(self) -> Any:
+        """What is fitted to the averaged features, with ``collect`` and ``fit``."""
+        return self.gaussian
+
     @torch.no_grad()
     def collect(self, image: Tensor) -> None:
-        """Add a batch of normal scans ``(B, C, *spatial)``, seen in eval mode, to the sums."""
+        """Add a batch of normal scans ``(B, C, *spatial)``, seen in eval mode, to what is fitted."""
         was_training = self.training
         self.eval()
         features = self._features(image)
         self.train(was_training)
-        self.gaussian.collect(features.flatten(2).mean(2))
+        self.detector().collect(features.flatten(2).mean(2))
         self.usual.collect(features)
 
     def fit(self) -> None:
-        """Fit the Gaussian and the usual features to what was collected."""
-        self.gaussian.fit()
+        """Fit the detector and the usual features to what was collected."""
+        self.detector().fit()
         self.usual.fit()
 
     def anomaly_map(self, image: Tensor) -> Tensor:
