@@ -15,7 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medad_plugins.benchmark import Plan, card_table, insert_table, quick_plan, read_plan, run_benchmark
+from medad_plugins.benchmark import (
+    Plan,
+    card_table,
+    insert_table,
+    markdown_table,
+    quick_plan,
+    read_plan,
+    run_benchmark,
+)
+from medad_plugins.benchmark.data_check import check_data
+from medad_plugins.benchmark.kept_figures import join_figures, kept_file, read_kept, write_kept
 from medad_plugins.benchmark.overview import list_figures, overview_table, read_overview
 from medad_plugins.benchmark.smoke import code_state, fallen, read_figures, smoke_table, write_figures
 from medad_plugins.command_line import run_tool
@@ -63,30 +73,36 @@ def benchmark(
         write_cards: replace each bundle's own lines, between the same marks, in its model card.
         list_into: a Markdown document whose list of bundles gets the figures of the plan's first data set.
         finished_only: run nothing, and write tables and pages of what is finished.
-        keep_figures: with ``smoke``, these figures are what later runs are compared with.
+        keep_figures: put the figures into a file beside the plan, in place of those of the same cells: with ``smoke``
+            for later runs to be compared with, else for all documents, which are then written from all that is kept.
     """
     folder = Path(bundles_dir)
     if quick + smoke + bool(plan) != 1:
         expected = "one of --plan FILE, --quick and --smoke"
         raise InputError("it is not clear what to run", expected=expected, todo="give one of them")
-    if keep_figures and not smoke:
-        raise InputError("only the smoke benchmark keeps figures", where="--keep_figures", todo="give --smoke too")
-    chosen = quick_plan(folder) if quick else read_plan(_SMOKE if smoke else Path(plan), folder)
-    chosen = chosen.only(_names(bundles), _names(datasets), [seeds] if isinstance(seeds, int) else tuple(seeds))
+    if keep_figures and quick:
+        raise InputError("the quick benchmark keeps no figures", where="--keep_figures", todo="give --plan or --smoke")
+    whole = quick_plan(folder) if quick else read_plan(_SMOKE if smoke else Path(plan), folder)
+    chosen = whole.only(_names(bundles), _names(datasets), [seeds] if isinstance(seeds, int) else tuple(seeds))
     state = code_state(_PROJECT / "medad_plugins", folder) if smoke else ""
     output = Path(output_dir) if output_dir else Path("benchmark", chosen.name, state)
     rows = run_benchmark(chosen, folder, output, finished_only)
     if smoke:
         _compare(rows, output, keep_figures)
+    ran = [data for data in chosen.datasets if (output / data.name).is_dir()]
+    remarks = {data.name: check_data(data, chosen.baselines, output / data.name).remarks for data in ran}
+    if keep_figures and not smoke:
+        kept = join_figures(whole, read_kept(kept_file(Path(plan))), rows, remarks)
+        write_kept(kept_file(Path(plan)), kept)
+        chosen, rows, remarks = whole, kept.rows, kept.remarks
     if write_into:
-        table = (output / "results.md").read_text(encoding="utf-8")
-        insert_table(Path(write_into), chosen.name, table)
+        insert_table(Path(write_into), chosen.name, markdown_table(chosen, rows, remarks))
         _insert_overview(Path(write_into), chosen, rows)
     if list_into:
         list_figures(Path(list_into), read_overview(overview_table(chosen, rows), chosen.datasets[0].name))
     for bundle in chosen.bundles if write_cards else ():
-        if table := card_table(chosen, rows, bundle):
-            insert_table(folder / bundle / "docs" / "README.md", chosen.name, table)
+        card = folder / bundle / "docs" / "README.md"
+        insert_table(card, chosen.name, card_table(chosen, rows, bundle) or "Not measured yet.")
 
 
 def _insert_overview(document: Path, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:

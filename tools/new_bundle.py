@@ -47,6 +47,15 @@ python -m monai.bundle run --config_file bundles/{slug}/configs/evaluate.yaml --
 
 ## Measured
 
+With the settings of `tools/plans/yardstick.yaml`, the same for all data sets
+([what the columns mean](../../../docs/results.md#the-yardstick)):
+
+<!-- benchmark: yardstick -->
+
+Not measured yet.
+
+<!-- end of benchmark -->
+
 ## Deviations from the paper
 
 ## Limits
