@@ -100,7 +100,7 @@ def _start_where(where: str) -> str:
 
 def _test_scores(name: str, outcome: Outcome, cases: Sequence[Case], folder: Path, bundles_dir: Path) -> Any:
     model = outcome.models[name]
-    kept = folder / "test_scores" / f"{model.parent.parent.name}_{model.parent.parent.parent.name}.json"
+    kept = output_folder(folder / "test_scores") / f"{model.parent.parent.name}_{model.parent.parent.parent.name}.json"
     if not kept.is_file():
         logger.info("%s scores %d test cases.", name, len(cases))
         detector = FittedDetector(bundles_dir / outcome.detectors[name].bundle, model)

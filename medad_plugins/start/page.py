@@ -23,6 +23,7 @@ _STYLE = """<style>
 .commands pre { background: var(--panel); border-radius: 8px; padding: 10px 14px; overflow-x: auto;
   white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0 14px; }
 .warn { color: var(--abnormal); }
+#ranking td:last-child { min-width: 11em; }
 @media screen and (max-width: 760px) { th, td { padding-right: 10px; } }
 </style>
 """
@@ -205,7 +206,7 @@ def _ranking_html(outcome: Outcome) -> str:
             None if ranked.trial.is_trivial else f"{ranked.first:.0%}",
             sum(precision) / len(precision) if precision else None,
             None if ranked.trial.is_trivial else f"{ranked.trial.seconds:.0f} s",
-            "" if ranked.trial.is_trivial else ranked.reason or "usable",
+            "" if ranked.trial.is_trivial else ranked.reason.partition(":")[0] or "usable",  # whole further down
         ]
         rows.append(row)
     columns = ["detector", "rank", "AUROC", "95 % interval"]
