@@ -86,9 +86,9 @@ def make_synthetic_test_set(
     for name in ("images", "masks"):
         output_folder(folder / name)
     rows: list[tuple[Any, ...]] = []
-    for split in ("train", "val"):
-        for case in find_cases(dataset_dir, datalist, split):
-            rows.append(_row(case, case["image"], case.get("label", ""), "", split, case.get("class", "")))
+    for case in find_cases(dataset_dir, datalist, "all"):
+        if case.get("split") in ("train", "val"):  # a list may have no val
+            rows.append(_row(case, case["image"], case.get("label", ""), "", case["split"], case.get("class", "")))
     normal = [case for case in find_cases(dataset_dir, datalist, "test") if case.get("label") == 0]
     if not normal:
         todo = "give a list with a column label, 0 for normal scans"

@@ -103,7 +103,7 @@ def _promise_table(watched: Watched) -> str:
         share, low, high = period.flagged
         alpha = period.scans.alpha
         kept = "broken" if low > alpha else "kept" if high <= 2 * alpha else "cannot tell"
-        interval = f"{100 * low:.1f} to {100 * high:.1f} %" if period.watched else ""
+        interval = Html(f'<span class="line">{100 * low:.1f} to {100 * high:.1f} %</span>') if period.watched else ""
         shown = f"{100 * share:.1f} %" if period.watched else None
         verdict = kept if watched.normal_only and period.watched else None
         rows.append([period.scans.name, period.watched, period.scans.unread, f"{alpha:g}", shown, interval, verdict])

@@ -85,11 +85,12 @@ def table_html(
         heads.append(f'<th scope="col"{_NUMBER if number else ""}>{label}</th>')
     lines = ["<tr>" + "".join(_cell(*cell) for cell in zip(range(len(row)), row, numeric, strict=True)) for row in rows]
     body = "</tr>\n".join([*lines, ""])
-    above = f"<caption>{_text(caption)}</caption>" if caption else ""
+    # not a caption element: that would be as wide as the table, of which a telephone shows a part
+    above = f'<p class="caption">{_text(caption)}</p>\n' if caption else ""
     # a scrolling region must be reachable by keyboard
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption or columns[0])}">'
-        f'<table class="{classes}">{above}<thead><tr>{"".join(heads)}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+        f'{above}<div class="wide" tabindex="0" role="region" aria-label="{escape(caption or columns[0])}">'
+        f'<table class="{classes}"><thead><tr>{"".join(heads)}</tr></thead>\n<tbody>{body}</tbody></table></div>'
         "\n"
     )
 

@@ -26,7 +26,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 4px; }
 h2 { font-size: 1.25rem; margin: 48px 0 6px; padding-top: 14px; border-top: 1px solid var(--rule); }
 h3 { font-size: 1rem; margin: 28px 0 4px; }
 p { margin: 6px 0; max-width: 46rem; }
-.soft, figcaption, caption { color: var(--soft); }
+.soft, figcaption, .caption { color: var(--soft); }
 a { color: var(--accent); }
 nav { margin: 12px 0 0; font-size: .9rem; }
 nav a { margin-right: 1.1em; }
@@ -40,7 +40,7 @@ nav a { margin-right: 1.1em; }
 .tile span:first-child { color: var(--ink); font-weight: 600; }
 .wide { overflow-x: auto; margin: 8px 0 4px; }
 table { border-collapse: collapse; width: 100%; font-size: .9375rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: 6px; font-size: .9rem; }
+.caption { margin: 14px 0 0; max-width: none; font-size: .9rem; }
 th, td { padding: 7px 14px 7px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
 thead th { color: var(--soft); font-weight: 600; font-size: .85rem; vertical-align: bottom; }
 tbody th { font-weight: 600; }
