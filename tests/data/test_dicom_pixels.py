@@ -1,16 +1,15 @@
-"""The standard's image attributes one by one: pixels as pydicom or plain arithmetic has them, or a sentence."""
+"""The standard's pixel attributes one by one: pixels as pydicom or plain arithmetic has them, or a sentence."""
 
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
+from dicom_files import GREY, RNG, made_item, read
 from pydicom.pixels import apply_color_lut, apply_modality_lut
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -19,49 +18,9 @@ from pydicom.uid import (
     JPEG2000Lossless,
     RLELossless,
 )
-from scan_samples import AXIAL, dicom_image, write_series
+from scan_samples import dicom_image
 
-from medad_plugins.data import find_scans, read_scan
-from medad_plugins.data.dicom_series import read_dicom_scan
 from medad_plugins.errors import InputError
-
-RNG = np.random.RandomState(0)
-GREY = RNG.randint(0, 900, (9, 12)).astype(np.uint16)
-
-
-def _save(path: Path, dataset: pydicom.FileDataset, syntax: str | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if syntax is not None:
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if syntax == ExplicitVRBigEndian:
-            dataset = _big_endian(dataset)
-        pydicom.dcmwrite(path, dataset, enforce_file_format=True)
-    return path
-
-
-def _big_endian(dataset: pydicom.FileDataset) -> pydicom.FileDataset:
-    """The same elements in a data set that has no byte order yet; pydicom converts none."""
-    copy = pydicom.FileDataset("", {}, file_meta=dataset.file_meta, preamble=b"\0" * 128)
-    for element in dataset:
-        copy.add(element)
-    copy.set_original_encoding(False, False)
-    return copy
-
-
-def _read(tmp_path: Path, dataset: pydicom.FileDataset, syntax: str | None = None) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return read_dicom_scan(_save(tmp_path / "a.dcm", dataset, syntax)).array
-
-
-def _item(**elements: Any) -> Dataset:
-    item = Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item
-
 
 # ---- bit layouts: every stored width and place in 8, 16 and 32 bits, both signs
 
@@ -89,32 +48,32 @@ def test_numbers_are_those_of_the_stored_bits(
         HighBit=high,
         PixelRepresentation=int(signed),
     )
-    np.testing.assert_array_equal(_read(tmp_path, dataset, syntax).T, numbers)
+    np.testing.assert_array_equal(read(tmp_path, dataset, syntax).T, numbers)
 
 
 @pytest.mark.parametrize(("stored", "high"), [(12, 16), (12, 10), (17, 16), (0, 0)])
 def test_impossible_layouts_are_refused(tmp_path: Path, stored: int, high: int) -> None:
     with pytest.raises(InputError, match="bits of a pixel in the DICOM file are impossible"):
-        _read(tmp_path, dicom_image(GREY, BitsStored=stored, HighBit=high))
+        read(tmp_path, dicom_image(GREY, BitsStored=stored, HighBit=high))
 
 
 def test_bits_beside_those_stored_are_an_overlay_or_refused(tmp_path: Path) -> None:
     cells = GREY | (RNG.randint(0, 2, GREY.shape) << 14).astype(np.uint16)
     dataset = dicom_image(cells, BitsStored=12, HighBit=11)
     with pytest.raises(InputError, match="more bits than its header says"):
-        _read(tmp_path, dataset)
+        read(tmp_path, dataset)
     dataset.add_new((0x6000, 0x0010), "US", 9)
     dataset.add_new((0x6000, 0x0011), "US", 12)
     dataset.add_new((0x6000, 0x0100), "US", 16)
     dataset.add_new((0x6000, 0x0102), "US", 14)
-    np.testing.assert_array_equal(_read(tmp_path, dataset).T, GREY)
+    np.testing.assert_array_equal(read(tmp_path, dataset).T, GREY)
     # pydicom's own pixels, for the same file
-    np.testing.assert_array_equal(_read(tmp_path, dataset).T, dataset.pixel_array)
+    np.testing.assert_array_equal(read(tmp_path, dataset).T, dataset.pixel_array)
 
 
 def test_a_sign_that_fills_the_cell_is_no_other_bit(tmp_path: Path) -> None:
     numbers = RNG.randint(-2048, 2048, (9, 12)).astype(np.int16)
-    np.testing.assert_array_equal(_read(tmp_path, dicom_image(numbers, BitsStored=12, HighBit=11)).T, numbers)
+    np.testing.assert_array_equal(read(tmp_path, dicom_image(numbers, BitsStored=12, HighBit=11)).T, numbers)
 
 
 def test_padding_may_lie_outside_the_stored_bits(tmp_path: Path) -> None:
@@ -124,7 +83,7 @@ def test_padding_may_lie_outside_the_stored_bits(tmp_path: Path) -> None:
     dataset.add_new("PixelPaddingValue", "US", 63536)
     expected = cells.copy()
     expected[0, :4] = cells[cells < 4096].min()
-    np.testing.assert_array_equal(_read(tmp_path, dataset).T, expected)
+    np.testing.assert_array_equal(read(tmp_path, dataset).T, expected)
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
@@ -145,13 +104,13 @@ def test_compressed_twelve_bits(tmp_path: Path, syntax: str, signed: bool) -> No
         dataset.PixelData = encapsulate([file.getvalue()])
         dataset["PixelData"].is_undefined_length = True
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
-    np.testing.assert_array_equal(_read(tmp_path, dataset).T, numbers)
+    np.testing.assert_array_equal(read(tmp_path, dataset).T, numbers)
 
 
 def test_every_uncompressed_transfer_syntax(tmp_path: Path) -> None:
     for syntax in (ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
         pixels = GREY if syntax != ExplicitVRBigEndian else GREY.astype(">u2")
-        np.testing.assert_array_equal(_read(tmp_path, dicom_image(pixels), syntax).T, GREY)
+        np.testing.assert_array_equal(read(tmp_path, dicom_image(pixels), syntax).T, GREY)
 
 
 # ---- photometric interpretations
@@ -176,7 +135,7 @@ def _ybr_full(rgb: np.ndarray) -> np.ndarray:
 
 def test_colour_by_pixel_and_by_plane(tmp_path: Path) -> None:
     for planar, pixels in ((0, RGB), (1, RGB.transpose(2, 0, 1))):
-        found = _read(tmp_path, _colour(np.ascontiguousarray(pixels), "RGB", planar))
+        found = read(tmp_path, _colour(np.ascontiguousarray(pixels), "RGB", planar))
         np.testing.assert_array_equal(found, RGB.transpose(1, 0, 2))
 
 
@@ -184,25 +143,25 @@ def test_luminance_and_chrominance_become_rgb(tmp_path: Path) -> None:
     # the way back doubles the rounding of the way there
     ybr = _ybr_full(RGB)
     for planar, pixels in ((0, ybr), (1, ybr.transpose(2, 0, 1))):
-        found = _read(tmp_path, _colour(np.ascontiguousarray(pixels), "YBR_FULL", planar)).astype(int)
+        found = read(tmp_path, _colour(np.ascontiguousarray(pixels), "YBR_FULL", planar)).astype(int)
         assert np.abs(found - RGB.transpose(1, 0, 2)).max() <= 2
     smooth = np.repeat(RGB[:, ::2], 2, axis=1)
     halved = _ybr_full(smooth)
     pairs = np.stack([halved[:, ::2, 0], halved[:, 1::2, 0], halved[:, ::2, 1], halved[:, ::2, 2]], axis=-1)
-    found = _read(tmp_path, _colour(pairs, "YBR_FULL_422")).astype(int)
+    found = read(tmp_path, _colour(pairs, "YBR_FULL_422")).astype(int)
     assert np.abs(found - smooth.transpose(1, 0, 2)).max() <= 2
 
 
 @pytest.mark.parametrize("photometric", ["HSV", "ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "XYZ"])
 def test_retired_colours_are_refused(tmp_path: Path, photometric: str) -> None:
     with pytest.raises(InputError, match="photometric interpretation|truncated or damaged"):
-        _read(tmp_path, _colour(RGB, photometric))
+        read(tmp_path, _colour(RGB, photometric))
 
 
 def test_sixteen_bits_of_colour(tmp_path: Path) -> None:
     wide = RNG.randint(0, 2**16, (10, 12, 3)).astype(np.uint16)
     dataset = dicom_image(wide, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
-    np.testing.assert_array_equal(_read(tmp_path, dataset), wide.transpose(1, 0, 2))
+    np.testing.assert_array_equal(read(tmp_path, dataset), wide.transpose(1, 0, 2))
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -219,7 +178,7 @@ def test_monochrome1_after_the_lookup_or_rescale(tmp_path: Path, signed: bool, s
         RescaleSlope=2,
         RescaleIntercept=-7,
     )
-    np.testing.assert_array_equal(_read(tmp_path, dataset).T, 2.0 * (ends - numbers.astype(int)) - 7)
+    np.testing.assert_array_equal(read(tmp_path, dataset).T, 2.0 * (ends - numbers.astype(int)) - 7)
 
 
 # ---- palettes and modality lookup tables: depth, packing, first number, value representation
@@ -254,13 +213,13 @@ def _descriptor(entries: int, first: int, depth: int, signed: bool) -> tuple[lis
 def test_modality_lookup_tables(tmp_path: Path, entries: int, first: int, depth: int, signed: bool, form: str) -> None:
     values, data, vr = _table(entries, depth, form)
     descriptor, descriptor_vr = _descriptor(entries, first, depth, signed)
-    item = _item(ModalityLUTType="US")
+    item = made_item(ModalityLUTType="US")
     item.add_new("LUTDescriptor", descriptor_vr, descriptor)
     item.add_new("LUTData", vr, data)
     numbers = RNG.randint(-60 if signed else 0, 1000, (9, 12)).astype(np.int16 if signed else np.uint16)
     dataset = dicom_image(numbers, ModalityLUTSequence=[item])
     expected = values[np.clip(numbers.astype(int) - first, 0, entries - 1)]
-    found = _read(tmp_path, dataset).T
+    found = read(tmp_path, dataset).T
     np.testing.assert_array_equal(found, expected)
     if depth in (8, 16) and form == "numbers" and descriptor[1] >= 0:
         # pydicom has no tables of 10 or 12 bits, and none of two entries a word
@@ -284,7 +243,7 @@ def test_palettes(tmp_path: Path, entries: int, first: int, signed: bool, depth:
     index = np.clip(numbers.astype(int) - first, 0, entries - 1)
     expected = np.stack([tables[colour][index] for colour in "RGB"], axis=-1)
     expected = expected >> 8 if depth == 16 else expected
-    found = _read(tmp_path, dataset)
+    found = read(tmp_path, dataset)
     np.testing.assert_array_equal(found, expected.transpose(1, 0, 2))
     if depth == 16 and descriptor[1] >= 0 and descriptor[1] == first:
         theirs = apply_color_lut(numbers, dataset)
@@ -301,17 +260,17 @@ def test_segmented_palette(tmp_path: Path) -> None:
         dataset.add_new(f"Segmented{name}PaletteColorLookupTableData", "OW", segments.tobytes())
     table = apply_color_lut(np.arange(256), dataset)
     assert table[:2, 0].tolist() == [3, 9] and table[-1, 0] == 255
-    np.testing.assert_array_equal(_read(tmp_path, dataset), table[numbers].transpose(1, 0, 2))
+    np.testing.assert_array_equal(read(tmp_path, dataset), table[numbers].transpose(1, 0, 2))
 
 
 def test_lookup_tables_that_are_too_short(tmp_path: Path) -> None:
-    item = _item(ModalityLUTType="US")
+    item = made_item(ModalityLUTType="US")
     item.add_new("LUTDescriptor", "US", [900, 0, 16])
     item.add_new("LUTData", "US", list(range(300)))
     with pytest.raises(InputError, match="lookup table of the DICOM file is incomplete"):
-        _read(tmp_path, dicom_image(GREY, ModalityLUTSequence=[item]))
+        read(tmp_path, dicom_image(GREY, ModalityLUTSequence=[item]))
     with pytest.raises(InputError, match="lookup table of the DICOM file is incomplete"):
-        _read(tmp_path, dicom_image(GREY, PhotometricInterpretation="PALETTE COLOR"))
+        read(tmp_path, dicom_image(GREY, PhotometricInterpretation="PALETTE COLOR"))
 
 
 # ---- padding
@@ -334,7 +293,7 @@ def test_padding_in_either_representation(
             dataset.add_new(keyword, vr, wrapped - 65536 if vr == "SS" and wrapped > 32767 else wrapped)
     is_padding = (numbers == first) if limit is None else (numbers >= first) & (numbers <= first + limit)
     expected = np.where(is_padding, numbers[~is_padding].min(), numbers)
-    np.testing.assert_array_equal(_read(tmp_path, dataset, syntax).T, expected)
+    np.testing.assert_array_equal(read(tmp_path, dataset, syntax).T, expected)
 
 
 # ---- rescale
@@ -347,195 +306,12 @@ def test_padding_in_either_representation(
 def test_rescale_slope_and_intercept(tmp_path: Path, slope: Any, intercept: Any, expected: tuple[float, float]) -> None:
     elements = {"RescaleSlope": slope, "RescaleIntercept": intercept}
     dataset = dicom_image(GREY, **{keyword: value for keyword, value in elements.items() if value is not None})
-    np.testing.assert_allclose(_read(tmp_path, dataset).T, GREY * float(expected[0]) + expected[1])
+    np.testing.assert_allclose(read(tmp_path, dataset).T, GREY * float(expected[0]) + expected[1])
 
 
 def test_windows_and_voi_tables_are_for_viewing(tmp_path: Path) -> None:
-    item = _item()
+    item = made_item()
     item.add_new("LUTDescriptor", "US", [900, 0, 16])
     item.add_new("LUTData", "US", list(range(900, 0, -1)))
     dataset = dicom_image(GREY, WindowCenter=40, WindowWidth=80, VOILUTSequence=[item])
-    np.testing.assert_array_equal(_read(tmp_path, dataset).T, GREY)
-
-
-# ---- functional groups
-
-SHARED_OR_OWN = [(shared, frames) for shared in (True, False) for frames in (1, 4)]
-
-
-def _enhanced(frames: int, is_shared: bool, is_last_first: bool = False) -> tuple[pydicom.FileDataset, np.ndarray]:
-    volume = np.random.RandomState(frames).randint(0, 900, (frames, 9, 12)).astype(np.uint16)
-    order = list(range(frames))[::-1] if is_last_first else list(range(frames))
-    common = {
-        "PlaneOrientationSequence": [_item(ImageOrientationPatient=list(AXIAL))],
-        "PixelMeasuresSequence": [_item(PixelSpacing=[2.0, 3.0], SliceThickness=5.0)],
-    }
-    own = []
-    for place in order:
-        groups = _item(
-            PlanePositionSequence=[_item(ImagePositionPatient=[-10.0, 20.0, 35.0 + 4 * place])],
-            **({} if is_shared else {key: list(value) for key, value in common.items()}),
-        )
-        slope = 1.0 if is_shared else 1.0 + place
-        if not is_shared:
-            groups.PixelValueTransformationSequence = [_item(RescaleSlope=slope, RescaleIntercept=-1024.0)]
-        own.append(groups)
-    shared = _item(**common) if is_shared else _item()
-    if is_shared:
-        shared.PixelValueTransformationSequence = [_item(RescaleSlope=1.0, RescaleIntercept=-1024.0)]
-    dataset = dicom_image(
-        volume[order],
-        NumberOfFrames=frames,
-        SharedFunctionalGroupsSequence=[shared],
-        PerFrameFunctionalGroupsSequence=own,
-    )
-    slopes = np.ones(frames) if is_shared else 1.0 + np.arange(frames)
-    return dataset, volume * slopes[:, None, None] - 1024
-
-
-@pytest.mark.parametrize(("is_shared", "frames"), SHARED_OR_OWN)
-@pytest.mark.parametrize("is_last_first", [False, True])
-def test_enhanced_objects(tmp_path: Path, is_shared: bool, frames: int, is_last_first: bool) -> None:
-    dataset, expected = _enhanced(frames, is_shared, is_last_first)
-    scan = read_dicom_scan(_save(tmp_path / "a.dcm", dataset))
-    np.testing.assert_array_equal(scan.array, expected[0].T if frames == 1 else expected.transpose(2, 1, 0))
-    affine = np.diag([-3.0, -2.0, 5.0 if frames == 1 else 4.0, 1.0])
-    affine[:3, 3] = 10, -20, 35
-    np.testing.assert_allclose(scan.affine, affine)
-
-
-def test_enhanced_objects_of_one_frame_make_a_series(tmp_path: Path) -> None:
-    volumes = []
-    for place in range(5):
-        dataset, expected = _enhanced(1, place % 2 == 0)
-        dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient = [-10, 20, 3 * place]
-        volumes.append(expected[0].T)
-        _save(tmp_path / f"IM{9 - place}", dataset)
-    scan = read_scan(tmp_path)
-    np.testing.assert_array_equal(scan.array, np.stack(volumes, axis=-1))
-    np.testing.assert_allclose(np.abs(np.diag(scan.affine)), [3, 2, 3, 1])
-    assert find_scans(tmp_path) == [tmp_path]
-
-
-@pytest.mark.parametrize("change", ["time", "two stacks", "fewer groups", "no measures"])
-def test_frames_that_make_no_volume(tmp_path: Path, change: str) -> None:
-    dataset, _ = _enhanced(4, False)
-    groups = dataset.PerFrameFunctionalGroupsSequence
-    if change == "time":
-        for frame in (1, 3):
-            groups[frame].PlanePositionSequence = groups[frame - 1].PlanePositionSequence
-    elif change == "two stacks":
-        groups[3].PlaneOrientationSequence = [_item(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])]
-    elif change == "fewer groups":
-        del groups[3]
-    else:
-        del groups[2].PixelMeasuresSequence
-    with pytest.raises(InputError, match="same position|not parallel|is no volume"):
-        read_dicom_scan(_save(tmp_path / "a.dcm", dataset))
-
-
-# ---- series of files
-
-VOLUME = np.random.RandomState(3).randint(0, 900, (6, 9, 12)).astype(np.uint16)
-
-
-def test_files_without_a_suffix(tmp_path: Path) -> None:
-    for index, path in enumerate(write_series(tmp_path, VOLUME)):
-        path.rename(tmp_path / (f"IM{index:06d}" if index % 2 else f"1.2.826.0.77.{index}"))
-    np.testing.assert_array_equal(read_scan(tmp_path).array, VOLUME.transpose(2, 1, 0))
-
-
-@pytest.mark.parametrize("where", [0, 3, 5])
-@pytest.mark.parametrize("suffix", [".dcm", ""])
-@pytest.mark.parametrize("length", [0, 100, 300, -40])
-def test_a_damaged_file_in_a_series_is_named(tmp_path: Path, where: int, suffix: str, length: int) -> None:
-    paths = [path.rename(path.with_suffix(suffix)) for path in write_series(tmp_path, VOLUME)]
-    paths[where].write_bytes(paths[where].read_bytes()[:length])
-    with pytest.raises(InputError, match=paths[where].name):
-        read_scan(tmp_path)
-
-
-def test_texts_beside_a_series_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for path in write_series(tmp_path, VOLUME):
-        path.rename(path.with_suffix(""))
-    (tmp_path / "README").write_text("Grüße, no slice")
-    (tmp_path / "viewer.exe").write_bytes(b"MZ\0\0")
-    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
-    assert find_scans(tmp_path) == [tmp_path]
-    np.testing.assert_array_equal(read_scan(tmp_path).array, VOLUME.transpose(2, 1, 0))
-    assert "README" in caplog.text or "viewer.exe" in caplog.text or not caplog.records
-
-
-def test_a_directory_file_is_no_image(tmp_path: Path) -> None:
-    dataset = dicom_image(GREY)
-    dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.UID("1.2.840.10008.1.3.10")
-    del dataset.PixelData, dataset.Rows
-    path = tmp_path / "DICOMDIR"
-    pydicom.dcmwrite(path, dataset)
-    with pytest.raises(InputError, match="a DICOMDIR, an index of files"):
-        read_scan(path)
-
-
-@pytest.mark.parametrize("charset", ["ISO_IR 192", "ISO_IR 100", ["", "ISO 2022 IR 87"], "GB18030", "unheard of", ""])
-def test_character_sets_do_not_matter(tmp_path: Path, charset: Any) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset = dicom_image(GREY, SpecificCharacterSet=charset, PatientName="Doe")
-        np.testing.assert_array_equal(_read(tmp_path, dataset).T, GREY)
-
-
-@pytest.mark.parametrize(
-    "keyword", ["Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation"]
-)
-def test_what_describes_pixels_must_be_there(tmp_path: Path, keyword: str) -> None:
-    dataset = dicom_image(GREY)
-    delattr(dataset, keyword)
-    with pytest.raises(InputError, match=f"does not describe its pixels.*no {keyword}|holds no image|photometric"):
-        _read(tmp_path, dataset)
-
-
-@pytest.mark.parametrize(
-    "keyword",
-    ["Modality", "SeriesInstanceUID", "SliceThickness", "NumberOfFrames", "RescaleSlope", "PixelPaddingValue"]
-    + ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "HighBit", "ModalityLUTSequence"],
-)
-def test_empty_values(tmp_path: Path, keyword: str) -> None:
-    dataset = dicom_image(
-        GREY, ImagePositionPatient=[0, 0, 0], ImageOrientationPatient=list(AXIAL), PixelSpacing=[2, 2], SliceThickness=3
-    )
-    setattr(dataset, keyword, None)
-    np.testing.assert_array_equal(_read(tmp_path, dataset).T, GREY)
-
-
-@pytest.mark.parametrize("value", ["", "0", "-3", "nan", "inf"])
-def test_a_thickness_that_is_none(tmp_path: Path, value: str) -> None:
-    place = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": list(AXIAL), "PixelSpacing": [2, 2]}
-    dataset = dicom_image(GREY, **place)
-    with pydicom.config.disable_value_validation():
-        dataset.add_new("SliceThickness", "DS", value)
-        scan = read_dicom_scan(_save(tmp_path / "a.dcm", dataset))
-    np.testing.assert_allclose(np.diag(scan.affine), [-2, -2, 1, 1])
-
-
-@pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"])
-def test_spacing_of_an_image_without_a_place(tmp_path: Path, keyword: str) -> None:
-    scan = read_dicom_scan(_save(tmp_path / "a.dcm", dicom_image(GREY, **{keyword: [0.5, 0.25]})))
-    np.testing.assert_allclose(np.diag(scan.affine), [-0.25, -0.5, 1, 1])
-
-
-def test_more_pixels_than_the_header_describes(tmp_path: Path) -> None:
-    dataset = dicom_image(GREY, Rows=8)
-    with pytest.raises(InputError, match="more pixels than its header describes"):
-        _read(tmp_path, dataset)
-    dataset = dicom_image(GREY)
-    dataset.PixelData += b"\0\0"  # a writer's padding
-    np.testing.assert_array_equal(_read(tmp_path, dataset).T, GREY)
-
-
-def test_floating_point_pixels_are_no_image(tmp_path: Path) -> None:
-    dataset = dicom_image(GREY)
-    del dataset.PixelData
-    dataset.FloatPixelData = GREY.astype(np.float32).tobytes()
-    dataset.BitsAllocated = 32
-    with pytest.raises(InputError, match="a parametric map"):
-        _read(tmp_path, dataset)
+    np.testing.assert_array_equal(read(tmp_path, dataset).T, GREY)
