@@ -38,18 +38,22 @@ class OneClassBottleneck(nn.Module):
 
     def __init__(self, architecture: str, spatial_dims: int = 2) -> None:
         super().__init__()
-        block, blocks = BACKBONES[architecture]
-        first, second, third, last = tap_channels(architecture)
+        first, second, third, _ = tap_channels(architecture)
         self.reduce1 = nn.Sequential(_halving(spatial_dims, first, second), _halving(spatial_dims, second, third))
         self.reduce2 = _halving(spatial_dims, second, third)
+        self.embed = nn.Sequential(*self.make_stage(architecture, spatial_dims))
+        init_convolutions(self, spatial_dims)
+
+    def make_stage(self, architecture: str, spatial_dims: int) -> list[nn.Module]:
+        """Blocks of the residual stage, from the fused ``3 * C_3`` channels to ``C_4`` at half the grid."""
+        block, blocks = BACKBONES[architecture]
+        _, _, third, last = tap_channels(architecture)
         shortcut = nn.Sequential(
             Conv[Conv.CONV, spatial_dims](3 * third, last, 1, stride=2, bias=False),
             Norm[Norm.BATCH, spatial_dims](last),
         )
         stage: list[nn.Module] = [block(3 * third, STAGE_PLANES[3], spatial_dims, stride=2, downsample=shortcut)]
-        stage += [block(last, STAGE_PLANES[3], spatial_dims) for _ in range(blocks[3] - 1)]
-        self.embed = nn.Sequential(*stage)
-        init_convolutions(self, spatial_dims)
+        return stage + [block(last, STAGE_PLANES[3], spatial_dims) for _ in range(blocks[3] - 1)]
 
     def forward(self, taps: list[Tensor]) -> Tensor:
         fused = torch.cat([self.reduce1(taps[0]), self.reduce2(taps[1]), taps[2]], 1)
