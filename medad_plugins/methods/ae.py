@@ -142,6 +142,7 @@ class ConvAE(JudgedAutoencodingNetwork):
         )
         self.by_cosine = score == "cosine"
         grid = self.encoder.grid
+        self.bottleneck: Any = self.bottleneck
         if latent == "subspace":
             self.needs_several = False
             self.bottleneck = SubspaceLatent(grid, latent_size)
@@ -155,7 +156,7 @@ class ConvAE(JudgedAutoencodingNetwork):
         self.outliers = nn.Identity() if outliers == "none" else OutlierPart(outliers, outlier_size)
         self.says_uncertainty = residual == UNCERTAINTY
         self.of_gradient = map == "gradient"
-        self.difference: nn.Module = UncertainResidual()
+        self.difference: Any = UncertainResidual()
         if residual == PERCEPTUAL:
             self.difference = PerceptualResidual(spatial_dims, in_channels, backbone, weights)
         elif residual != UNCERTAINTY:
@@ -189,9 +190,11 @@ class ConvAE(JudgedAutoencodingNetwork):
 
         ``(B, C, *spatial)`` or ``(B, 2 * C, *spatial)``; of several hypotheses all, side by side along the channels.
         """
-        if not self.several and not self.says_uncertainty:
-            return self.reconstruct(image)
-        return self._compared(self.encode(image))
+        # one branch a constant, or TorchScript would see both call each other
+        if self.several:
+            return self._compared(self.encode(image))
+        else:
+            return self._compared(self.encode(image)) if self.says_uncertainty else self.reconstruct(image)
 
     def _compared(self, code: Tensor) -> Tensor:
         values: Tensor = self.decoder(self.expansion(code))

@@ -51,8 +51,9 @@ class ChannelAttentionGate(nn.Module):
         super().__init__()
         self.heads, self.scale = heads, 1 / math.sqrt(width)
         self.embedding = nn.Linear(1, width)
-        self.places = nn.Parameter(0.02 * torch.randn(channels, width))
-        self.attention, self.merging = nn.Linear(width, 3 * heads * width), nn.Linear(heads * width, width)
+        self.places = nn.Parameter(torch.randn(channels, width))
+        self.attention = nn.Linear(width, 3 * heads * width, bias=False)
+        self.merging = nn.Linear(heads * width, width)
 
     def forward(self, means: Tensor) -> Tensor:
         tokens = self.embedding(means.unsqueeze(2)) + self.places
@@ -60,7 +61,7 @@ class ChannelAttentionGate(nn.Module):
         parts = self.attention(tokens).unflatten(2, [3, self.heads, -1]).permute(2, 0, 3, 1, 4)
         likeness = torch.softmax(parts[0] @ parts[1].transpose(2, 3) * self.scale, 3)
         attended = (likeness @ parts[2]).transpose(1, 2).flatten(2)
-        return torch.sigmoid((tokens + self.merging(attended)).mean(2))
+        return torch.sigmoid(self.merging(attended).mean(2))
 
 
 class MaskedConvBlock(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medad_plugins.networks.fitted.one_class_head import OneClassHead, softly_positive, standard_of
 
@@ -31,24 +31,21 @@ class ManifoldDensity(OneClassHead):
 
     Reference:
         Pidhorskyi et al., "Generative probabilistic novelty detection with adversarial autoencoders", NeurIPS 2018
-        (GPND), without the determinant of the decoder's tangent.
+        (GPND), without the determinant of the tangent, as in its public code.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("place", "scale", "shape", "lengths"):
-            self.register_buffer(name, torch.empty(0))
-        for name in ("width", "freedom", "mean", "deviation"):
-            self.register_buffer(name, torch.ones(()))
-
-    place: Tensor
-    scale: Tensor
-    shape: Tensor
-    lengths: Tensor
-    width: Tensor
-    freedom: Tensor
-    mean: Tensor
-    deviation: Tensor
+        self.place: Tensor = nn.Buffer(torch.empty(0))
+        self.scale: Tensor = nn.Buffer(torch.empty(0))
+        self.shape: Tensor = nn.Buffer(torch.empty(0))
+        self.lengths: Tensor = nn.Buffer(torch.empty(0))
+        self.width: Tensor = nn.Buffer(torch.ones(()))
+        self.freedom: Tensor = nn.Buffer(torch.ones(()))
+        self.mean: Tensor = nn.Buffer(torch.zeros(()))
+        self.deviation: Tensor = nn.Buffer(torch.ones(()))
+        # logarithms of the shares, as numbers that TorchScript sees
+        self.log_kernels, self.log_broad = math.log(1 - _BROAD), math.log(_BROAD)
 
     def fit(self, vectors: Tensor) -> None:
         x = vectors.double()
@@ -82,7 +79,7 @@ class ManifoldDensity(OneClassHead):
         kernels = torch.logsumexp(-0.5 * apart.square(), 1) - math.log(self.lengths.shape[0]) - self.width.log()
         broad = 3 * self.lengths.std().clamp_min(1e-3)
         wide = -0.5 * ((length - self.lengths.mean()) / broad).square() - broad.log()
-        radius = torch.logaddexp(kernels + math.log(1 - _BROAD), wide + math.log(_BROAD)) - length
+        radius = torch.logaddexp(kernels + self.log_kernels, wide + self.log_broad) - length
         return (self.freedom - 1) * length - radius - along
 
     def forward(self, vectors: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def test_the_attention_is_the_one_written_out() -> None:
             part = slice(64 * head, 64 * head + 64)
             weights = (query[:, part] @ key[:, part].T / 8).softmax(1)
             merged += weights @ value[:, part] @ gate.merging.weight[:, part].T
-        expected = (tokens + merged).mean(1).sigmoid()
+        expected = merged.mean(1).sigmoid()
         torch.testing.assert_close(gate(means)[0], expected, rtol=1e-4, atol=1e-5)
 
 
