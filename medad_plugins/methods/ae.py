@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.networks.blocks.autoregressive_latent import AutoregressiveLatent
+from medad_plugins.networks.blocks.best_hypothesis import BestHypothesis
 from medad_plugins.networks.blocks.bottleneck import VectorExpansion
-from medad_plugins.networks.blocks.hypotheses import BestHypothesis, HypothesisCritic
 from medad_plugins.networks.blocks.input_gradient import input_gradient
 from medad_plugins.networks.blocks.masked_conv_block import GATES, MaskedConvBlock
 from medad_plugins.networks.blocks.outlier_part import OUTLIERS, OutlierPart
@@ -22,6 +22,7 @@ from medad_plugins.networks.blocks.perceptual import PerceptualResidual
 from medad_plugins.networks.blocks.sparse_latent import SPARSITIES, SparseLatent
 from medad_plugins.networks.blocks.subspace_latent import SubspaceLatent
 from medad_plugins.networks.blocks.uncertain_residual import UncertainResidual
+from medad_plugins.networks.coders.hypothesis_critic import HypothesisCritic
 from medad_plugins.networks.families.judged_autoencoding import JudgedAutoencodingNetwork
 from medad_plugins.networks.fitted.reconstruction_judge import LIKELIHOOD, VECTORS
 from medad_plugins.scorers import RESIDUALS, ResidualMap
