@@ -80,3 +80,22 @@ def test_what_there_is_not() -> None:
         _network((16, 16)).train().training_output(_scans((16, 16))[:1])
     with pytest.raises(InputError, match="the latent is no bottleneck"):
         AAE(2, 1, 16, (4, 8), 12, latent_size=1000)
+
+
+@torch.no_grad()
+def test_density_of_latent_and_residual_as_the_score() -> None:
+    """GPND's, fitted to normal scans after the training."""
+    scans = torch.rand(12, 2, 16, 24, generator=torch.Generator().manual_seed(2))
+    network = _network((16, 24), score="manifold", reduction="max").eval()
+    plain = network(scans)
+    network.collect(scans)
+    network.fit()
+    found = network(scans)
+    vectors = torch.cat(
+        [network.encode(scans), (network.reconstruct(scans) - scans).flatten(1).norm(dim=1)[:, None]], 1
+    )
+    torch.testing.assert_close(network.pool(found), network.judge.detector.head(vectors), rtol=1e-3, atol=1e-5)
+    assert (found.flatten(1).argmax(1) == plain.flatten(1).argmax(1)).all(), "it shows the residual"
+    torch.testing.assert_close(torch.jit.script(network)(scans), found)
+    with pytest.raises(ValueError, match="score must be one of"):
+        _network((16, 24), score="likelihood")

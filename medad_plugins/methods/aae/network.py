@@ -10,13 +10,14 @@ from torch import Tensor
 
 from medad_plugins.methods.aae.critic import LatentCritic
 from medad_plugins.networks.batch_noise import batch_normal
-from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
+from medad_plugins.networks.families.judged_autoencoding import JudgedAutoencodingNetwork
+from medad_plugins.networks.fitted.reconstruction_judge import VECTORS
 from medad_plugins.scorers import ResidualMap
 
 __all__ = ["AAE"]
 
 
-class AAE(AutoencodingNetwork):
+class AAE(JudgedAutoencodingNetwork):
     """AAE: an autoencoder whose latents a critic holds to the standard normal distribution; also constrained.
 
     Trained by `medad_plugins.engines.PhasedTrainer` on `medad_plugins.methods.aae.AAETerms`. The residual is the map.
@@ -26,6 +27,9 @@ class AAE(AutoencodingNetwork):
             `AutoencodingNetwork`.
         critic_widths: hidden layers of the critic, see `LatentCritic`.
         residual: of the map, see `medad_plugins.scorers.residual_map`.
+        score: ``"map"``, the pooled map, or one of a `ReconstructionJudge`'s vectors, to whose detector's score the map
+            is scaled; ``"manifold"`` is GPND's density.
+        detector: of these vectors.
 
     References:
         Makhzani et al., "Adversarial Autoencoders", 2015; Chen and Konukoglu, "Unsupervised Detection of Lesions in
@@ -44,11 +48,17 @@ class AAE(AutoencodingNetwork):
         critic_widths: Sequence[int] = (200, 400),
         residual: str = "l1",
         reduction: str | float = "mean",
+        score: str = "map",
+        detector: str = "mahalanobis",
     ) -> None:
+        if score not in ("map", *VECTORS):
+            raise ValueError(f"score must be one of {('map', *VECTORS)}, got {score!r}.")
         super().__init__(
             spatial_dims,
             in_channels,
             image_size,
+            score,
+            detector,
             channels=channels,
             hidden_size=hidden_size,
             latent_size=latent_size,
@@ -81,6 +91,6 @@ class AAE(AutoencodingNetwork):
         return self.decode(latent), latent
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """Residual between the scan and its reconstruction, averaged over channels."""
+        """Residual between the scan and its reconstruction, averaged over channels; scaled to a detector's score."""
         difference: Tensor = self.difference(self.reconstruct(image), image)
-        return difference.float()
+        return self.judged(image, difference.float())

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from medad_plugins.methods.vae.background import BackgroundCoder
 from medad_plugins.networks.batch_noise import batch_normal
 from medad_plugins.networks.blocks.input_gradient import input_gradient
 from medad_plugins.networks.blocks.total_variation import total_variation
 from medad_plugins.networks.families.judged_autoencoding import JudgedAutoencodingNetwork
 from medad_plugins.networks.fitted.reconstruction_judge import VECTORS
 from medad_plugins.scorers import RESIDUALS, ResidualMap
+from medad_plugins.scorers.coded_length import coded_length, gaussian_code_length
 from medad_plugins.scorers.smoothing import GaussianSmoothing
 
 __all__ = ["VAE"]
 
 MAPS = ("residual", "residual_gradient", "kl_gradient", "elbo_gradient", "combined", "restoration")
-SCORES = ("map", "kl", "elbo", "iwae", "probability", *VECTORS)
+SCORES = ("map", "kl", "elbo", "iwae", "probability", "complexity", "ratio", *VECTORS)
 
 
 class VAE(JudgedAutoencodingNetwork):
@@ -39,7 +42,10 @@ class VAE(JudgedAutoencodingNetwork):
         sigma: Gaussian smoothing of the gradients, in pixels.
         score: ``"map"``, the pooled map; or, to which the map is then shifted, per pixel of the scan: the divergence
             (``"kl"``), with half the squared residual (``"elbo"``), the importance-weighted sum of both (``"iwae"``),
-            or the mean over latents of half the squared residual (``"probability"``). One of a `ReconstructionJudge`'s
+            the mean over latents of half the squared residual (``"probability"``), the divergence and what the residual
+            costs by the Gaussian that fits it best less the scan's own complexity, see `coded_length`
+            (``"complexity"``), or the evidence bound less that of a `BackgroundCoder`, learnt beside it
+            (``"ratio"``). One of a `ReconstructionJudge`'s
             vectors, collected and fitted after the training, scales the map to its detector's score: ``"code"`` is how
             far the latent's mean lies from those of normal scans (with ``knn`` q-space novelty), and ``"pathway"``
             RaPP.
@@ -47,6 +53,7 @@ class VAE(JudgedAutoencodingNetwork):
         detector: of a judge's vectors, e.g. ``"mahalanobis"``, ``"knn"``, ``"gmm"``.
         steps, rate: of the descent of ``"restoration"``: how many, and how far each goes along the gradient, on -1..1.
         nearness: weight of the total variation of what the restoration has changed.
+        perturbed: share of the pixels that a `BackgroundCoder` learns to do without.
 
     References:
         Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, in MedIAnomaly's form (Cai et al., MedIA 102,
@@ -54,8 +61,12 @@ class VAE(JudgedAutoencodingNetwork):
         2019; restoration of You et al., "Unsupervised Lesion Detection via Image Restoration with a Normative Prior",
         MIDL 2019; scores of Lu and Xu, "Anomaly Detection for Skin Disease Images Using Variational Autoencoder", 2018,
         An and Cho, "Variational Autoencoder based Anomaly Detection using Reconstruction Probability", 2015; and
+        Serra et al., "Input complexity and out-of-distribution detection with likelihood-based generative models", ICLR
+        2020; Ren et al., "Likelihood ratios for out-of-distribution detection", NeurIPS 2019;
         Vasilev et al., "q-Space novelty detection with variational autoencoders", 2018.
     """
+
+    __constants__ = ["has_background", "judges", "needs_likelihood", "needs_taps"]  # noqa: RUF012 - see the family
 
     def __init__(
         self,
@@ -77,6 +88,7 @@ class VAE(JudgedAutoencodingNetwork):
         steps: int = 150,
         rate: float = 0.001,
         nearness: float = 1.8,
+        perturbed: float = 0.2,
     ) -> None:
         for name, value, known in (("residual", residual, RESIDUALS), ("map", map, MAPS), ("score", score, SCORES)):
             if value not in known:
@@ -101,6 +113,11 @@ class VAE(JudgedAutoencodingNetwork):
         )
         self.difference = ResidualMap(residual)
         self.map, self.score = map, score
+        self.has_background = score == "ratio"
+        self.background: Any = nn.Identity()
+        if self.has_background:
+            shape_of = (spatial_dims, in_channels, image_size, channels, hidden_size, latent_size, bottleneck)
+            self.background = BackgroundCoder(*shape_of, perturbed)
         self.steps, self.rate, self.nearness = steps, rate, nearness
         self.smoothing = GaussianSmoothing(spatial_dims, sigma)
         shape = [latent_size, *(self.encoder.grid[1:] if bottleneck == "spatial" else ())]
@@ -147,9 +164,21 @@ class VAE(JudgedAutoencodingNetwork):
             total = divergence
         elif self.score == "elbo":
             total = divergence + self.reconstruction_error(self.decode(mean), image)
+        elif self.score == "complexity":
+            squares = (self.decode(mean) - image).float().square().flatten(1).mean(1)
+            return divergence / image[0].numel() + gaussian_code_length(squares) - coded_length(image)
+        elif self.has_background:
+            total = divergence + self.reconstruction_error(self.decode(mean), image) - self._background(image)
         else:
             total = self._over_samples(image, mean.float(), log_variance.float())
         return total / image[0].numel()
+
+    def _background(self, image: Tensor) -> Tensor:
+        """Minus the evidence bound of the background, ``(B,)``."""
+        if self.has_background:
+            rebuilt, mean, log_variance = self.background(image)
+            return self.reconstruction_error(rebuilt, image) + self.divergence(mean, log_variance)
+        return torch.zeros_like(image.flatten(1)[:, 0])
 
     def _over_samples(self, image: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
         errors: list[Tensor] = []

@@ -17,7 +17,8 @@ class VariationalTerms:
     """Reconstruction error and divergence of the latent, and the reconstruction error of masked scans, for a phase.
 
     Terms: ``reconstruction`` and ``divergence``, where scans are masked also ``context``, the error of the whole scan
-    rebuilt from the mean latent of its masked copy. Residuals are on -1..1, where the network works.
+    rebuilt from the mean latent of its masked copy, and of a network with a background ``background`` and
+    ``background_divergence``, its own two. Residuals are on -1..1, where the network works.
 
     Args:
         residual: ``"l2"`` squared or ``"l1"`` absolute differences.
@@ -40,6 +41,11 @@ class VariationalTerms:
         }
         if network.mask_input != "none":
             terms["context"] = self._reconstruction_error(network.fill_in(image), image)
+        if network.has_background:
+            damaged = network.background.damaged(image)
+            rebuilt, mean, log_variance = network.background.drawn(damaged)
+            terms["background"] = self._reconstruction_error(rebuilt, damaged)
+            terms["background_divergence"] = gaussian_divergence(mean, log_variance, self.reduction)
         return terms
 
     def _reconstruction_error(self, reconstruction: Tensor, image: Tensor) -> Tensor:

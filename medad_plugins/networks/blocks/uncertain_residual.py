@@ -25,9 +25,13 @@ class UncertainResidual(nn.Module):
         2017.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.bound = _BOUND  # TorchScript sees no constants of a module
+
     def forward(self, both: Tensor, image: Tensor) -> Tensor:
         channels = image.shape[1]
-        mean, log_variance = both[:, :channels].float(), both[:, channels:].float().clamp(-_BOUND, _BOUND)
+        mean, log_variance = both[:, :channels].float(), both[:, channels:].float().clamp(-self.bound, self.bound)
         values = torch.exp(-log_variance) * (2 * (mean - image.float())).square()
         if self.training:
             values = values + log_variance

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medad_plugins.networks.families.autoencoding import AutoencodingNetwork
-from medad_plugins.networks.fitted.reconstruction_judge import VECTORS, ReconstructionJudge
+from medad_plugins.networks.fitted.reconstruction_judge import LIKELIHOOD, VECTORS, ReconstructionJudge
 
 __all__ = ["JudgedAutoencodingNetwork"]
 
@@ -23,7 +23,7 @@ class JudgedAutoencodingNetwork(AutoencodingNetwork):
         detector: of these vectors.
     """
 
-    __constants__ = ["judges", "needs_taps"]  # noqa: RUF012 - by which TorchScript leaves branches out
+    __constants__ = ["judges", "needs_likelihood", "needs_taps"]  # noqa: RUF012 - by which TorchScript leaves branches out
 
     def __init__(
         self,
@@ -35,13 +35,18 @@ class JudgedAutoencodingNetwork(AutoencodingNetwork):
         **others: Any,
     ) -> None:
         super().__init__(spatial_dims, in_channels, image_size, **others)
-        self.judges = score in VECTORS
+        self.judges = score in VECTORS or score == LIKELIHOOD
+        self.needs_likelihood = score == LIKELIHOOD
         self.needs_taps = score == "pathway"
         self.judge: Any = ReconstructionJudge(spatial_dims, score, detector) if self.judges else nn.Identity()
 
     def code(self, image: Tensor) -> Tensor:
         """The latents of scans ``(B, C, *spatial)`` that they are rebuilt from."""
         return self.encode(image)
+
+    def unlikelihood(self, code: Tensor) -> Tensor:
+        """Minus the logarithm of the probability of latents, ``(B,)``, of a network that knows one."""
+        raise RuntimeError("this network has no likelihood of its latents")
 
     def collect(self, image: Tensor) -> None:
         """Add normal scans ``(B, C, *spatial)`` to what the score compares with."""
@@ -58,6 +63,8 @@ class JudgedAutoencodingNetwork(AutoencodingNetwork):
         rebuilt = self.decode(code)
         taps: list[Tensor] = []
         rebuilt_taps: list[Tensor] = []
+        if self.needs_likelihood:
+            code = self.unlikelihood(code).unsqueeze(1)
         if self.needs_taps:
             taps, rebuilt_taps = self.encoder.stages(image * 2 - 1), self.encoder.stages(rebuilt * 2 - 1)
         vectors: Tensor = self.judge.vectors(image, rebuilt, code, taps, rebuilt_taps)

@@ -6,14 +6,17 @@ import torch
 from monai.networks.layers.factories import Pool
 from torch import Tensor, nn
 
+from medad_plugins.networks.fitted.manifold_density import ManifoldDensity
+from medad_plugins.networks.fitted.summed_ranges import SummedRanges
 from medad_plugins.networks.fitted.vector_detector import VectorDetector
 from medad_plugins.networks.fitted.vector_heads import vector_head
 from medad_plugins.networks.fitted.vector_preparation import VectorPreparation
 from medad_plugins.scorers import ResidualMap
 
-__all__ = ["VECTORS", "ReconstructionJudge"]
+__all__ = ["LIKELIHOOD", "VECTORS", "ReconstructionJudge"]
 
-VECTORS = ("pathway", "statistics", "code", "code_errors")
+VECTORS = ("pathway", "statistics", "code", "code_errors", "manifold")
+LIKELIHOOD = "likelihood"
 
 
 class ReconstructionJudge(nn.Module):
@@ -31,28 +34,38 @@ class ReconstructionJudge(nn.Module):
     - ``"code"``: the latent itself.
     - ``"code_errors"``: the latent with the relative error and the cosine of scan and reconstruction (DAGMM; by ``gmm``
       its mixture, fitted after the autoencoder rather than with it).
+    - ``"manifold"``: the latent and the length of the residual, judged by a `ManifoldDensity` whatever the detector
+      (GPND).
+    - ``"likelihood"``: how unlikely the latent is, by a network that says so, and the mean squared residual; both in
+      units of their ranges over normal scans and added up, whatever the detector (LSA).
 
     Args:
         spatial_dims: 2 or 3.
-        vectors: one of `VECTORS`.
+        vectors: one of `VECTORS`, or `LIKELIHOOD`.
         detector: see `medad_plugins.networks.fitted.vector_heads.vector_head`.
         grid: edge of the coarse grid of ``"pathway"``.
 
     References:
         Kim et al., "RaPP: novelty detection with reconstruction along projection pathway", ICLR 2020; Kim et al.,
         "Rethinking reconstruction-based graph-level anomaly detection", NeurIPS 2024 (MUSE); Zong et al., "Deep
-        autoencoding Gaussian mixture model", ICLR 2018.
+        autoencoding Gaussian mixture model", ICLR 2018; Pidhorskyi et al., "Generative probabilistic novelty detection
+        with adversarial autoencoders", NeurIPS 2018; Abati et al., "Latent space autoregression for novelty
+        detection", CVPR 2019.
     """
 
     def __init__(self, spatial_dims: int, vectors: str, detector: str = "mahalanobis", grid: int = 4) -> None:
         super().__init__()
-        if vectors not in VECTORS:
-            raise ValueError(f"vectors must be one of {VECTORS}, got {vectors!r}.")
+        if vectors not in (*VECTORS, LIKELIHOOD):
+            raise ValueError(f"vectors must be one of {(*VECTORS, LIKELIHOOD)}, got {vectors!r}.")
         self.kind = vectors
         self.absolute, self.structural = ResidualMap("l1"), ResidualMap("ssim")
         self.coarse = Pool[Pool.ADAPTIVEAVG, spatial_dims](grid)
         # every value counts alike whatever its unit is; a Gaussian needs none of this, neighbours and clusters do
         self.detector = VectorDetector(VectorPreparation("standard"), vector_head(detector))
+        if vectors == "manifold":
+            self.detector = VectorDetector(VectorPreparation("none"), ManifoldDensity())
+        if vectors == LIKELIHOOD:
+            self.detector = VectorDetector(VectorPreparation("none"), SummedRanges())
 
     def is_fitted(self) -> bool:
         """Whether there are normal scans to compare with."""
@@ -65,7 +78,7 @@ class ReconstructionJudge(nn.Module):
 
         Args:
             image, rebuilt: ``(B, C, *spatial)``.
-            code: latents ``(B, L[, *edges])``.
+            code: latents ``(B, L[, *edges])``; for ``"likelihood"`` how unlikely they are, ``(B, 1)``.
             taps, rebuilt_taps: of both by the encoder's blocks, ``(B, C_k, *grid_k)``; may be empty but for
                 ``"pathway"``.
         """
@@ -79,7 +92,11 @@ class ReconstructionJudge(nn.Module):
         flat = code.float().flatten(1)
         if self.kind == "code":
             return flat
+        if self.kind == "likelihood":
+            return torch.stack([flat[:, 0], (image - rebuilt).square().flatten(1).mean(1)], 1)
         x, y = image.flatten(1), rebuilt.flatten(1)
+        if self.kind == "manifold":
+            return torch.cat([flat, torch.linalg.vector_norm(x - y, dim=1)[:, None]], 1)
         length = torch.linalg.vector_norm(x, dim=1).clamp_min(1e-6)
         relative = torch.linalg.vector_norm(x - y, dim=1) / length
         cosine = (x * y).sum(1) / (length * torch.linalg.vector_norm(y, dim=1).clamp_min(1e-6))
