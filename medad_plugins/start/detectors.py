@@ -10,6 +10,7 @@ from typing import Any
 from medad_plugins.benchmark import find_bundles
 from medad_plugins.errors import InputError
 from medad_plugins.networks import weights_found
+from medad_plugins.networks.families.feature_rebuilding import joined_layers
 from medad_plugins.start.first_data import FirstData
 
 __all__ = ["USUAL", "Detector", "usual_detectors"]
@@ -19,10 +20,16 @@ USUAL = ("padim", "knn", "patchcore", "classic", "anomaly_dino", "ae")
 _CONVOLUTIONS = ("resnet18", "efficientnet_lite0")  # of which one is taken, the first whose weights are here
 _TRANSFORMER = "dinov2_vits14"
 _NO_BACKBONE = ("ae", "vae", "memae")
-_CHEAP_SLICES = ("padim", "knn")  # that look at volumes slice by slice
-_CHEAP_VOLUMES = ("padim", "ae")  # that look at them whole
-_SLICES = 32
-_AE_ITERATIONS = 600
+_SLICED = ("padim", "patchcore", "anomaly_dino", "knn")  # that look at volumes slice by slice
+_WHOLE = ("ae",)  # that look at them whole
+_SLICES = 48
+# of volumes, where small lesions want fine maps and few places in the score (docs/volumes.md)
+_FINE = ("padim", "patchcore", "anomaly_dino")
+_FINE_REDUCTION = 0.0005
+_AUTOENCODER = {
+    "pictures": {"image_size": 64, "batch_size": 32, "max_iterations": 600},
+    "volumes": {"image_size": 32, "batch_size": 4, "max_iterations": 300},
+}
 
 
 @dataclass(frozen=True)
@@ -75,10 +82,12 @@ def usual_detectors(
     if data.spatial_dims == 2:
         found = [_detector(name, "pictures", data, backbone, has_transformer) for name in chosen]
     else:
-        sliced = [name for name in chosen if (name in _CHEAP_SLICES if not names else name not in _NO_BACKBONE)]
-        whole = [name for name in chosen if name in (names or _CHEAP_VOLUMES)]
-        found += [_detector(name, "slices", data, backbone, has_transformer) for name in sliced if name != "ae"]
+        sliced = [name for name in chosen if (name in _SLICED if not names else name not in _NO_BACKBONE)]
+        whole = [name for name in chosen if name in (names or _WHOLE)]
+        # a transformer of every slice takes too long, and its maps are too coarse for volumes
+        found += [_detector(name, "slices", data, backbone, False) for name in sliced]
         found += [_detector(name, "volumes", data, backbone, False) for name in whole]
+        has_transformer = False
     return found, _about_weights(found, backbone, has_transformer)
 
 
@@ -86,21 +95,13 @@ def _detector(name: str, form: str, data: FirstData, backbone: str, has_transfor
     keys: dict[str, Any] = {"spatial_dims": data.spatial_dims, "in_channels": data.in_channels}
     title = {"pictures": name, "slices": f"{name}, slice by slice", "volumes": f"{name}, whole volumes"}[form]
     if name in _NO_BACKBONE:
-        side = 64 if form == "pictures" else 48
-        return Detector(
-            title,
-            name,
-            {
-                **keys,
-                "image_size": side,
-                "batch_size": 32 if form == "pictures" else 8,
-                "max_iterations": _AE_ITERATIONS,
-            },
-            form,
-        )
+        return Detector(title, name, keys | _AUTOENCODER[form], form)
     keys |= {"batch_size": 8 if form == "pictures" else 2, "image_size": _image_size(form, data.edges, 32)}
     if form == "slices":
         keys["slice_axis"] = 2
+    if form == "slices" and name in _FINE:
+        layers = joined_layers(backbone or _CONVOLUTIONS[0])[:2]
+        keys |= {"layers": layers, "reduction": _FINE_REDUCTION, "image_size": _image_size(form, data.edges, 32, 2)}
     if name == "anomaly_dino" and has_transformer:
         keys |= {"backbone": _TRANSFORMER, "weights": "auto", "image_size": _image_size(form, data.edges, 14)}
     else:
@@ -108,11 +109,11 @@ def _detector(name: str, form: str, data: FirstData, backbone: str, has_transfor
     return Detector(title, name, keys, form)
 
 
-def _image_size(form: str, edges: Sequence[int], step: int) -> int | list[int]:
-    """The scans' own size, as far as that is cheap, in whole steps of the backbone."""
+def _image_size(form: str, edges: Sequence[int], step: int, enlarged: int = 1) -> int | list[int]:
+    """The scans' own size, or enlarged, as far as that is cheap, in whole steps of the backbone."""
     if form == "volumes":
         return 48
-    side = min(224, max(96, max(edges[:2])))
+    side = min(224, max(96, enlarged * max(edges[:2])))
     side = max(step, side // step * step)
     return side if form == "pictures" else [side, side, min(_SLICES, edges[2])]
 
@@ -133,7 +134,8 @@ def _about_weights(detectors: Sequence[Detector], backbone: str, has_transformer
         )
     else:
         notes.append("Weights are here for DINOv2 alone: the other backbones start from random ones.")
-    if not has_transformer and any(detector.bundle == "anomaly_dino" for detector in detectors):
+    wanted = any(detector.bundle == "anomaly_dino" and detector.form == "pictures" for detector in detectors)
+    if wanted and not has_transformer:
         notes.append(
             "The weights of DINOv2, with which anomaly_dino is much better, are not here: put "
             "dinov2_vits14_pretrain.pth into a folder and name it by MEDAD_WEIGHTS."
