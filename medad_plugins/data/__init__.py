@@ -6,6 +6,7 @@ from medad_plugins.data.cached_dataset import cached_dataset
 from medad_plugins.data.cohort import Cohort, labelled_validation
 from medad_plugins.data.datalists import Case, read_datalist
 from medad_plugins.data.dicom_series import read_series
+from medad_plugins.data.drawn_beside import DrawnBesided
 from medad_plugins.data.fault_tolerant_loader import FaultTolerantLoader
 from medad_plugins.data.find_cases import find_cases
 from medad_plugins.data.hold_out import case_group, hold_out
@@ -22,6 +23,7 @@ from medad_plugins.data.varied_dataset import varied_dataset
 __all__ = [
     "Case",
     "Cohort",
+    "DrawnBesided",
     "FaultTolerantLoader",
     "IterationLoader",
     "IterationSampler",
