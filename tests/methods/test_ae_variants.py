@@ -166,7 +166,7 @@ def test_a_scan_that_is_an_outlier_is_learnt_less() -> None:
 def test_wrong_variants() -> None:
     for name in ("latent", "outliers", "block"):
         with pytest.raises(ValueError, match=f"{name} must be one of"):
-            _ae(**{name: "some"})
+            _ae(2, **{name: "some"})
     with pytest.raises(ValueError, match="bottleneck must be 'vector'"):
         _ae(latent="subspace", bottleneck="spatial")
     with pytest.raises(ValueError, match="needs latent 'autoregressive'"):
