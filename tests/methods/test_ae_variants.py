@@ -21,10 +21,10 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-def _ae(spatial_dims: int = 2, **arguments: str | float) -> ConvAE:
+def _ae(spatial_dims: int = 2, **arguments: Any) -> ConvAE:
     torch.manual_seed(0)
     small = {"image_size": 16, "channels": (4, 8), "hidden_size": 16, "latent_size": 4}
-    return ConvAE(spatial_dims, **{**small, **arguments})  # type: ignore[arg-type]
+    return ConvAE(spatial_dims, **{**small, **arguments})
 
 
 def _scan(spatial_dims: int = 2, batch: int = 4) -> Tensor:
@@ -166,7 +166,7 @@ def test_a_scan_that_is_an_outlier_is_learnt_less() -> None:
 def test_wrong_variants() -> None:
     for name in ("latent", "outliers", "block"):
         with pytest.raises(ValueError, match=f"{name} must be one of"):
-            _ae(**{name: "some"})
+            _ae(2, **{name: "some"})
     with pytest.raises(ValueError, match="bottleneck must be 'vector'"):
         _ae(latent="subspace", bottleneck="spatial")
     with pytest.raises(ValueError, match="needs latent 'autoregressive'"):

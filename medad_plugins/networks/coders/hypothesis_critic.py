@@ -23,7 +23,7 @@ class _Reversed(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         return -gradient
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from medad_plugins.networks.blocks.masked_conv_block import ExcitationGate, Mask
 @pytest.mark.parametrize(("spatial_dims", "kernel", "dilation"), [(2, 1, 1), (2, 2, 1), (3, 1, 2)])
 def test_a_place_is_predicted_from_the_corners_around_it(spatial_dims: int, kernel: int, dilation: int) -> None:
     torch.manual_seed(0)
-    block = MaskedConvBlock(spatial_dims, 1, "sspcab", kernel, dilation)
+    block: Any = MaskedConvBlock(spatial_dims, 1, "sspcab", kernel, dilation)
     for corner in block.corners:  # none may be rectified away
         corner.weight.data.abs_()
     middle = 6
@@ -42,7 +43,7 @@ def test_shapes_gate_and_term() -> None:
 
 def test_the_attention_is_the_one_written_out() -> None:
     torch.manual_seed(0)
-    gate = MaskedConvBlock(2, 5, "ssmctb").gate
+    gate: Any = MaskedConvBlock(2, 5, "ssmctb").gate
     means = torch.randn(1, 5)
     with torch.no_grad():
         tokens = means[0][:, None] @ gate.embedding.weight.T + gate.embedding.bias + gate.places

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from medad_plugins.networks.coders.hypothesis_critic import HypothesisCritic
 
 def test_critic_and_hypotheses_learn_opposite_things_from_one_term() -> None:
     torch.manual_seed(0)
-    critic = HypothesisCritic(2, 1, 8, (4,))
+    critic: Any = HypothesisCritic(2, 1, 8, (4,))
     image, guess = torch.rand(3, 1, 8, 8), torch.rand(3, 1, 8, 8, requires_grad=True)
     term = critic(image, [guess, guess + 0.1])
     term.backward()
