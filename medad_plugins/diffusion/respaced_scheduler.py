@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from monai.networks.schedulers.ddpm import DDPMPredictionType, DDPMScheduler
@@ -52,17 +54,26 @@ class RespacedDDPMScheduler(DDPMScheduler):
         eta: float = 1.0,
     ) -> None:
         super().__init__(num_train_timesteps, schedule, clip_sample=clip_sample, prediction_type=prediction_type)
-        self.level = num_train_timesteps if level is None else level
-        for name, value, most in (("level", self.level, num_train_timesteps), ("steps", steps, self.level)):
-            if not 1 <= value <= most:
-                what = "that number of steps is out of range"
-                raise InputError(what, where=name, expected=f"1 to {most}", found=value)
         if not 0 <= eta <= 1:
             raise InputError("the share of the noise is not understood", where="eta", expected="0 to 1", found=eta)
         self.variance_factor, self.eta = variance_factor, eta
         # one minus a ratio of these is a small number: not in single precision
         self.products = torch.cumprod(1 - self.betas.double(), 0).tolist()
+        self._take(num_train_timesteps if level is None else level, steps, ("level", "steps"))
+
+    def _take(self, level: int, steps: int, names: Sequence[str]) -> None:
+        for name, value, most in zip(names, (level, steps), (self.num_train_timesteps, level)):
+            if not 1 <= value <= most:
+                what = "that number of steps is out of range"
+                raise InputError(what, where=name, expected=f"1 to {most}", found=value)
+        self.level = level
         self.set_timesteps(steps)
+
+    def at_level(self, level: int, steps: int, names: Sequence[str] = ("level", "steps")) -> RespacedDDPMScheduler:
+        """The same diffusion gone back from another time in other steps; names are those of the keys, for errors."""
+        other = deepcopy(self)
+        other._take(level, steps, names)
+        return other
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         """Keep so many times, from ``level - 1`` to 0."""

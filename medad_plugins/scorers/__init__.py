@@ -6,6 +6,7 @@ from medad_plugins.scorers.calibration import Calibration
 from medad_plugins.scorers.components import without_small_components
 from medad_plugins.scorers.cosine import CosineMapFusion
 from medad_plugins.scorers.gradient_similarity import EdgeDissimilarity
+from medad_plugins.scorers.grey_morphology import closed, dilated
 from medad_plugins.scorers.image_grid import MapToImage
 from medad_plugins.scorers.local_means import LocalMeanScore
 from medad_plugins.scorers.median import MedianSmoothing
@@ -33,6 +34,8 @@ __all__ = [
     "QuantileRange",
     "ResidualMap",
     "StandardScore",
+    "closed",
+    "dilated",
     "gaussian_mean",
     "local_mean",
     "residual_map",

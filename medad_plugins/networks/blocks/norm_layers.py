@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import ignite.distributed as idist
 from monai.networks.layers.factories import Norm
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["NORMS", "activation_layer", "norm_layer"]
+from medad_plugins.errors import InputError
+
+__all__ = ["NORMS", "activation_layer", "norm_layer", "require_several"]
 
 NORMS = ("batch", "instance", "layer", "group", "none")
 
@@ -38,3 +41,10 @@ def norm_layer(norm: str, spatial_dims: int, channels: int) -> nn.Module | None:
 def activation_layer(slope: float) -> nn.Module:
     """ReLU, or for a slope above 0 its leaky form."""
     return nn.LeakyReLU(slope, inplace=True) if slope > 0 else nn.ReLU(inplace=True)
+
+
+def require_several(image: Tensor) -> None:
+    """InputError for a batch of a single scan, of which a batch norm of vectors would have no deviation."""
+    if image.shape[0] * idist.get_world_size() == 1:
+        todo = "give --batch_size 2 or more"
+        raise InputError("batch norm needs more than one case", where="batch_size", found=1, todo=todo)

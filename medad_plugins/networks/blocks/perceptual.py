@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medad_plugins.networks.backbones import ResNetTaps, require_stages
+from medad_plugins.scorers import ResidualMap
 
-__all__ = ["PerceptualResidual"]
+__all__ = ["SALIENCIES", "PerceptualResidual", "make_saliency"]
+
+SALIENCIES = ("ssim", "perceptual")
 
 
 class PerceptualResidual(nn.Module):
@@ -58,3 +61,19 @@ class PerceptualResidual(nn.Module):
             difference = ((found[layer - 1] - own).abs() / size).mean(1, keepdim=True)
             total = total + functional.interpolate(difference, image.shape[2:], mode=self.mode, align_corners=False)
         return total / len(self.layers)
+
+
+def make_saliency(
+    kind: str, spatial_dims: int, in_channels: int, backbone: str = "resnet18", weights: str = "none"
+) -> nn.Module:
+    """What says how different two scans look at each place, whatever their intensities.
+
+    Args:
+        kind: ``"ssim"``, structural dissimilarity, which needs no weights, or ``"perceptual"``, `PerceptualResidual`.
+        spatial_dims, in_channels, backbone, weights: see `PerceptualResidual`.
+    """
+    if kind not in SALIENCIES:
+        raise ValueError(f"saliency must be one of {SALIENCIES}, got {kind!r}.")
+    if kind == "ssim":
+        return ResidualMap("ssim")
+    return PerceptualResidual(spatial_dims, in_channels, backbone, weights)

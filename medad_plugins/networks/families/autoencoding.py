@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import ignite.distributed as idist
 import torch
 from torch import Tensor
 
-from medad_plugins.errors import InputError
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.blocks.bottleneck import make_bottleneck
 from medad_plugins.networks.blocks.box_mask import MASKS, mask_boxes
+from medad_plugins.networks.blocks.norm_layers import require_several
 from medad_plugins.networks.coders.conv_family import ConvDecoder, ConvEncoder
 
 __all__ = ["AutoencodingNetwork"]
@@ -68,8 +67,9 @@ class AutoencodingNetwork(AnomalyNetwork):
 
     def encode(self, image: Tensor) -> Tensor:
         """The latents of scans ``(B, C, *spatial)`` with intensities 0..1."""
-        if not torch.jit.is_scripting():
-            self._require_several(image)
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants its test alone
+            if self.needs_several and self.training:
+                require_several(image)
         # the network itself works on -1..1, where a linear output starts at mid-grey
         latent: Tensor = self.bottleneck(self.encoder(image * 2 - 1))
         return latent
@@ -78,11 +78,6 @@ class AutoencodingNetwork(AnomalyNetwork):
         """The scan ``(B, C, *spatial)`` decoded from a latent, intensities about 0..1."""
         image: Tensor = (self.decoder(self.expansion(latent))[:, : self.in_channels] + 1) / 2
         return image
-
-    def _require_several(self, image: Tensor) -> None:
-        if self.needs_several and self.training and image.shape[0] * idist.get_world_size() == 1:
-            todo = "give --batch_size 2 or more"
-            raise InputError("batch norm needs more than one case", where="batch_size", found=1, todo=todo)
 
     def masked(self, image: Tensor) -> Tensor:
         """The scans as the encoder gets them in training."""
