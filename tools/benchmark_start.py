@@ -69,7 +69,7 @@ def _measure(data: DataSet, folder: Path, bundles_dir: Path, minutes: float) -> 
         keys["dataset_dir"], str(folder), bundles_dir, (), minutes, keys["datalist"], _start_where(keys["where"])
     )
     cases = find_cases(home_path(keys["dataset_dir"]), keys["datalist"], "test", spatial_dims, keys["where"])
-    rows = []
+    rows: list[Row] = []
     for ranked in outcome.ranking:
         trial = ranked.trial
         if trial.is_trivial:
