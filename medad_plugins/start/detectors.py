@@ -20,7 +20,7 @@ USUAL = ("padim", "knn", "patchcore", "classic", "anomaly_dino", "ae")
 _CONVOLUTIONS = ("resnet18", "efficientnet_lite0")  # of which one is taken, the first whose weights are here
 _TRANSFORMER = "dinov2_vits14"
 _NO_BACKBONE = ("ae", "vae", "memae")
-_SLICED = ("padim", "patchcore", "anomaly_dino", "knn")  # that look at volumes slice by slice
+_SLICED = ("padim", "anomaly_dino", "knn")  # that look at volumes slice by slice; patchcore takes minutes to score some
 _WHOLE = ("ae",)  # that look at them whole
 _SLICES = 48
 # of volumes, where small lesions want fine maps and few places in the score (docs/volumes.md)

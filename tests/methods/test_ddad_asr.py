@@ -71,6 +71,7 @@ def test_discrepancies_and_maps(kind: str, dims: int) -> None:
     network.score = "refined"
     x = torch.from_numpy(np.concatenate([inter, intra], 1))
     convolve = functional.conv2d if dims == 2 else functional.conv3d
+    layer: Any
     for number, layer in enumerate(network.refiner):
         x = convolve(x, layer.weight, layer.bias, padding=1) if number in (0, 3, 6) else layer(x)
     odds = torch.exp(x[:, 1:] - x[:, :1])
@@ -174,7 +175,8 @@ def test_scans_are_drawn_beside_others_by_the_random_state() -> None:
     pool = [{"image": number, "label": 1} for number in range(5)]
     drawn = []
     for seed in (0, 0, 1):
-        beside = DrawnBesided(pool).set_random_state(seed)
+        beside = DrawnBesided(pool)
+        beside.set_random_state(seed)
         drawn.append([beside({"image": -1})["unlabelled"] for _ in range(20)])
     assert drawn[0] == drawn[1] != drawn[2] and set(drawn[0]) == set(range(5))
     assert beside({"image": -1, "label": 0}).keys() == {"image", "label", "unlabelled"}

@@ -67,9 +67,8 @@ class AutoencodingNetwork(AnomalyNetwork):
 
     def encode(self, image: Tensor) -> Tensor:
         """The latents of scans ``(B, C, *spatial)`` with intensities 0..1."""
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript wants its test alone
-            if self.needs_several and self.training:
-                require_several(image)
+        if not torch.jit.is_scripting():
+            self._require_several(image)
         # the network itself works on -1..1, where a linear output starts at mid-grey
         latent: Tensor = self.bottleneck(self.encoder(image * 2 - 1))
         return latent
@@ -78,6 +77,10 @@ class AutoencodingNetwork(AnomalyNetwork):
         """The scan ``(B, C, *spatial)`` decoded from a latent, intensities about 0..1."""
         image: Tensor = (self.decoder(self.expansion(latent))[:, : self.in_channels] + 1) / 2
         return image
+
+    def _require_several(self, image: Tensor) -> None:
+        if self.needs_several and self.training:
+            require_several(image)
 
     def masked(self, image: Tensor) -> Tensor:
         """The scans as the encoder gets them in training."""

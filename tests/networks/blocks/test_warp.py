@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from monai.networks.blocks import Warp
@@ -35,6 +37,6 @@ def test_flow_is_the_sum_of_small_steps_and_is_undone_by_its_opposite(size: tupl
     for _ in range(256):
         stepped = stepped + warp(velocity / 256, stepped)
     assert float((forward - stepped).abs().mean()) < 0.02 * float(stepped.abs().mean())
-    inner = (..., *[slice(3, -3)] * len(size))
+    inner: Any = (..., *[slice(3, -3)] * len(size))
     undone = forward + warp(back, forward)
     assert float(undone[inner].abs().mean()) < 0.15 * float(forward[inner].abs().mean())
