@@ -26,6 +26,7 @@ _SLICES = 48
 # of volumes, where small lesions want fine maps and few places in the score (docs/volumes.md)
 _FINE = ("padim", "patchcore", "anomaly_dino")
 _FINE_REDUCTION = 0.0005
+_FINE_DIMENSIONS = 60  # of padim: fine layers have few channels
 _AUTOENCODER = {
     "pictures": {"image_size": 64, "batch_size": 32, "max_iterations": 600},
     "volumes": {"image_size": 32, "batch_size": 4, "max_iterations": 300},
@@ -102,6 +103,8 @@ def _detector(name: str, form: str, data: FirstData, backbone: str, has_transfor
     if form == "slices" and name in _FINE:
         layers = joined_layers(backbone or _CONVOLUTIONS[0])[:2]
         keys |= {"layers": layers, "reduction": _FINE_REDUCTION, "image_size": _image_size(form, data.edges, 32, 2)}
+        if name == "padim":
+            keys["dimensions"] = _FINE_DIMENSIONS
     if name == "anomaly_dino" and has_transformer:
         keys |= {"backbone": _TRANSFORMER, "weights": "auto", "image_size": _image_size(form, data.edges, 14)}
     else:

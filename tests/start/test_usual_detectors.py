@@ -37,6 +37,7 @@ def test_volumes_are_looked_at_in_enlarged_slices_by_fine_maps() -> None:
         keys = by_name[f"{name}, slice by slice"].keys
         assert keys["image_size"] == [192, 192, 48] and keys["layers"] == [1, 2] and keys["reduction"] == 0.0005
         assert keys["backbone"] == "resnet18" and keys["slice_axis"] == 2
+    assert by_name["padim, slice by slice"].keys["dimensions"] == 60  # efficientnet_lite0 has 64 there
     assert "layers" not in by_name["knn, slice by slice"].keys
     # no slice is shown to the transformer, so nothing is said of it
     assert notes == ["Backbones are resnet18 with ImageNet weights."]
