@@ -16,6 +16,7 @@ from medad_plugins.data import Case, case_group, hold_out
 from medad_plugins.data.find_cases import cases_where
 from medad_plugins.errors import InputError
 from medad_plugins.files import home_path
+from medad_plugins.start.ranking import FEWEST_GROUPS
 
 __all__ = ["FirstData", "read_first_data"]
 
@@ -172,7 +173,8 @@ def _apart(cases: list[Case], trained: int, seed: int, notes: list[str]) -> tupl
             f"{count} held-out scans are left out: of them a copy, or another scan of the patient, is in train."
         )
     count = len(train) + len(apart)
-    wanted = max(round(_SHARE * count), min(_FEWEST, count // 3))  # of few scans a larger share
+    # of few scans a larger share: so many that something can be said, if half of them are enough for it
+    wanted = max(round(_SHARE * count), min(_FEWEST, max(count // 3, min(FEWEST_GROUPS, count // 2))))
     missing = min(_HELD_OUT, wanted) - len(apart)
     if missing > 0 or not apart:
         train, more = hold_out(train, min(max(missing, 1) / len(train), 0.5), seed)

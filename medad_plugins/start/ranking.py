@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ranked", "Trial", "rank_trials"]
+__all__ = ["FEWEST_GROUPS", "Ranked", "Trial", "rank_trials"]
 
 _LEVEL = 0.05
 _RESAMPLES = 500
-_FEWEST_GROUPS = 8  # patients or groups of copies of a class; resampling fewer says too little
+FEWEST_GROUPS = 8  # patients or groups of copies of a class; resampling fewer says too little
 Scores = NDArray[np.float64]
 
 
@@ -118,8 +118,8 @@ def rank_trials(
     for i, trial in enumerate(trials):
         low, high = _interval(values[i, 1:])
         reason = ""
-        if count < _FEWEST_GROUPS:
-            reason = f"too few to know: judged by {count} patients or groups of copies, {_FEWEST_GROUPS} are needed"
+        if count < FEWEST_GROUPS:
+            reason = f"too few to know: judged by {count} patients or groups of copies, {FEWEST_GROUPS} are needed"
         elif not low > 0.5:
             reason = "no better than guessing: its interval reaches 0.5"
         elif best_trivial is not None and not trivial[i] and values[i, 0] <= values[best_trivial, 0]:

@@ -156,3 +156,9 @@ def test_labelled_validation_cases_are_taken_and_test_cases_are_not(tmp_path: Pa
     used = [*data.train, *data.held_out, *data.labelled]
     assert all(case["split"] != "test" for case in used)
     assert all(case["label"] == 0 for case in [*data.train, *data.held_out])
+
+
+def test_of_few_scans_so_many_are_held_out_that_something_can_be_said(tmp_path: Path) -> None:
+    for count, held_out in ((12, 6), (22, 8)):
+        data = read_first_data(str(_heads(tmp_path / f"{count}", count)), workers=0)
+        assert (len(data.train), len(data.held_out)) == (count - held_out, held_out)
