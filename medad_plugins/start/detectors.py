@@ -19,6 +19,7 @@ __all__ = ["USUAL", "Detector", "usual_detectors"]
 USUAL = ("padim", "knn", "patchcore", "classic", "anomaly_dino", "ae")
 _CONVOLUTIONS = ("resnet18", "efficientnet_lite0")  # of which one is taken, the first whose weights are here
 _TRANSFORMER = "dinov2_vits14"
+_TRANSFORMER_SIDE = 224  # of small pictures too: in their own size a few patches would see them
 _NO_BACKBONE = ("ae", "vae", "memae")
 _SLICED = ("padim", "anomaly_dino", "knn")  # that look at volumes slice by slice; patchcore takes minutes to score some
 _WHOLE = ("ae",)  # that look at them whole
@@ -106,7 +107,7 @@ def _detector(name: str, form: str, data: FirstData, backbone: str, has_transfor
         if name == "padim":
             keys["dimensions"] = _FINE_DIMENSIONS
     if name == "anomaly_dino" and has_transformer:
-        keys |= {"backbone": _TRANSFORMER, "weights": "auto", "image_size": _image_size(form, data.edges, 14)}
+        keys |= {"backbone": _TRANSFORMER, "weights": "auto", "image_size": _TRANSFORMER_SIDE}
     else:
         keys |= {"backbone": backbone or _CONVOLUTIONS[0], "weights": "auto" if backbone else "none"}
     return Detector(title, name, keys, form)
