@@ -24,7 +24,6 @@ from medad_plugins.benchmark import (
     read_plan,
     run_benchmark,
 )
-from medad_plugins.benchmark.data_check import check_data
 from medad_plugins.benchmark.kept_figures import join_figures, kept_file, read_kept, write_kept
 from medad_plugins.benchmark.overview import list_figures, overview_table, read_overview
 from medad_plugins.benchmark.smoke import code_state, fallen, read_figures, smoke_table, write_figures
@@ -86,11 +85,10 @@ def benchmark(
     chosen = whole.only(_names(bundles), _names(datasets), [seeds] if isinstance(seeds, int) else tuple(seeds))
     state = code_state(_PROJECT / "medad_plugins", folder) if smoke else ""
     output = Path(output_dir) if output_dir else Path("benchmark", chosen.name, state)
-    rows = run_benchmark(chosen, folder, output, finished_only)
+    found = run_benchmark(chosen, folder, output, finished_only)
+    rows, remarks = found.rows, found.remarks
     if smoke:
         _compare(rows, output, keep_figures)
-    ran = [data for data in chosen.datasets if (output / data.name).is_dir()]
-    remarks = {data.name: check_data(data, chosen.baselines, output / data.name).remarks for data in ran}
     if keep_figures and not smoke:
         kept = join_figures(whole, read_kept(kept_file(Path(plan))), rows, remarks)
         write_kept(kept_file(Path(plan)), kept)

@@ -63,11 +63,8 @@ def main(
 def _measure(data: DataSet, folder: Path, bundles_dir: Path, minutes: float) -> list[Row]:
     """A row a detector: what start says of it, and its AUROC on the test cases."""
     keys = {key: str(data.keys.get(key, "")) for key in ("dataset_dir", "datalist", "where")}
-    # a condition that is on test cases alone must not thin out what it starts from
     spatial_dims = int(data.keys.get("spatial_dims", 2))
-    outcome = start(
-        keys["dataset_dir"], str(folder), bundles_dir, (), minutes, keys["datalist"], _start_where(keys["where"])
-    )
+    outcome = start(keys["dataset_dir"], str(folder), bundles_dir, (), minutes, keys["datalist"], keys["where"])
     cases = find_cases(home_path(keys["dataset_dir"]), keys["datalist"], "test", spatial_dims, keys["where"])
     rows: list[Row] = []
     for ranked in outcome.ranking:
@@ -92,10 +89,6 @@ def _measure(data: DataSet, folder: Path, bundles_dir: Path, minutes: float) -> 
         )
     write_json(folder / "agreement.json", rows)
     return rows
-
-
-def _start_where(where: str) -> str:
-    return "" if where.startswith("from_") else where
 
 
 def _test_scores(name: str, outcome: Outcome, cases: Sequence[Case], folder: Path, bundles_dir: Path) -> Any:

@@ -33,7 +33,7 @@ def overview_table(plan: Plan, rows: Sequence[Row]) -> str:
         return ""
     trivial = {name: mean_of(_of(done, name, _BASELINE), "auroc") for name in names}
     bundles = sorted(
-        {row["bundle"] for row in done if row["seed"] is not None},
+        dict.fromkeys(row["bundle"] for row in done if row["seed"] is not None),  # of equal ones the plan's first
         key=lambda bundle: [-(mean_of(_of(done, name, bundle), "auroc") or 0) for name in names],
     )
     lines = [["bundle", *names], ["---"] * (len(names) + 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from medad_plugins.benchmark.table import markdown_table, write_csv
 from medad_plugins.claims import claimed_folder
 from medad_plugins.files import output_folder, write_text
 
-__all__ = ["run_benchmark"]
+__all__ = ["Results", "run_benchmark"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +42,26 @@ class _Clock:
         return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
 
 
-def run_benchmark(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only: bool = False) -> list[Row]:
+@dataclass(frozen=True)
+class Results:
+    """What a benchmark found.
+
+    Attributes:
+        rows: of ``results.csv``: cells in the plan's order, then the trivial baselines.
+        remarks: by data set, sentences of its audit.
+    """
+
+    rows: list[Row]
+    remarks: dict[str, list[str]]
+
+
+def run_benchmark(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only: bool = False) -> Results:
     """Run what is not finished yet; what fails is reported and the rest goes on.
 
     With ``finished_only`` nothing is run: tables and pages show what there is.
 
     Writes ``results.csv``, ``results.md`` and ``benchmark.html`` after every cell, and a folder per data set with its
     audit and, per bundle and seed, the model, log, figures and report page of an ordinary run.
-
-    Returns:
-        the rows of ``results.csv``: cells in the plan's order, then the trivial baselines.
 
     Raises:
         InputError: the output folder cannot be written, another run writes there, or it has results of other settings
@@ -60,7 +71,7 @@ def run_benchmark(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only
         return _run(plan, bundles_dir, output_dir, finished_only)
 
 
-def _run(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only: bool) -> list[Row]:
+def _run(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only: bool) -> Results:
     cells = plan.cells()
     rows = {cell.name: row for cell in cells if (row := finished_row(cell, output_dir)) is not None}
     clock = _Clock()
@@ -90,7 +101,7 @@ def _run(plan: Plan, bundles_dir: Path, output_dir: Path, finished_only: bool) -
         write()
     result = write()
     logger.info("results in %s", output_dir / "benchmark.html")
-    return result
+    return Results(result, remarks)
 
 
 def _tell(row: Row) -> None:

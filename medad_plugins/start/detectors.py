@@ -24,6 +24,7 @@ _NO_BACKBONE = ("ae", "vae", "memae")
 _SLICED = ("padim", "anomaly_dino", "knn")  # that look at volumes slice by slice; patchcore takes minutes to score some
 _WHOLE = ("ae",)  # that look at them whole
 _SLICES = 48
+_STRIDE = 32  # of the convolutional backbones
 # of volumes, where small lesions want fine maps and few places in the score (docs/volumes.md)
 _FINE = ("padim", "patchcore", "anomaly_dino")
 _FINE_REDUCTION = 0.0005
@@ -78,7 +79,8 @@ def usual_detectors(
                 "there is no such bundle to try", where="--bundles", expected=expected, found=name, todo=todo
             )
     backbone = next((one for one in _CONVOLUTIONS if weights == "auto" and weights_found("auto", one)), "")
-    has_transformer = weights == "auto" and weights_found("auto", _TRANSFORMER)
+    # of volumes every slice would take it too long, and its maps are too coarse
+    has_transformer = data.spatial_dims == 2 and weights == "auto" and weights_found("auto", _TRANSFORMER)
     chosen = list(names) or [name for name in USUAL if name in known]
     found = []
     if data.spatial_dims == 2:
@@ -86,10 +88,8 @@ def usual_detectors(
     else:
         sliced = [name for name in chosen if (name in _SLICED if not names else name not in _NO_BACKBONE)]
         whole = [name for name in chosen if name in (names or _WHOLE)]
-        # a transformer of every slice takes too long, and its maps are too coarse for volumes
-        found += [_detector(name, "slices", data, backbone, False) for name in sliced]
-        found += [_detector(name, "volumes", data, backbone, False) for name in whole]
-        has_transformer = False
+        found += [_detector(name, "slices", data, backbone, has_transformer) for name in sliced]
+        found += [_detector(name, "volumes", data, backbone, has_transformer) for name in whole]
     return found, _about_weights(found, backbone, has_transformer)
 
 
@@ -98,12 +98,12 @@ def _detector(name: str, form: str, data: FirstData, backbone: str, has_transfor
     title = {"pictures": name, "slices": f"{name}, slice by slice", "volumes": f"{name}, whole volumes"}[form]
     if name in _NO_BACKBONE:
         return Detector(title, name, keys | _AUTOENCODER[form], form)
-    keys |= {"batch_size": 8 if form == "pictures" else 2, "image_size": _image_size(form, data.edges, 32)}
+    keys |= {"batch_size": 8 if form == "pictures" else 2, "image_size": _image_size(form, data.edges)}
     if form == "slices":
         keys["slice_axis"] = 2
     if form == "slices" and name in _FINE:
         layers = joined_layers(backbone or _CONVOLUTIONS[0])[:2]
-        keys |= {"layers": layers, "reduction": _FINE_REDUCTION, "image_size": _image_size(form, data.edges, 32, 2)}
+        keys |= {"layers": layers, "reduction": _FINE_REDUCTION, "image_size": _image_size(form, data.edges, 2)}
         if name == "padim":
             keys["dimensions"] = _FINE_DIMENSIONS
     if name == "anomaly_dino" and has_transformer:
@@ -113,12 +113,12 @@ def _detector(name: str, form: str, data: FirstData, backbone: str, has_transfor
     return Detector(title, name, keys, form)
 
 
-def _image_size(form: str, edges: Sequence[int], step: int, enlarged: int = 1) -> int | list[int]:
-    """The scans' own size, or enlarged, as far as that is cheap, in whole steps of the backbone."""
+def _image_size(form: str, edges: Sequence[int], enlarged: int = 1) -> int | list[int]:
+    """The scans' own size, or enlarged, as far as that is cheap, in whole strides of the backbone."""
     if form == "volumes":
         return 48
     side = min(224, max(96, enlarged * max(edges[:2])))
-    side = max(step, side // step * step)
+    side = side // _STRIDE * _STRIDE
     return side if form == "pictures" else [side, side, min(_SLICES, edges[2])]
 
 

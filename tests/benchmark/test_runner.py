@@ -23,7 +23,7 @@ def test_a_benchmark_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCapt
     (bundles_dir / "twin").symlink_to(bundles_dir / "scripted")
     output = tmp_path / "out"
     caplog.set_level(logging.INFO, "medad_plugins")
-    rows = run_benchmark(_plan("kill"), bundles_dir, output)
+    rows = run_benchmark(_plan("kill"), bundles_dir, output).rows
     assert [(row["bundle"], row["status"]) for row in rows[:2]] == [("scripted", "done"), ("twin", "failed")]
     assert "[1/2] scripted on heads, seed 0" in caplog.text
     assert "[2/2] twin on heads, seed 0, less than a minute left" in caplog.text
@@ -40,12 +40,12 @@ def test_a_benchmark_goes_on_where_it_was(tmp_path: Path, caplog: pytest.LogCapt
     written, checked = log.stat().st_mtime_ns, (output / "heads" / "data_check.json").stat().st_mtime_ns
 
     # tables of what there is, without the failed one and without running it again
-    rows = run_benchmark(_plan("kill"), bundles_dir, output, finished_only=True)
+    rows = run_benchmark(_plan("kill"), bundles_dir, output, finished_only=True).rows
     assert [row["bundle"] for row in rows if row["seed"] is not None] == ["scripted"]
     assert "twin" not in (output / "results.md").read_text(encoding="utf-8")
 
     caplog.clear()
-    rows = run_benchmark(_plan(""), bundles_dir, output)
+    rows = run_benchmark(_plan(""), bundles_dir, output).rows
     assert [(row["bundle"], row["status"]) for row in rows[:2]] == [("scripted", "done"), ("twin", "done")]
     assert "1 of 2 runs are finished already." in caplog.text
     assert log.stat().st_mtime_ns == written
@@ -70,6 +70,6 @@ def test_data_that_cannot_be_audited_does_not_stop_the_bundles(tmp_path: Path) -
     configs = bundles_dir / "scripted" / "configs" / "train.yaml"
     configs.write_text(configs.read_text(encoding="utf-8") + "dataset_dir: ''\n", encoding="utf-8")
     plan = Plan("mine", [DataSet("nothing", {"dataset_dir": str(empty)})], {"scripted": {}})
-    (row,) = run_benchmark(plan, bundles_dir, tmp_path / "out")
+    (row,) = run_benchmark(plan, bundles_dir, tmp_path / "out").rows
     assert row["status"] == "done"
     assert "Not audited: the data folder is empty" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")

@@ -6,8 +6,6 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 TOOL = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools" / "benchmark_start.py"))
 
 
@@ -56,8 +54,3 @@ def test_a_table_is_ordered_by_the_test_cases() -> None:
         "padim",
         "ae",
     ]
-
-
-@pytest.mark.parametrize(("where", "expected"), [("rep=1", "rep=1"), ("from_2_ml=1", ""), ("", "")])
-def test_a_condition_on_lesions_is_one_on_test_cases_alone(where: str, expected: str) -> None:
-    assert TOOL["_start_where"](where) == expected

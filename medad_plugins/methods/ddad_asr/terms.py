@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
-from medad_plugins.errors import InputError
 from medad_plugins.losses import softmax_focal
 from medad_plugins.methods.ddad_asr.network import DDADASR
+from medad_plugins.networks.blocks.norm_layers import require_several
 
 __all__ = ["ddad_ensembles", "ddad_refinement"]
 
@@ -34,9 +33,7 @@ def ddad_ensembles(network: DDADASR, batch: dict[str, Any]) -> dict[str, Tensor]
     The target is the clean scans, the mask and, for the second ensemble, as many unlabelled scans: it learns from both.
     """
     clean = batch["target"][0]
-    if clean.shape[0] * idist.get_world_size() == 1:
-        todo = "give --batch_size 2 or more"
-        raise InputError("batch norm needs more than one case", where="batch_size", found=1, todo=todo)
+    require_several(clean)
     terms = {"normal": torch.stack([_member_loss(member, 2 * clean - 1) for member in network.normal]).sum()}
     if len(network.mixed) > 0:
         both = 2 * torch.cat([clean, batch["target"][2]]) - 1
