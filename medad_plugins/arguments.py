@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 __all__ = ["given_values", "is_path_key", "is_text_key", "suggestion", "unnamed_values"]
 
 # keys whose values are names, whatever they look like
-_TEXT_KEYS = {"datalist", "weights", "where", "split", "normals", "contrast", "group", "guarded", "labels", "layer"}
+_TEXT_KEYS = {
+    *("datalist", "unlabelled_list", "where", "split", "normals", "labels", "group"),
+    *("weights", "contrast", "guarded", "layer"),
+}
 _TEXT_ENDS = ("_dir", "_path", "_file", "_folder", "_root")
 
 

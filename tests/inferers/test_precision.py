@@ -74,10 +74,9 @@ def test_bfloat16_leaves_the_parameters_in_float32(spatial_dims: int, layout: to
     for parameter, value in zip(network.parameters(), before, strict=True):
         assert parameter.dtype == torch.float32 and torch.equal(parameter, value)
         assert parameter.grad is not None and parameter.grad.dtype == torch.float32
-    first = network.layers[0].weight
-    assert isinstance(first, Tensor) and first.is_contiguous(memory_format=layout)
-    # one channel counts as contiguous in either order: look at the eight
-    assert network.seen[-1].is_contiguous(memory_format=layout)
+    # one channel in counts as contiguous in either order, eight do not; how activations lie is the processor's affair
+    weight = network.layers[2].weight
+    assert isinstance(weight, Tensor) and weight.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
