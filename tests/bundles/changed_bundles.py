@@ -106,9 +106,9 @@ def choose(graph: ImportGraph, bundles: Sequence[str], paths: Iterable[str], sal
 
 
 def _owner(path: PurePosixPath) -> str:
-    """Slug of the bundle that a file belongs to, if it lies in a bundle's folder or in a method's."""
+    """Slug of the bundle that a file belongs to: one of its folder, where the card is no code, or the method's."""
     match path.parts:
-        case ("bundles", slug, _, *_):
+        case ("bundles", slug, room, *_) if room != "docs":
             return slug
         case (package, "methods", name, *_) if package == PACKAGE:
             return name.removesuffix(".py")

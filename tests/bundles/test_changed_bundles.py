@@ -51,7 +51,8 @@ def _touched(project: Path, *paths: str) -> set[str]:
 @pytest.mark.parametrize(
     ("path", "touched"),
     [
-        ("bundles/method5/docs/README.md", {"method5"}),
+        ("bundles/method5/docs/README.md", set()),
+        ("bundles/method5/configs/metadata.json", {"method5"}),
         ("medad_plugins/methods/method5.py", {"method5"}),
         ("medad_plugins/methods/method5/network.py", {"method5"}),
         ("medad_plugins/networks/blocks/rare.py", {"method0", "method1", "method2", "method3"}),

@@ -120,6 +120,7 @@ def test_training_can_be_watched(trained: Trained) -> None:
     assert pictures or "FitAfterTraining" in handlers or not trained_by_gradient
 
 
+@pytest.mark.costly_in_3d
 def test_has_the_properties_that_monai_asks_for(trained: Trained, reloaded: Any, evaluated: tuple[Any, Path]) -> None:
     for workflow in (trained.workflow, reloaded, evaluated[0]):
         assert workflow.check_properties() == []
@@ -236,6 +237,7 @@ def test_nothing_of_a_patients_header_is_written(inferred: Inferred) -> None:
     assert leaks(inferred.output) == []
 
 
+@pytest.mark.costly_in_3d
 def test_cases_alone_get_the_same_results(trained: Trained, inferred: Inferred, tmp_path: Path) -> None:
     trained.run("inference", tmp_path, dataset_dir=str(inferred.scans), batch_size=1, save=["map"])
     for row in read_table(tmp_path):
@@ -264,6 +266,7 @@ def test_held_out_cases_are_scored_as_they_were_calibrated(trained: Trained, hel
     torch.testing.assert_close(scores, reference, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.costly_in_3d
 def test_alpha_decides(trained: Trained, held_out: list[dict[str, str]], tmp_path: Path) -> None:
     trained.run("inference", tmp_path, split="val", batch_size=2, displayable_configs={"alpha": 0.9}, save=[])
     lax = read_table(tmp_path)
@@ -275,6 +278,7 @@ def test_alpha_decides(trained: Trained, held_out: list[dict[str, str]], tmp_pat
     assert any(row["is_anomalous"] == "True" for row in lax)
 
 
+@pytest.mark.costly_in_3d
 def test_evaluation_reports(evaluated: tuple[Any, Path]) -> None:
     figures = json.loads((evaluated[1] / "evaluation.json").read_text("utf-8"))
     assert 0 <= figures["auroc"] <= 1

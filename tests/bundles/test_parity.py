@@ -125,6 +125,7 @@ def _assert_same(answer: Answer, expected: Answer) -> None:
     assert answer.is_anomalous == expected.is_anomalous
 
 
+@pytest.mark.costly_in_3d
 def test_inference_writes_the_answer(question: Question, tmp_path: Path) -> None:
     scans = tmp_path / "scans"
     scans.mkdir()
@@ -142,6 +143,7 @@ def test_inference_writes_the_answer(question: Question, tmp_path: Path) -> None
     _assert_same(answer, question.answer)
 
 
+@pytest.mark.costly_in_3d
 def test_workflow_in_memory_gives_the_answer(question: Question, tmp_path: Path) -> None:
     """As an application does that has MONAI's workflow and a scan in memory, and no file.
 
@@ -163,6 +165,7 @@ def test_workflow_in_memory_gives_the_answer(question: Question, tmp_path: Path)
     _assert_same(Answer.of(found), question.answer)
 
 
+@pytest.mark.costly_in_3d
 def test_torchscript_gives_the_answer(question: Question, tmp_path: Path) -> None:
     with only_if_able(question.trained.bundle, "ckpt_export"):
         ckpt_export(filepath=str(tmp_path / "model.ts"), **question.export_arguments())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ class _Item:
 
     def __init__(self, *marks: pytest.MarkDecorator, **params: Any) -> None:
         self.marks, self.location = [mark.mark for mark in marks], ("tests/test_file.py", 1, "name")
+        self.path = Path(self.location[0])
         self.callspec = SimpleNamespace(params=params)
 
     def get_closest_marker(self, name: str) -> pytest.Mark | None:
@@ -57,6 +59,22 @@ def _is_slow(item: _Item, tested: CostlyBundles) -> bool:
 )
 def test_marks_say_what_is_slow(marks: list[pytest.MarkDecorator], params: dict[str, Any], slow: bool) -> None:
     assert _is_slow(_Item(*marks, **params), CostlyBundles(FIXED, "")) == slow
+
+
+@pytest.mark.parametrize(
+    ("file", "bundle"),
+    [
+        ("tests/methods/test_memae.py", "memae"),
+        ("tests/methods/test_rd_plus_plus.py", "rd_plus_plus"),
+        ("tests/methods/test_ae_flow_terms.py", "ae_flow"),
+        ("tests/methods/test_slugs.py", None),
+        ("tests/networks/test_ae.py", None),
+    ],
+)
+def test_a_method_s_own_tests_are_of_its_bundle(file: str, bundle: str | None) -> None:
+    item: Any = _Item()
+    item.path = Path(file)
+    assert trained_bundles.bundle_of(item) == bundle
 
 
 def test_where_the_change_is_not_known_hosts_ask_the_fixed_ones() -> None:

@@ -71,12 +71,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def bundle_of(item: pytest.Item) -> str | None:
-    """The bundle of a test, if it has one."""
+    """The bundle that a test is asked of, or whose method its file tests, as ``methods/test_memae_terms.py`` does."""
     for value in _parameters(item).values():
         name = value[0] if isinstance(value, tuple) and value else value
         if isinstance(name, str) and name in BUNDLES:
             return name
-    return None
+    file = item.path.stem.removeprefix("test_")
+    own = [name for name in BUNDLES if f"{file}_".startswith(f"{name}_")] if item.path.parent.name == "methods" else []
+    return max(own, key=len, default=None)
 
 
 def _dims_of(item: pytest.Item) -> int | None:

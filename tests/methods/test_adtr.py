@@ -39,6 +39,7 @@ def test_the_decoder_begins_with_the_query_and_asks_the_encoder(size: tuple[int,
     torch.testing.assert_close(network(image), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Any) -> None:
     """What one scan has in one place, and no normal one, is rebuilt worse after a short training."""
     path = tmp_path / "resnet10.pth"

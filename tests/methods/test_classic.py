@@ -134,6 +134,7 @@ def test_every_detector_on_every_vector(detector: str, features: str, tmp_path: 
         assert torch.equal(network(image), expected), "distances are differences and keep their digits"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("detector", sorted(DETECTORS))
 @pytest.mark.filterwarnings("ignore:.*dynamic_axes:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*dynamic_axes:DeprecationWarning")

@@ -82,6 +82,7 @@ def test_too_small_scans_and_wrong_widths_are_refused() -> None:
         DAE(width=12)
 
 
+@pytest.mark.costly
 def test_it_learns_to_take_away_what_is_too_bright() -> None:
     torch.manual_seed(0)
     network = DAE(2, 1, width=8, noise_deviation=0.4, erosion=1)

@@ -88,6 +88,7 @@ def test_only_the_coder_learns() -> None:
     assert learning == {"coder"} and not network.features.training
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)

@@ -130,6 +130,7 @@ def test_features_of_training_scans_are_computed_once(weights: str) -> None:
     assert cache.given == 2, "scans to be judged are not looked up"
 
 
+@pytest.mark.costly
 def test_it_learns_to_rebuild_what_it_is_shown(weights: str) -> None:
     torch.manual_seed(0)
     network = Dinomaly(2, 1, "resnet10", weights, [1], depth=2, dropout=0.1, sigma=0.0)

@@ -115,6 +115,7 @@ def test_labels_tell_the_strength() -> None:
         assert np.ptp(strengths) > 0.3
 
 
+@pytest.mark.costly
 def test_it_learns_to_restore() -> None:
     torch.manual_seed(0)
     network = DISYRE(2, 1, width=8, multipliers=(1, 2), blocks=1)

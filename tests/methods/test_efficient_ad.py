@@ -69,6 +69,7 @@ def test_all_but_the_teacher_learn() -> None:
     assert learning == {"students", "coder"} and not network.features.training
 
 
+@pytest.mark.costly
 def test_it_learns_normal_places(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)

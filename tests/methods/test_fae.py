@@ -96,6 +96,7 @@ def test_the_backbone_stays_as_it_is_while_the_coder_learns() -> None:
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.costly
 def test_it_learns_normal_structure(tmp_path: Path) -> None:
     """What stands where nothing ever stood is found, after a short training and not before."""
     path = weights_of_varied_taps(tmp_path)

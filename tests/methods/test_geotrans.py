@@ -154,6 +154,7 @@ def test_scores(task: str, answers: str) -> None:
     torch.testing.assert_close(torch.jit.script(other)(scans), found, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("task", TASKS)
 def test_a_short_training_tells_the_transforms_of_a_kind_of_scan(task: str) -> None:
     """Scans with a bright side; one that is bright in the middle answers strangely."""

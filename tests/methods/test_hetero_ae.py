@@ -98,6 +98,7 @@ def test_the_loss_weighs_cosine_and_squared_error() -> None:
         FeatureSimilarityLoss(1.5)
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Path) -> None:
     """What one scan has in one place, and no normal one, is rebuilt worse after a short training."""
     path = tmp_path / "resnet10.pth"

@@ -65,6 +65,7 @@ def test_map_is_the_sum_of_distances_on_the_image_grid() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)

@@ -130,6 +130,7 @@ def test_what_there_is_not_is_refused() -> None:
         _ms_nf(score="best")
 
 
+@pytest.mark.costly
 @KINDS
 def test_it_learns_normal_features(subnet: str, tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)

@@ -89,6 +89,7 @@ def test_loss_is_the_sum_of_three(spatial_dims: int) -> None:
     assert flat.grad is not None and bool(torch.isfinite(flat.grad).all()), "where there are no edges either"
 
 
+@pytest.mark.costly
 def test_a_short_training_finds_what_was_not_there() -> None:
     """A blob in smooth scans of one pattern is filled in without it."""
     torch.manual_seed(0)

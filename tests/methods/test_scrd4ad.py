@@ -89,6 +89,7 @@ def test_an_efficientnet() -> None:
         assert _scrd4ad(backbone="efficientnet_lite0")(_scan(64, 64)).shape == (2, 1, 64, 64)
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)

@@ -94,6 +94,7 @@ def test_weights_without_the_last_stage_and_an_efficientnet(tmp_path: Path) -> N
         _skip_ts(skips=3)
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)

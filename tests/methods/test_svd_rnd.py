@@ -70,6 +70,7 @@ def test_map_is_the_error_of_the_first_network(spatial_dims: int, local: bool) -
     assert (float(found.flatten(1).std(1).min()) < 1e-6) != local
 
 
+@pytest.mark.costly
 def test_it_learns_normal_scans_and_not_what_is_blurred() -> None:
     network, image = _network(), _scan(batch=8)
     optimizer = torch.optim.Adam(network.predictor.parameters(), 3e-3)

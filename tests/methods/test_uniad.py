@@ -77,6 +77,7 @@ def test_what_makes_it_uniad() -> None:
     assert len(places) == 2 + 4 and len(places) + len(shared) == len(list(transformer.parameters()))
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Any) -> None:
     """Normal scans are alike; what another has in one place is not rebuilt there after a short training."""
     path = tmp_path / "resnet10.pth"

@@ -194,6 +194,7 @@ def test_an_efficientnet_and_what_is_refused() -> None:
             _uninet(**wrong)
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)

@@ -61,6 +61,7 @@ def test_every_student_learns_and_the_teacher_does_not() -> None:
         _network(students=1)
 
 
+@pytest.mark.costly
 def test_it_learns_normal_places(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)

@@ -144,6 +144,7 @@ def test_the_loss_and_what_its_terms_reach() -> None:
     assert reached == {"scale", "transformer"} and not network.features.training
 
 
+@pytest.mark.costly
 def test_it_learns_normal_features(tmp_path: Any) -> None:
     """What one scan has in one place, and no normal one, is rebuilt worse after a short training."""
     path = tmp_path / "resnet10.pth"

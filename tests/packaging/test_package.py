@@ -148,7 +148,7 @@ def test_monai_loads_the_network_by_name(packaged: Packaged, monkeypatch: pytest
     assert network.calibration.is_fitted
 
 
-@pytest.mark.parametrize("suffix", ["yaml", "json"])
+@pytest.mark.parametrize("suffix", ["yaml", pytest.param("json", marks=pytest.mark.costly)])
 def test_infers_where_it_was_unpacked(
     packaged: Packaged, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
