@@ -13,10 +13,12 @@ from medad_plugins.networks import weights_found
 from medad_plugins.networks.families.feature_rebuilding import joined_layers
 from medad_plugins.start.first_data import FirstData
 
-__all__ = ["USUAL", "Detector", "usual_detectors"]
+__all__ = ["OF_THE_WHOLE_SCAN", "USUAL", "Detector", "usual_detectors"]
 
 # the cheapest first, so that a short time gives something to compare
 USUAL = ("padim", "knn", "patchcore", "classic", "anomaly_dino", "ae")
+# that look at a scan as a whole, by pooled features, and see diffuse disease; the others look place by place
+OF_THE_WHOLE_SCAN = ("knn", "classic")
 _CONVOLUTIONS = ("resnet18", "efficientnet_lite0")  # of which one is taken, the first whose weights are here
 _TRANSFORMER = "dinov2_vits14"
 _TRANSFORMER_SIDE = 224  # of small pictures too: in their own size a few patches would see them

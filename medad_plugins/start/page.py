@@ -17,7 +17,7 @@ from medad_plugins.start.detectors import Detector
 from medad_plugins.start.first_data import FirstData
 from medad_plugins.start.ranking import Ranked
 
-__all__ = ["Outcome", "next_commands", "verdict", "write_start_page"]
+__all__ = ["Outcome", "candidates", "next_commands", "verdict", "write_start_page"]
 
 _STYLE = """<style>
 .commands pre { background: var(--panel); border-radius: 8px; padding: 10px 14px; overflow-x: auto;
@@ -66,8 +66,26 @@ class Outcome:
 
     @property
     def best(self) -> Ranked | None:
-        """The first detector that is not trivial, usable or not; None where none was fitted."""
-        return next((ranked for ranked in self.ranking if not ranked.trial.is_trivial), None)
+        """The detector to take, usable or not; None where none was fitted."""
+        return next(iter(candidates(self.ranking, self.detectors)), None)
+
+
+def candidates(ranking: Sequence[Ranked], detectors: Mapping[str, Detector]) -> list[Ranked]:
+    """Those that are not trivial, the one to take first.
+
+    By labelled cases that is the best. By synthetic anomalies it is the ensemble, if it is usable: they are spots and
+    cannot tell whether the disease is one, and the ensemble holds detectors of both kinds.
+
+    Args:
+        ranking: the best first.
+        detectors: by name.
+    """
+    fitted = [ranked for ranked in ranking if not ranked.trial.is_trivial]
+
+    def is_first(ranked: Ranked) -> bool:
+        return ranked.labelled is None and ranked.is_usable and detectors[ranked.trial.name].bundle == "ensemble"
+
+    return sorted(fitted, key=is_first, reverse=True)
 
 
 def verdict(outcome: Outcome) -> str:
@@ -79,6 +97,11 @@ def verdict(outcome: Outcome) -> str:
     figure = f"AUROC {best.value:.3f}, 95 % interval {interval_text(best.interval)}, by {by}"
     if best.is_usable:
         sure = "" if best.first >= 0.8 else f" It is first in {best.first:.0%} of resamples, so others may be as good."
+        if best.labelled is None and outcome.detectors[best.trial.name].bundle == "ensemble":
+            sure = (
+                " Synthetic anomalies cannot tell which of its members the disease asks for, so all are taken; ten "
+                "labelled cases of both classes in the split val would tell."
+            )
         return f"Take {best.trial.name}: {figure}.{sure}"
     trivial = next((ranked for ranked in outcome.ranking if ranked.trial.is_trivial), None)
     if trivial is not None and trivial.value >= best.value:

@@ -23,10 +23,10 @@ from medad_plugins.data import Case, case_group
 from medad_plugins.errors import InputError
 from medad_plugins.files import home_path, output_folder, write_csv, write_json
 from medad_plugins.reports import colour_range, scan_card
-from medad_plugins.start.detectors import Detector, usual_detectors
+from medad_plugins.start.detectors import OF_THE_WHOLE_SCAN, Detector, usual_detectors
 from medad_plugins.start.first_data import FirstData, read_first_data
 from medad_plugins.start.judging_set import JudgingSet, write_judging_set
-from medad_plugins.start.page import Outcome, summary_line, verdict, write_start_page
+from medad_plugins.start.page import Outcome, candidates, summary_line, verdict, write_start_page
 from medad_plugins.start.ranking import Ranked, Trial, rank_trials
 from medad_plugins.start.trials import FittedDetector, reason_of, trivial_trials, try_detector
 
@@ -203,13 +203,20 @@ class _Start:
         )
 
     def _members(self, trivial: Sequence[Trial], judging: JudgingSet) -> Detector | None:
-        """The ensemble of the best usable detectors that see scans alike; None where there are not two."""
+        """The ensemble of detectors that see scans alike; None where there are not two.
+
+        The best usable ones, and one that looks at the scan as a whole, usable or not: synthetic anomalies are spots,
+        and do not ask for what it sees of diffuse disease.
+        """
         usable = [ranked.trial.name for ranked in self._ranking(trivial, judging) if ranked.is_usable]
         usable = [name for name in usable if name in self.detectors]
-        if not (self.bundles_dir / "ensemble").is_dir() or len(usable) < 2:
+        if not (self.bundles_dir / "ensemble").is_dir() or not usable:
             return None
         form = self.detectors[usable[0]].form
-        names = [name for name in usable if self.detectors[name].form == form][:_MEMBERS]
+        alike = {name: detector.bundle for name, detector in self.detectors.items() if detector.form == form}
+        local = [name for name in usable if name in alike and alike[name] not in OF_THE_WHOLE_SCAN]
+        whole = [name for bundle in OF_THE_WHOLE_SCAN for name in alike if alike[name] == bundle][:1]
+        names = [*local[: _MEMBERS - len(whole)], *whole]
         if len(names) < 2:
             return None
         keys = {"spatial_dims", "in_channels", "slice_axis", "batch_size"}
@@ -237,8 +244,8 @@ class _Start:
         return outcome
 
     def _cards(self, ranking: Sequence[Ranked], judging: JudgingSet) -> dict[str, list[str]]:
-        """Example maps of the first detectors: every kind of anomaly, the oddest normal scan, labelled ones."""
-        names = [ranked.trial.name for ranked in ranking if not ranked.trial.is_trivial][:_SHOWN]
+        """Example maps of the one to take and of the next: all kinds of anomaly, the oddest normal scan, labelled ones."""
+        names = [ranked.trial.name for ranked in candidates(ranking, self.detectors)][:_SHOWN]
         cards = {}
         for name in names:
             trial = next(trial for trial in self.trials if trial.name == name)

@@ -6,6 +6,8 @@ import csv
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from scripted_bundle import write_scripted_bundle
 
 from medad_plugins.data.sample_cohort import generate_case
 from medad_plugins.errors import InputError
-from medad_plugins.start import read_first_data, start
+from medad_plugins.start import Detector, Trial, read_first_data, start
+from medad_plugins.start.start import _Start
 
 pytestmark = pytest.mark.usefixtures("process_settings")
 
@@ -77,6 +80,34 @@ def test_a_folder_of_pictures_becomes_a_page(tmp_path: Path, caplog: pytest.LogC
     _heads(data, 18)
     with pytest.raises(InputError, match="a start of other data"):
         start(str(data), str(output), bundles, ("knn",), weights="none")
+
+
+@pytest.mark.parametrize(
+    ("shifts", "members"),
+    [
+        # the best two that look at places, and one that looks at the whole scan though it is of no use here
+        ({"ae": 3.0, "padim": 2.0, "patchcore": 1.0, "classic": 2.5, "knn": 0.0}, ["ae", "padim", "knn"]),
+        ({"ae": 3.0, "padim": 0.0, "classic": 0.0}, ["ae", "classic"]),
+        ({"ae": 3.0, "padim": 2.0, "patchcore": 1.0, "vae": 0.5}, ["ae", "padim", "patchcore"]),
+        ({"ae": 3.0}, None),
+        ({"ae": 0.0, "padim": 0.0, "knn": 0.0}, None),
+    ],
+)
+def test_who_is_in_the_ensemble(shifts: dict[str, float], members: list[str] | None, tmp_path: Path) -> None:
+    clean = np.random.default_rng(0).standard_normal(30)
+    trivial = Trial("look-up", clean, {"blob": clean + 0.25}, is_trivial=True)
+    run = object.__new__(_Start)
+    run.first, run.bundles_dir, run.seed = SimpleNamespace(labelled=[]), BUNDLES_FOLDER, 0  # type: ignore[assignment]
+    run.trials = [Trial(name, clean, {"blob": clean + shift}) for name, shift in shifts.items()]
+    run.detectors = {name: Detector(name, name, {"spatial_dims": 2, "image_size": 96}) for name in shifts}
+    run.models = {name: tmp_path / name for name in shifts}
+    judging: Any = SimpleNamespace(groups=[f"{i}" for i in range(30)])
+    found = run._members([trivial], judging)
+    if members is None:
+        assert found is None
+    else:
+        assert found is not None and found.bundle == "ensemble"
+        assert found.keys == {"spatial_dims": 2, "members": [str(tmp_path / name) for name in members]}
 
 
 def test_time_that_is_used_up_is_a_line(tmp_path: Path) -> None:

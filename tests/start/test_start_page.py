@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medad_plugins.start import Detector, FirstData, Trial, rank_trials, read_first_data
-from medad_plugins.start.page import Outcome, next_commands, verdict, write_start_page
+from medad_plugins.start.page import Outcome, candidates, next_commands, verdict, write_start_page
 
 _VOID = {"meta", "link", "img", "br", "input", "line", "circle"}
 
@@ -71,6 +72,24 @@ def test_the_decision_names_the_best_or_says_why_there_is_none(first: FirstData)
     assert "No detector is usable here" in verdict(guessing) and "guessing" in verdict(guessing)
     assert "No detector could be fitted" in verdict(_outcome(first, _trial(look_up, 1.0, True)))
     assert next_commands(_outcome(first, _trial(look_up, 1.0, True))) == []
+
+
+def test_without_labelled_cases_the_ensemble_is_taken_where_it_is_usable(first: FirstData) -> None:
+    trials = [_trial("padim", 3.0), _trial("ensemble", 1.5), _trial("look-up", 0.5, True)]
+    outcome = _outcome(first, *trials)
+    assert [ranked.trial.name for ranked in outcome.ranking] == ["padim", "ensemble", "look-up"]
+    assert [ranked.trial.name for ranked in candidates(outcome.ranking, outcome.detectors)] == ["ensemble", "padim"]
+    assert verdict(outcome).startswith("Take ensemble: AUROC 0.") and "ten labelled cases" in verdict(outcome)
+    assert "--ckpt_path 'out/fits/ensemble 1/model.pt'" in next_commands(outcome)[0][1]
+
+    beaten = _outcome(first, *trials[:2], _trial("look-up", 2.0, True))
+    assert verdict(beaten).startswith("Take padim")
+
+    # labelled cases know better
+    truth = np.repeat([0, 1], 10)
+    judged = [replace(one, labelled=truth * shift + one.clean[:20]) for one, shift in zip(trials, (9.0, 1.0, 0.0))]
+    ranking = rank_trials(judged, [f"{i}" for i in range(30)], list(truth), [f"{i}" for i in range(20)])
+    assert verdict(replace(outcome, ranking=ranking)).startswith("Take padim")
 
 
 def test_the_page_is_whole_stands_alone_and_escapes_what_it_is_told(first: FirstData, tmp_path: Path) -> None:

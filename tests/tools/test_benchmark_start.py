@@ -54,3 +54,10 @@ def test_a_table_is_ordered_by_the_test_cases() -> None:
         "padim",
         "ae",
     ]
+
+
+def test_what_is_taken_is_named_with_what_it_loses() -> None:
+    rows = [*ROWS[:3], {**ROWS[3], "test": 0.85, "taken": True}]
+    text = TOOL["_table"]("heads", rows)
+    assert text.startswith("**heads** (1.0 minutes; what is taken loses 0.050)")
+    assert "| ensemble of padim, knn (taken) |" in text
