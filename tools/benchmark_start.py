@@ -2,10 +2,10 @@
 
     python tools/benchmark_start.py --plan tools/plans/start.yaml --output_dir benchmark/start
 
-Lets it choose on each data set of a plan, and scores the test cases with every detector that it fitted. Prints a table a
-data set, with how much lower the AUROC on test cases of what it takes is than the best single detector's; and one of the
-rules that it could rank by: the rank correlation (Spearman) with that AUROC, and what the first single detector loses.
-Stopped, the same command goes on where it was.
+Lets it choose on each data set of a plan, and scores the test cases with every detector that it fitted. Prints a table
+a data set, with how much lower the AUROC on test cases of what it takes is than the best single detector's; and one of
+the rules that it could rank by: the rank correlation (Spearman) with that AUROC, and what the first single detector
+loses. Stopped, the same command goes on where it was.
 """
 
 from __future__ import annotations

@@ -244,7 +244,7 @@ class _Start:
         return outcome
 
     def _cards(self, ranking: Sequence[Ranked], judging: JudgingSet) -> dict[str, list[str]]:
-        """Example maps of the one to take and of the next: all kinds of anomaly, the oddest normal scan, labelled ones."""
+        """Example maps of the one to take and of the next: all kinds of anomaly, the oddest normal scan, labelled."""
         names = [ranked.trial.name for ranked in candidates(ranking, self.detectors)][:_SHOWN]
         cards = {}
         for name in names:
