@@ -34,9 +34,21 @@ def warm_cosine_decay(iterations: int, warmup: int = 0, last: float = 0.0) -> Ca
     return factor
 
 
-def step_decay(factor: float, after: Sequence[float], iterations: int) -> Callable[[int], float]:
-    """Factor that is multiplied by another after each of some shares, 0..1, of the iterations."""
-    return lambda done: factor ** sum(done >= share * iterations for share in after)
+def step_decay(factor: float, after: Sequence[float], iterations: int, warmup: int = 0) -> Callable[[int], float]:
+    """Factor that is multiplied by another after each of some shares, 0..1, of the iterations.
+
+    Args:
+        factor: the other.
+        after: the shares.
+        iterations: of the whole training.
+        warmup: iterations in which it rises in a line before, to 1 at their last.
+    """
+
+    def of(done: int) -> float:
+        rise = min(1.0, (done + 1) / warmup) if warmup else 1.0
+        return rise * factor ** sum(done >= share * iterations for share in after)
+
+    return of
 
 
 class LearningRate:

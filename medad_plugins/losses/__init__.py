@@ -14,6 +14,7 @@ from medad_plugins.losses.local_cosine import LocalCosineLoss
 from medad_plugins.losses.margin import TwoSidedMarginLoss
 from medad_plugins.losses.mined_cosine import DistanceMinedCosineLoss, MinedCosineLoss, ShareMinedCosineLoss
 from medad_plugins.losses.normalised_reconstruction import normalised_reconstruction
+from medad_plugins.losses.relative_perceptual import RelativePerceptualL1
 from medad_plugins.losses.residual import ResidualLoss
 from medad_plugins.losses.sinkhorn import sinkhorn_divergence
 from medad_plugins.losses.softmax_focal import softmax_focal
@@ -26,6 +27,7 @@ __all__ = [
     "GlobalCosineLoss",
     "LocalCosineLoss",
     "MinedCosineLoss",
+    "RelativePerceptualL1",
     "ResidualLoss",
     "ShareMinedCosineLoss",
     "TwoSidedMarginLoss",

@@ -92,3 +92,8 @@ def test_rates_fall_after_their_share_of_the_iterations_and_groups_keep_their_pr
     assert [rates[0] for rates in found] == [0.8] * 4 + [0.4] * 2 + [0.2] * 2
     assert found[-1] == [0.2, 0.02]
     assert _rates(optimizer, handler, 8, done=6) == [[0.2, 0.02]] * 2, "a resumed training has them too"
+
+
+def test_steps_after_a_rise() -> None:
+    factor = step_decay(0.5, [0.5, 0.75], iterations=8, warmup=2)
+    assert [factor(done) for done in range(8)] == [0.5, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]

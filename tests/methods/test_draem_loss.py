@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -21,13 +23,19 @@ def _pair(spatial_dims: int, channels: int = 1) -> tuple[Tensor, Tensor]:
     return first, (first + 0.3 * torch.rand(first.shape, generator=generator)).clamp(0, 1)
 
 
-def _plain_ssim(one: np.ndarray, other: np.ndarray, window: int = 11, sigma: float = 1.5) -> np.ndarray:
-    """Place by place in an image ``(*spatial)``: weighted moments in a window, zeros beyond the border."""
+def _plain_ssim(
+    one: np.ndarray,
+    other: np.ndarray,
+    window: int = 11,
+    sigma: float = 1.5,
+    border: Literal["constant", "reflect"] = "constant",
+) -> np.ndarray:
+    """Place by place in an image ``(*spatial)``: weighted moments in a window, beyond the border NumPy's padding."""
     half = window // 2
     axes = np.meshgrid(*[np.arange(-half, half + 1)] * one.ndim, indexing="ij")
     weights = np.exp(-sum(axis**2 for axis in axes) / (2 * sigma**2))
     weights /= weights.sum()
-    x, y, out = np.pad(one, half), np.pad(other, half), np.empty_like(one)
+    x, y, out = np.pad(one, half, border), np.pad(other, half, border), np.empty_like(one)
     for place in np.ndindex(*one.shape):
         box = tuple(slice(p, p + window) for p in place)
         a, b = x[box], y[box]
@@ -48,6 +56,14 @@ def test_similarity_is_that_of_windows_with_zeros_beyond_the_border(spatial_dims
         expected = _plain_ssim(one[case, channel].double().numpy(), other[case, channel].double().numpy())
         np.testing.assert_allclose(found[case, channel].numpy(), expected, atol=1e-9)
     assert bool((gaussian_ssim(one, one) > 1 - 1e-5).all())
+
+
+@pytest.mark.parametrize("size", [(14, 9), (4, 3), (1, 6), (5, 4, 7)])
+def test_similarity_with_the_image_mirrored_at_its_border_however_wide_the_window(size: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.rand(2, 1, 1, *size, generator=generator, dtype=torch.float64)
+    expected = _plain_ssim(one[0, 0].numpy(), other[0, 0].numpy(), border="reflect")
+    np.testing.assert_allclose(gaussian_ssim(one, other, mirrored=True)[0, 0].numpy(), expected, atol=1e-9)
 
 
 def test_away_from_the_border_it_is_monais() -> None:
