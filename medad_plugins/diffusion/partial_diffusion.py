@@ -80,6 +80,7 @@ class PartialDiffusion(AnomalyNetwork):
         reduction: of the map, see `medad_plugins.scorers.MapPool`.
         scored_noise: the kind of a scan that is judged; None is that of the training.
         noise_settings: further arguments of the training's noise, see `draw_noise`.
+        condition: length of a vector that ``"own"`` is told besides the time, which a subclass gives in `told`.
 
     Raises:
         InputError: level and steps do not fit the diffusion, or a package is missing.
@@ -118,10 +119,11 @@ class PartialDiffusion(AnomalyNetwork):
         noise_period: float = 64.0,
         scored_noise: str | None = None,
         noise_settings: Mapping[str, Any] | None = None,
+        condition: int = 0,
     ) -> None:
         super().__init__(reduction)
-        if unet not in UNETS:
-            raise ValueError(f"unet must be one of {UNETS}, got {unet!r}.")
+        if unet not in UNETS or (condition and unet != "own"):
+            raise ValueError(f"unet must be one of {UNETS}, with a condition 'own', got {unet!r}.")
         if draws < 1 or boxes < 1 or median < 1 or median % 2 == 0:
             raise ValueError(f"draws, boxes and median must be positive, median odd: {draws}, {boxes}, {median}.")
         trained = num_train_timesteps if trained_timesteps is None else trained_timesteps
@@ -130,7 +132,7 @@ class PartialDiffusion(AnomalyNetwork):
             raise InputError(
                 "the level is not among the trained times", where="trained_timesteps", expected=expected, found=trained
             )
-        make = TimeUNet if unet == "own" else _monai_unet
+        make = partial(TimeUNet, condition=condition) if unet == "own" else _monai_unet
         self.unet = make(spatial_dims, in_channels, width, multipliers, blocks, attention_levels)
         self.scheduler = RespacedDDPMScheduler(
             steps,
@@ -161,38 +163,51 @@ class PartialDiffusion(AnomalyNetwork):
         if torch.jit.is_scripting() or torch.compiler.is_exporting():
             raise RuntimeError("noise is drawn anew in every call: the map cannot be exported")
 
+    def told(self, image: Tensor) -> dict[str, Tensor]:
+        """What the U-Net is told of scans without noise, 0..1, besides the time, as its arguments: nothing."""
+        return {}
+
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The U-Net's prediction for scans noised to random times, and its target."""
         scan, target, _, drawn = self.training_noise({"image": image}, image.device)
-        return self.noising(scan, self.unet, **drawn), target
+        return self.noising(scan, self.unet, **drawn, **self.told(image)), target
 
-    def _back(self, scan: Tensor, noised: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Scans of -1..1 noised to the level and cleaned, all of them with the same noise."""
+    def _back(
+        self,
+        scan: Tensor,
+        noised: Tensor | None,
+        generator: torch.Generator,
+        told: Mapping[str, Tensor],
+        scheduler: RespacedDDPMScheduler | None = None,
+    ) -> Tensor:
+        """Scans of -1..1 noised to a level and cleaned, all with the same noise; a scheduler is that of another one."""
+        scheduler = self.scheduler if scheduler is None else scheduler
         shape = [1, *scan.shape[1:]]
 
         def noise() -> Tensor:
             # of no case, so that a map does not depend on a place in the batch
             return self.draw_noise(shape, generator).to(scan)
 
-        start = torch.full((len(scan),), self.level - 1, device=scan.device)
-        sample: Tensor = self.scheduler.add_noise(scan, noise().expand_as(scan), start)
-        for time in self.scheduler.timesteps.tolist():
+        start = torch.full((len(scan),), scheduler.level - 1, device=scan.device)
+        sample: Tensor = scheduler.add_noise(scan, noise().expand_as(scan), start)
+        for time in scheduler.timesteps.tolist():
             sample = sample if noised is None else torch.where(noised, sample, scan)
-            output = self.unet(sample, torch.full_like(start, time))
-            sample, deviation, _ = self.scheduler.posterior(output.to(sample.dtype), time, sample)
+            output = self.unet(sample, torch.full_like(start, time), **told)
+            sample, deviation, _ = scheduler.posterior(output.to(sample.dtype), time, sample)
             if deviation is not None:
                 sample = sample + deviation * noise()
         return sample
 
     def _cleaned(self, image: Tensor, seed: int) -> Tensor:
         """Scans ``(B, C, *spatial)`` of 0..1 as one draw of noise leaves them."""
-        scan = self.whole(image) * 2 - 1
+        whole = self.whole(image)
+        scan, told = whole * 2 - 1, self.told(whole)
         if self.boxes == 1:
-            return (self._back(scan, None, torch.Generator().manual_seed(seed)) + 1) / 2
+            return (self._back(scan, None, torch.Generator().manual_seed(seed), told) + 1) / 2
         cleaned = scan
         for box in box_grid(scan.shape[2:], self.boxes).to(scan.device):
             # every box with the same noise
-            cleaned = torch.where(box, self._back(scan, box, torch.Generator().manual_seed(seed)), cleaned)
+            cleaned = torch.where(box, self._back(scan, box, torch.Generator().manual_seed(seed), told), cleaned)
         return (cleaned + 1) / 2
 
     def reconstruct(self, image: Tensor) -> Tensor:

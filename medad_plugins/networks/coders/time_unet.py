@@ -37,9 +37,11 @@ class TimeUNet(nn.Module):
         multipliers: see `AttentionUNet`.
         blocks: see `AttentionUNet`.
         attention_levels: see `AttentionUNet`.
+        condition: length of a vector that is told with the time, through two layers of its own; 0 for none.
 
     Shape:
-        ``(B, in_channels, *spatial)`` and times ``(B,)`` to ``(B, in_channels, *spatial)``.
+        ``(B, in_channels, *spatial)``, times ``(B,)`` and, with ``condition``, a ``context`` ``(B, condition)`` to
+        ``(B, in_channels, *spatial)``.
 
     Reference:
         Ho et al., "Denoising diffusion probabilistic models", NeurIPS 2020.
@@ -53,10 +55,15 @@ class TimeUNet(nn.Module):
         multipliers: Sequence[int] = (1, 2, 4),
         blocks: int = 2,
         attention_levels: Collection[int] = (2,),
+        condition: int = 0,
     ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.condition = width, condition
         self.embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
+        self.embed_condition: nn.Module = nn.Identity()
+        if condition:
+            layers = nn.Linear(condition, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
+            self.embed_condition = nn.Sequential(*layers)
         self.unet = AttentionUNet(
             spatial_dims,
             in_channels,
@@ -65,12 +72,17 @@ class TimeUNet(nn.Module):
             multipliers=multipliers,
             blocks=blocks,
             attention_levels=attention_levels,
-            embedding=4 * width,
+            embedding=(8 if condition else 4) * width,
         )
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
-        """What the network makes of noisy images; ``context`` is there for MONAI's inferers and must be None."""
-        if context is not None:
+        """What the network makes of noisy images, told the time and, if it is conditioned, the ``context``."""
+        if context is not None and not self.condition:
             raise ValueError("this network takes no context.")
-        out: Tensor = self.unet(x, self.embed(time_embedding(timesteps, self.width).to(x.dtype)))
+        if context is None and self.condition:
+            raise ValueError(f"this network wants a context of {self.condition} values.")
+        embedding = self.embed(time_embedding(timesteps, self.width).to(x.dtype))
+        if context is not None:
+            embedding = torch.cat([embedding, self.embed_condition(context.to(x.dtype))], 1)
+        out: Tensor = self.unet(x, embedding)
         return out

@@ -103,6 +103,21 @@ def test_the_time_unet_follows_each_samples_time(spatial_dims: int) -> None:
         network(x, torch.tensor([5, 700]), torch.zeros(1))
 
 
+@torch.no_grad()
+def test_a_condition_is_joined_to_the_time() -> None:
+    torch.manual_seed(0)
+    network, x, times = TimeUNet(2, 1, 8, condition=3), _input(8, 8, channels=1), torch.tensor([5, 700])
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0, 0.2)
+    context = torch.rand(2, 3)
+    first, _, second = network.embed_condition.children()
+    spoken = second(nn.functional.silu(first(context)))
+    expected = network.unet(x, torch.cat([network.embed(time_embedding(times, 8)), spoken], 1))
+    torch.testing.assert_close(network(x, times, context), expected)
+    with pytest.raises(ValueError, match="wants a context of 3 values"):
+        network(x, times)
+
+
 def test_sizes_must_be_positive() -> None:
     with pytest.raises(ValueError, match="width, multipliers and blocks must be positive"):
         AttentionUNet(2, 1, 1, 4, multipliers=())
