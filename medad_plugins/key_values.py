@@ -176,6 +176,9 @@ def _leaves(node: ast.expr) -> list[ast.expr]:
 
 
 def _kind_of_leaf(node: ast.expr) -> str | None:
+    is_truth = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "bool"
+    if is_truth or isinstance(node, ast.Compare) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)):
+        return "flag"
     return _kind_of(node.value) if isinstance(node, ast.Constant) and not isinstance(node.value, str) else None
 
 

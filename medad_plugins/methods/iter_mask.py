@@ -144,7 +144,7 @@ class IterMask(AnomalyNetwork):
         self.limits.fit()
 
     def refine(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Filled-in scans ``(B, C, *spatial)``, the last masks, and the errors in them ``(B, 1, *spatial)``."""
+        """Filled-in scans ``(B, C, *spatial)``, the last masks, and everywhere the last errors ``(B, 1, *spatial)``."""
         self._require_size(image)
         edges, body = self.high_frequencies(image), foreground(image).bool()
         generator = torch.Generator().manual_seed(0)
@@ -157,7 +157,7 @@ class IterMask(AnomalyNetwork):
             noise = torch.randn([1, *image.shape[1:]], generator=generator).to(image)
             answer = torch.where(mask, self.fill_in(image, mask, noise, edges), image)
             error = (answer - image).square().mean(1, keepdim=True)
-            filled, errors = torch.where(runs, answer, filled), torch.where(runs, error, errors)
+            filled, errors = torch.where(runs, answer, filled), torch.where(runs & mask, error, errors)
             smaller = error > self.limits.start
             before, now = mask.flatten(1).sum(1), (mask & smaller).flatten(1).sum(1)
             runs = runs & ((before - now) > self.stable * before).reshape(runs.shape)
@@ -171,7 +171,7 @@ class IterMask(AnomalyNetwork):
         return self.refine(full_precision(image))[0]
 
     def anomaly_map(self, image: Tensor) -> Tensor:
-        """The squared error of what is left of the masks; zero elsewhere, float32."""
+        """The squared error of each place when it was last covered; zero where it never was, float32."""
         if torch.jit.is_scripting() or torch.compiler.is_exporting():
             raise RuntimeError("noise is drawn anew in every call: the map cannot be exported")
         return self.refine(full_precision(image))[2].float()

@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 from medad_plugins import bundle as bundle_module
 from medad_plugins.arguments import given_values, is_text_key
 from medad_plugins.errors import InputError, find_input_error
+from medad_plugins.key_values import _kind_of
 
 CONFIGS = ("train", "inference", "evaluate")
 Start = Callable[..., ConfigWorkflow]
@@ -113,6 +114,24 @@ def test_every_key_that_holds_a_place_is_known_for_a_name(bundle: str) -> None:
         places = {key for key, value in keys.items() if value == "" or "bundle_root + " in str(value)}
         assert places
         assert {key for key in places if not is_text_key(key)} == set()
+
+
+@pytest.mark.parametrize(
+    ("default", "kind"),
+    [
+        (True, "flag"),
+        ("$bool(@dataset_dir)", "flag"),
+        ("$not @dataset_dir", "flag"),
+        ("$@spatial_dims == 2", "flag"),
+        ("$True if @dataset_dir else False", "flag"),
+        ("$3 if @dataset_dir else 1.5", "number"),
+        ("$True if @dataset_dir else 1", None),
+        ("$len(@scans)", None),
+        ("mean", None),
+    ],
+)
+def test_what_kind_of_value_an_expression_gives(default: Any, kind: str | None) -> None:
+    assert _kind_of(default) == kind
 
 
 REFUSED = {
