@@ -20,7 +20,7 @@ SINCE = "MEDAD_CHANGES_SINCE"
 FIXED = ("ae", "edc", "padim", "squid")
 # A module that more bundles use than this share is like engines, handlers, transforms and data: the four fixed bundles
 # stand for all, or a line in the base class would cost as much as testing all.
-SHARE = 1 / 3
+SHARE = 1 / 5
 # that many of a change to the folders of more bundles than this share, such as a new key for all of them
 MOST = 12
 PACKAGE = "medad_plugins"
