@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from noise_schedules import linear_products
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
@@ -28,21 +29,13 @@ def _scan(spatial_dims: int = 2, batch: int = 3) -> Tensor:
     return torch.rand(batch, 1, *[8] * spatial_dims, generator=torch.Generator().manual_seed(1))
 
 
-def _products() -> list[float]:
-    products, product = [], 1.0
-    for t in range(1000):
-        product *= 1 - (1e-4 + (0.02 - 1e-4) * t / 999)
-        products.append(product)
-    return products
-
-
 @BOTH
 @torch.no_grad()
 def test_map_orders_places_as_the_mean_of_the_papers_deviations(spatial_dims: int) -> None:
     """Mean of the step back by the network's noise against that by the true noise, squared, as the paper writes it."""
     network, image = _network(spatial_dims), _scan(spatial_dims)
     assert network.times == [2, 21, 40, 59]
-    products, logarithms = _products(), []
+    products, logarithms = linear_products(), []
     generator = torch.Generator().manual_seed(0)
     noises = [torch.randn(1, *image.shape[1:], generator=generator) for _ in network.times]
     constant = 0.0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from noise_schedules import linear_products
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -32,14 +33,6 @@ def _scan(spatial_dims: int = 2, batch: int = 3, channels: int = 1) -> Tensor:
     return torch.rand(batch, channels, *[12] * spatial_dims, generator=torch.Generator().manual_seed(1))
 
 
-def _products() -> list[float]:
-    products, product = [], 1.0
-    for t in range(1000):
-        product *= 1 - (1e-4 + (0.02 - 1e-4) * t / 999)
-        products.append(product)
-    return products
-
-
 @BOTH
 @torch.no_grad()
 def test_suspicion_and_mask_by_plain_computation(spatial_dims: int) -> None:
@@ -60,7 +53,7 @@ def test_suspicion_and_mask_by_plain_computation(spatial_dims: int) -> None:
 @torch.no_grad()
 def test_second_chain_by_plain_computation(spatial_dims: int) -> None:
     """Known places are the scan's, noised as far as the step leads; steps are taken twice but for the last."""
-    network, products = _network(spatial_dims), _products()
+    network, products = _network(spatial_dims), linear_products()
     scan, cleaned = _scan(spatial_dims) * 2 - 1, _scan(spatial_dims).flip(0) * 2 - 1
     mask = _scan(spatial_dims) > 0.6
     found = network.filled(scan, cleaned, mask, torch.Generator().manual_seed(5))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from noise_schedules import linear_products
 from torch import Tensor, nn
 
 from medad_plugins.diffusion import NoisingBatch, box_grid
@@ -34,18 +35,9 @@ def _scan(spatial_dims: int = 2, batch: int = 3) -> Tensor:
     return torch.rand(batch, 1, *[8] * spatial_dims, generator=torch.Generator().manual_seed(1))
 
 
-def _products(times: int = 1000) -> list[float]:
-    """Cumulative products of the alphas for betas rising linearly from 0.0001 to 0.02, by hand."""
-    products, product = [], 1.0
-    for t in range(times):
-        product *= 1 - (1e-4 + (0.02 - 1e-4) * t / (times - 1))
-        products.append(product)
-    return products
-
-
 def _plain_chain(network: DDPM, scan: Tensor, times: list[int], is_ddim: bool, seed: int = 0) -> Tensor:
     """Ho et al.'s algorithm 2 or Song et al.'s equation 12 between the given times; one case at a time."""
-    products, cases = _products(), []
+    products, cases = linear_products(), []
     for case in scan:
         generator = torch.Generator().manual_seed(seed)
         a = products[times[0]]
@@ -97,7 +89,7 @@ class _Knows(nn.Module):
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:
         self.seen.append(x)
-        product = _products()[int(times[0])]
+        product = linear_products()[int(times[0])]
         noise = (x - math.sqrt(product) * self.clean) / math.sqrt(1 - product)
         return noise if self.tells_noise else self.clean.expand_as(x)
 
@@ -169,7 +161,7 @@ def test_boxes_are_noised_one_at_a_time_and_pasted(spatial_dims: int) -> None:
     network.unet = knows
     torch.testing.assert_close(network.reconstruct(image), torch.full_like(image, 0.6))
     assert len(knows.seen) == 2**spatial_dims
-    product, scan = _products()[499], image * 2 - 1
+    product, scan = linear_products()[499], image * 2 - 1
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     noisy = math.sqrt(product) * scan + math.sqrt(1 - product) * noise
     covered = torch.zeros_like(image)
@@ -220,7 +212,7 @@ def test_term_is_the_mean_difference_from_the_target(spatial_dims: int, predicts
     noise, times = torch.randn(image.shape), torch.randint(0, 1000, (3,))
     total = 0.0
     for case, own, time in zip(image * 2 - 1, noise, times.tolist()):
-        product = _products()[time]
+        product = linear_products()[time]
         noisy = math.sqrt(product) * case + math.sqrt(1 - product) * own
         predicted = network.unet(noisy[None], torch.tensor([time]))[0]
         wanted = own if predicts == "epsilon" else case

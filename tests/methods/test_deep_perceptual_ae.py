@@ -83,7 +83,7 @@ def test_the_map_compares_the_reconstruction_and_only_the_coder_learns() -> None
 @pytest.mark.parametrize("resize", ["none", "half", "double"])
 def test_a_block_written_out(resize: str) -> None:
     torch.manual_seed(0)
-    block = PreActivationBlock(2, 3, 5, resize)
+    block: Any = PreActivationBlock(2, 3, 5, resize)
     x = torch.randn(2, 3, 6, 8)
     grid = {"none": x, "half": functional.avg_pool2d(x, 2), "double": x.repeat_interleave(2, 2).repeat_interleave(2, 3)}
     shortcut = block.shortcut[1](grid[resize])
@@ -110,7 +110,8 @@ def test_latents_are_as_narrow_as_they_are_said_to_be(bottleneck: str, size: Any
 
 
 def test_widths_and_sizes_that_cannot_be() -> None:
-    assert _network(width=[2, 3, 4, 5]).encoder[0].out_channels == 2
+    first: Any = _network(width=[2, 3, 4, 5]).encoder
+    assert first[0].out_channels == 2
     with pytest.raises(InputError, match="widths"):
         _network(width=[2, 3])
     with pytest.raises(InputError, match="halved"):

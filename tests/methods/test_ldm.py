@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from noise_schedules import linear_products
 from torch import Tensor, nn
 
 from medad_plugins.errors import InputError
@@ -40,19 +41,11 @@ def _scan(spatial_dims: int = 2, batch: int = 2) -> Tensor:
     return torch.rand(batch, 1, *[8] * spatial_dims, generator=torch.Generator().manual_seed(1))
 
 
-def _products() -> list[float]:
-    products, product = [], 1.0
-    for t in range(1000):
-        product *= 1 - (1e-4 + (0.02 - 1e-4) * t / 999)
-        products.append(product)
-    return products
-
-
 @BOTH
 @pytest.mark.parametrize("compared", ["decoded", "scan"])
 @torch.no_grad()
 def test_map_by_plain_computation(spatial_dims: int, compared: str) -> None:
-    network, image, products = _network(spatial_dims, compared=compared), _scan(spatial_dims), _products()
+    network, image, products = _network(spatial_dims, compared=compared), _scan(spatial_dims), linear_products()
     coder = network.autoencoder
     latent = 3 * coder.quant_conv_mu(coder.encoder(image))
     noise = torch.randn(1, *latent.shape[1:], generator=torch.Generator().manual_seed(0))
@@ -108,7 +101,7 @@ def test_stages_by_plain_computation(spatial_dims: int) -> None:
     latent = 3 * (mean + deviation * torch.randn(mean.shape))
     noise, times = torch.randn(latent.shape), torch.randint(0, 1000, (2,))
     torch.testing.assert_close(target, noise)
-    shares = torch.tensor([_products()[time] for time in times]).reshape([-1] + [1] * (spatial_dims + 1))
+    shares = torch.tensor([linear_products()[time] for time in times]).reshape([-1] + [1] * (spatial_dims + 1))
     noisy = shares.sqrt() * latent + (1 - shares).sqrt() * noise
     torch.testing.assert_close(predicted, network.unet(noisy.detach(), times), rtol=1e-3, atol=1e-4)
     (predicted - target).square().mean().backward()

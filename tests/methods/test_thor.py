@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from noise_schedules import linear_products
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor, nn
@@ -33,14 +34,6 @@ def _scan(spatial_dims: int = 2, batch: int = 3) -> Tensor:
     return torch.rand(batch, 1, *[12] * spatial_dims, generator=torch.Generator().manual_seed(1))
 
 
-def _products() -> list[float]:
-    products, product = [], 1.0
-    for t in range(1000):
-        product *= 1 - (1e-4 + (0.02 - 1e-4) * t / 999)
-        products.append(product)
-    return products
-
-
 def _suspicion(answer: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
     looks = residual_map(torch.from_numpy(answer)[None, None], torch.from_numpy(whole)[None, None], "ssim")[0, 0]
     smooth = ndimage.gaussian_filter(looks.double().numpy(), 2, mode="nearest")
@@ -57,7 +50,7 @@ def _region(suspicion: NDArray[Any]) -> NDArray[Any]:
 @BOTH
 @torch.no_grad()
 def test_chain_and_map_by_plain_computation(spatial_dims: int) -> None:
-    network, image, products = _network(spatial_dims), _scan(spatial_dims, 2), _products()
+    network, image, products = _network(spatial_dims), _scan(spatial_dims, 2), linear_products()
     generator = torch.Generator().manual_seed(0)
 
     def noise() -> Tensor:
@@ -119,7 +112,7 @@ def test_where_nothing_is_suspicious_the_scan_stays() -> None:
     assert float(found[..., :2, :2].amin()) > 0.1 and float(found[..., 8:, 8:].amax()) < 1e-3
     # after the scan was brought in, at place 1, all of the noise is the first draw
     first = torch.randn(1, *image.shape[1:], generator=torch.Generator().manual_seed(0))
-    expected = math.sqrt(_products()[30]) * (image * 2 - 1) + math.sqrt(1 - _products()[30]) * first
+    expected = math.sqrt(linear_products()[30]) * (image * 2 - 1) + math.sqrt(1 - linear_products()[30]) * first
     torch.testing.assert_close(inputs[2][..., 8:, 8:], expected[..., 8:, 8:], rtol=1e-3, atol=1e-3)
 
 
