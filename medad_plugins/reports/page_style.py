@@ -135,7 +135,7 @@ for (const card of document.querySelectorAll(".card")) {
     button.setAttribute("aria-pressed", large);
     button.textContent = large ? "reduce" : "enlarge";
   };
-  for (const element of [button, ...pictures]) element.addEventListener("click", resize);
+  for (const element of button ? [button, ...pictures] : []) element.addEventListener("click", resize);
   const slider = card.querySelector("input");
   if (!slider) continue;
   const slices = JSON.parse(card.querySelector("script").textContent);

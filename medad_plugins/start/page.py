@@ -102,7 +102,8 @@ def verdict(outcome: Outcome) -> str:
                 " Synthetic anomalies cannot tell which of its members the disease asks for, so all are taken; ten "
                 "labelled cases of both classes in the split val would tell."
             )
-        return f"Take {best.trial.name}: {figure}.{sure}"
+        article = "the " if best.trial.name.startswith("ensemble") else ""
+        return f"Take {article}{best.trial.name}: {figure}.{sure}"
     trivial = next((ranked for ranked in outcome.ranking if ranked.trial.is_trivial), None)
     if trivial is not None and trivial.value >= best.value:
         return (

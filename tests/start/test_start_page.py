@@ -79,7 +79,7 @@ def test_without_labelled_cases_the_ensemble_is_taken_where_it_is_usable(first: 
     outcome = _outcome(first, *trials)
     assert [ranked.trial.name for ranked in outcome.ranking] == ["padim", "ensemble", "look-up"]
     assert [ranked.trial.name for ranked in candidates(outcome.ranking, outcome.detectors)] == ["ensemble", "padim"]
-    assert verdict(outcome).startswith("Take ensemble: AUROC 0.") and "ten labelled cases" in verdict(outcome)
+    assert verdict(outcome).startswith("Take the ensemble: AUROC 0.") and "ten labelled cases" in verdict(outcome)
     assert "--ckpt_path 'out/fits/ensemble 1/model.pt'" in next_commands(outcome)[0][1]
 
     beaten = _outcome(first, *trials[:2], _trial("look-up", 2.0, True))
