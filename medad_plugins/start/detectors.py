@@ -54,6 +54,11 @@ class Detector:
     keys: dict[str, Any] = field(default_factory=dict)
     form: str = "pictures"
 
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it is made of others that are fitted here."""
+        return self.bundle == "ensemble"
+
 
 def usual_detectors(
     data: FirstData, bundles_dir: Path, names: Sequence[str] = (), weights: str = "auto"

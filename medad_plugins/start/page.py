@@ -83,7 +83,7 @@ def candidates(ranking: Sequence[Ranked], detectors: Mapping[str, Detector]) -> 
     fitted = [ranked for ranked in ranking if not ranked.trial.is_trivial]
 
     def is_first(ranked: Ranked) -> bool:
-        return ranked.labelled is None and ranked.is_usable and detectors[ranked.trial.name].bundle == "ensemble"
+        return ranked.labelled is None and ranked.is_usable and detectors[ranked.trial.name].is_ensemble
 
     return sorted(fitted, key=is_first, reverse=True)
 
@@ -97,12 +97,13 @@ def verdict(outcome: Outcome) -> str:
     figure = f"AUROC {best.value:.3f}, 95 % interval {interval_text(best.interval)}, by {by}"
     if best.is_usable:
         sure = "" if best.first >= 0.8 else f" It is first in {best.first:.0%} of resamples, so others may be as good."
-        if best.labelled is None and outcome.detectors[best.trial.name].bundle == "ensemble":
+        is_ensemble = outcome.detectors[best.trial.name].is_ensemble
+        if best.labelled is None and is_ensemble:
             sure = (
                 " Synthetic anomalies cannot tell which of its members the disease asks for, so all are taken; ten "
                 "labelled cases of both classes in the split val would tell."
             )
-        article = "the " if best.trial.name.startswith("ensemble") else ""
+        article = "the " if is_ensemble else ""
         return f"Take {article}{best.trial.name}: {figure}.{sure}"
     trivial = next((ranked for ranked in outcome.ranking if ranked.trial.is_trivial), None)
     if trivial is not None and trivial.value >= best.value:
