@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from monai.transforms import Randomizable
 from monai.utils import set_determinism
 
 # the bundles' suites share what they train; a second conftest.py would be a second module of this name
@@ -34,6 +37,18 @@ def shared_data() -> Path:
 def log_level() -> None:
     """The level that a run has set for the process's log is put back: the next test would see other messages."""
     logging.getLogger().setLevel(logging.WARNING)
+
+
+@pytest.fixture(autouse=True)
+def random_state() -> None:
+    """What a test draws without a seed of its own is the same in every run, whatever ran before it.
+
+    MONAI's transforms share one state, that of the class, until they are given one.
+    """
+    Randomizable.R.seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
