@@ -10,7 +10,7 @@ __all__ = ["given_values", "is_path_key", "is_text_key", "suggestion", "unnamed_
 
 # keys whose values are names, whatever they look like
 _TEXT_KEYS = {
-    *("datalist", "unlabelled_list", "where", "split", "normals", "labels", "group"),
+    *("datalist", "unlabelled_list", "reference_list", "where", "split", "normals", "labels", "group"),
     *("weights", "contrast", "guarded", "layer"),
 }
 _TEXT_ENDS = ("_dir", "_path", "_file", "_folder", "_root")

@@ -13,6 +13,7 @@ from medad_plugins.data.hold_out import case_group, hold_out
 from medad_plugins.data.iteration_loader import IterationLoader, IterationSampler
 from medad_plugins.data.labelled_dataset import labelled_dataset
 from medad_plugins.data.pass_loader import PassLoader
+from medad_plugins.data.reference_set import ReferenceSet
 from medad_plugins.data.sample_cohort import generate_case, sample_cohort
 from medad_plugins.data.scan import Scan
 from medad_plugins.data.scan_files import find_scans, read_scan
@@ -28,6 +29,7 @@ __all__ = [
     "IterationLoader",
     "IterationSampler",
     "PassLoader",
+    "ReferenceSet",
     "Scan",
     "ScanFormat",
     "cached_dataset",

@@ -12,6 +12,7 @@ from medad_plugins.losses.gradient_penalty import gradient_penalty
 from medad_plugins.losses.latent import feature_matching, gaussian_divergence, latent_distance
 from medad_plugins.losses.local_cosine import LocalCosineLoss
 from medad_plugins.losses.margin import TwoSidedMarginLoss
+from medad_plugins.losses.memory import memory_entropy, memory_weight_terms
 from medad_plugins.losses.mined_cosine import DistanceMinedCosineLoss, MinedCosineLoss, ShareMinedCosineLoss
 from medad_plugins.losses.normalised_reconstruction import normalised_reconstruction
 from medad_plugins.losses.relative_perceptual import RelativePerceptualL1
@@ -40,6 +41,8 @@ __all__ = [
     "gradient_penalty",
     "info_nce",
     "latent_distance",
+    "memory_entropy",
+    "memory_weight_terms",
     "normalised_reconstruction",
     "sinkhorn_divergence",
     "softmax_focal",

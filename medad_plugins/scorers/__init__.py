@@ -5,7 +5,7 @@ from __future__ import annotations
 from medad_plugins.scorers.calibration import Calibration
 from medad_plugins.scorers.components import without_small_components
 from medad_plugins.scorers.cosine import CosineMapFusion
-from medad_plugins.scorers.gradient_similarity import EdgeDissimilarity
+from medad_plugins.scorers.gradient_similarity import EdgeDissimilarity, gradient_magnitude
 from medad_plugins.scorers.grey_morphology import closed, dilated
 from medad_plugins.scorers.image_grid import MapToImage
 from medad_plugins.scorers.local_means import LocalMeanScore
@@ -37,6 +37,7 @@ __all__ = [
     "closed",
     "dilated",
     "gaussian_mean",
+    "gradient_magnitude",
     "local_mean",
     "residual_map",
     "without_small_components",

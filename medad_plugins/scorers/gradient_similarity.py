@@ -8,10 +8,36 @@ from torch.nn import functional
 
 from medad_plugins.scorers.median import MedianSmoothing
 
-__all__ = ["EdgeDissimilarity"]
+__all__ = ["EdgeDissimilarity", "gradient_magnitude"]
 
 # keeps places without edges from being divided by zero; for intensities 0..1
 _FLAT = 0.0026
+
+
+def gradient_magnitude(image: Tensor) -> Tensor:
+    """Length of Prewitt's gradient at every place of each channel, borders repeated.
+
+    Differences are over two pixels along an axis, means over three across.
+
+    Args:
+        image: ``(B, C, *spatial)``.
+
+    Returns:
+        ``(B, C, *spatial)``, not negative; of intensities 0..1 at most 1 along each axis.
+    """
+    spatial_dims = image.dim() - 2
+    padded = functional.pad(image, [1] * (2 * spatial_dims), mode="replicate")
+    squares = torch.zeros_like(image)
+    for along in range(spatial_dims):
+        part = padded
+        for axis in range(spatial_dims):
+            size = int(image.shape[2 + axis])
+            before, here = part.narrow(2 + axis, 0, size), part.narrow(2 + axis, 1, size)
+            after = part.narrow(2 + axis, 2, size)
+            part = after - before if axis == along else (before + here + after) / 3
+        # Prewitt's of an image has the sum across divided by 3, too
+        squares = squares + part * part
+    return torch.sqrt(squares + 1e-12)
 
 
 class EdgeDissimilarity(nn.Module):
@@ -44,28 +70,13 @@ class EdgeDissimilarity(nn.Module):
         self.spatial_dims, self.scales, self.flat = spatial_dims, scales, _FLAT
         self.median = MedianSmoothing(spatial_dims, 3)
 
-    def _slope(self, image: Tensor) -> Tensor:
-        """Gradient magnitude, borders repeated."""
-        padded = functional.pad(self.median(image), [1] * (2 * self.spatial_dims), mode="replicate")
-        squares = torch.zeros_like(image)
-        for along in range(self.spatial_dims):
-            part = padded
-            for axis in range(self.spatial_dims):
-                size = int(image.shape[2 + axis])
-                before, here = part.narrow(2 + axis, 0, size), part.narrow(2 + axis, 1, size)
-                after = part.narrow(2 + axis, 2, size)
-                part = after - before if axis == along else (before + here + after) / 3
-            # a difference over two pixels, mean over the window across; Prewitt's of an image has the sum divided by 3
-            squares = squares + part * part
-        return torch.sqrt(squares + 1e-12)
-
     def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         one, other = reconstruction.mean(1, keepdim=True), image.mean(1, keepdim=True)
         size = [int(edge) for edge in image.shape[2:]]
         mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
         found: list[Tensor] = []
         for _ in range(self.scales):
-            slope, slope_other = self._slope(one), self._slope(other)
+            slope, slope_other = gradient_magnitude(self.median(one)), gradient_magnitude(self.median(other))
             similar = (2 * slope * slope_other + self.flat) / (slope * slope + slope_other * slope_other + self.flat)
             found.append(functional.interpolate(1 - similar, size, mode=mode, align_corners=False))
             if min([int(edge) for edge in one.shape[2:]]) < 6:

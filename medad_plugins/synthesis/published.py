@@ -41,6 +41,7 @@ __all__ = [
     "many_tasks",
     "noise_blend",
     "nsa",
+    "pasted_piece",
     "pasted_squares",
     "pii",
     "smooth",
@@ -101,6 +102,16 @@ def pasted_squares(
     regions = [PlacedRegion(Cuboid(Uniform(*pair)), whole=True, overlap=0) for pair in sides]
     mix = Mix(Uniform(opacity, opacity))
     return [Recipe(f"square_{place}", region, mix, SameElsewhere()) for place, region in enumerate(regions)]
+
+
+def pasted_piece(share: tuple[float, float] = (0.01, 0.1)) -> Recipe:
+    """A box of the same scan, as it is, pasted elsewhere (Zhou et al., "ProxyAno", IEEE TMI 2022).
+
+    Args:
+        share: lowest and highest of the scan's area or volume; ours, for the paper gives none.
+    """
+    region = PlacedRegion(AreaCuboid(Uniform(*share)), whole=True, overlap=0)
+    return Recipe("pasted_piece", region, Paste(), SameElsewhere())
 
 
 def anatpaste() -> Recipe:

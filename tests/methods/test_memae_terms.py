@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from medad_plugins.methods.memae import MemAE, memory_entropy, memory_terms
+from medad_plugins.losses import memory_entropy
+from medad_plugins.methods.memae import MemAE, memory_terms
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 4, 3, 5), (2, 4, 2, 3, 2)])

@@ -41,6 +41,7 @@ RECIPES: list[Recipe] = [
     *published.many_tasks(),
     *published.disyre(),
     *published.pasted_squares(),
+    published.pasted_piece(),
     published.noise_blend(),
     published.glass(),
 ]
