@@ -87,7 +87,7 @@ class EfficientAD(PatchStudents):
     `collect`. The paper's student is also kept from imitating the teacher on photographs, of which there are none here.
 
     Args:
-        spatial_dims, in_channels, backbone, weights, layers, widths, sigma, reduction: see `PatchStudents`.
+        spatial_dims, in_channels, backbone, weights, layers, widths, sigma, reduction, limit: see `PatchStudents`.
         coder_width: of the autoencoder, see `WholeCoder`.
 
     Reference:
@@ -105,8 +105,9 @@ class EfficientAD(PatchStudents):
         coder_width: int = 32,
         sigma: float = 0.0,
         reduction: str | float = "max",
+        limit: float = 0.0,
     ) -> None:
-        super().__init__(spatial_dims, in_channels, backbone, weights, layers, widths, [2], sigma, reduction)
+        super().__init__(spatial_dims, in_channels, backbone, weights, layers, widths, [2], sigma, reduction, limit)
         self.coder = WholeCoder(spatial_dims, in_channels, self.width, coder_width)
         self.local_range, self.whole_range = QuantileRange(), QuantileRange()
 
@@ -123,7 +124,7 @@ class EfficientAD(PatchStudents):
 
     def parts(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared differences of student and teacher, and of autoencoder and student, ``(B, 1, *grid)``."""
-        teacher = self.align(self.features(image))
+        teacher = self.known(image)
         student, coded, follower = self._learnt(image, list(teacher.shape[2:]))
         local = (teacher - student).square().mean(1, keepdim=True)
         return local, (coded - follower).square().mean(1, keepdim=True)

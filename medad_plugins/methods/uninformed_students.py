@@ -20,7 +20,7 @@ class UninformedStudents(PatchStudents):
     mean 0 and deviation 1 over normal scans, see `collect`.
 
     Args:
-        spatial_dims, in_channels, backbone, weights, layers, widths, sigma, reduction: see `PatchStudents`.
+        spatial_dims, in_channels, backbone, weights, layers, widths, sigma, reduction, limit: see `PatchStudents`.
         students: how many.
 
     Reference:
@@ -39,10 +39,12 @@ class UninformedStudents(PatchStudents):
         students: int = 3,
         sigma: float = 0.0,
         reduction: str | float = "max",
+        limit: float = 0.0,
     ) -> None:
         if students < 2:
             raise ValueError(f"there must be two students or more, to disagree, got {students}.")
-        super().__init__(spatial_dims, in_channels, backbone, weights, layers, widths, [1] * students, sigma, reduction)
+        outputs = [1] * students
+        super().__init__(spatial_dims, in_channels, backbone, weights, layers, widths, outputs, sigma, reduction, limit)
         self.error, self.spread = StandardScore(), StandardScore()
 
     def training_output(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +56,7 @@ class UninformedStudents(PatchStudents):
         """Squared error of the students' mean, and their variance, both summed over channels, ``(B, 1, *grid)``."""
         said = torch.stack(self.described(image))
         mean = said.mean(0)
-        error = (mean - self.align(self.features(image))).square().sum(1, keepdim=True)
+        error = (mean - self.known(image)).square().sum(1, keepdim=True)
         return error, (said - mean).square().mean(0).sum(1, keepdim=True)
 
     def collect(self, image: Tensor) -> None:

@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from short_trainings import alike_scans, train_for_seconds, weights_of_varied_taps
 from torch import Tensor
 from torch.nn import functional
 
 from medad_plugins.errors import InputError
 from medad_plugins.methods.efficient_ad import EfficientAD, HardFeatureLoss
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = ConfigParser.load_config_file(ROOT / "bundles/efficient_ad/configs/train.yaml")
 
 
 def _network(spatial_dims: int = 2, **others: Any) -> EfficientAD:
@@ -73,7 +77,7 @@ def test_all_but_the_teacher_learn() -> None:
 def test_it_learns_normal_places(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)
-    network = EfficientAD(2, 1, "resnet10", path, widths=(8, 16), coder_width=8, reduction=0.05)
+    network = EfficientAD(2, 1, "resnet10", path, widths=(8, 16), coder_width=8, reduction=0.05, limit=KEYS["limit"])
     normal = alike_scans()
     changed = normal[8:].clone()
     changed[:, :, 8:30, 34:56] = torch.rand(2, 1, 22, 22)
@@ -89,8 +93,12 @@ def test_it_learns_normal_places(tmp_path: Path) -> None:
             return float(network.pool(network(changed)).min() - network.pool(network(normal[8:])).max())
 
     before = apart()
-    train_for_seconds(network, network.learning_parameters(), HardFeatureLoss(0.9), normal[:8], 3e-3)
+    train_for_seconds(network, network.learning_parameters(), HardFeatureLoss(KEYS["hard"]), normal[:8], 3e-3)
     after = apart()
+    # the student knows more of the teacher than its mean; one that follows a few hardest values alone knows less
+    with torch.no_grad():
+        teacher, student, _, _ = network.training_output(normal[8:])
+    assert (teacher - student).square().mean() < 0.9 * teacher.var()
     assert after > max(0.02, before + 0.02), (before, after)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from medad_plugins.errors import InputError
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps
 from medad_plugins.networks.backbones.make_taps import require_convolutions
@@ -22,6 +23,8 @@ class PatchStudents(AnomalyNetwork):
 
     The teacher's feature maps are joined on the finest grid, and every channel is brought to mean 0 and deviation 1
     over the normal scans. Papers first distil a network of the students' architecture from a backbone, on ImageNet.
+    Without that, channels behind a ReLU that hardly ever fire reach 50 deviations where they do; no student learns
+    that, and it outweighs all else in loss and map: ``limit`` cuts it off.
 
     Args:
         spatial_dims: 2 or 3.
@@ -33,6 +36,10 @@ class PatchStudents(AnomalyNetwork):
         outputs: of each student, how many values for each of the teacher's; one student each.
         sigma: Gaussian smoothing of the map before it is scored, in pixels of the image.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
+        limit: deviations from its mean beyond which a channel counts as that far; 0 for none.
+
+    Raises:
+        InputError: the limit is negative.
     """
 
     def __init__(
@@ -46,13 +53,19 @@ class PatchStudents(AnomalyNetwork):
         outputs: Sequence[int],
         sigma: float,
         reduction: str | float,
+        limit: float = 0.0,
     ) -> None:
         super().__init__(reduction)
+        if limit < 0:
+            raise InputError(
+                "no such limit of the teacher's features", where="limit", expected="0 or more", found=limit
+            )
         require_convolutions(backbone)
         layers = joined_layers(backbone) if layers is None else layers
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
         self.align = AlignedTaps(self.features.channels, spatial_dims, "standard", finest=True)
         self.width = self.align.out_channels
+        self.limit = float(limit)
         self.stride = self.features.strides[0]
         self.students = nn.ModuleList(
             PatchDescription(spatial_dims, in_channels, count * self.width, self.stride, widths) for count in outputs
@@ -72,5 +85,11 @@ class PatchStudents(AnomalyNetwork):
 
     def taught(self, image: Tensor) -> Tensor:
         """The teacher's features of training scans, ``(B, D, *grid)``, float32."""
-        features: Tensor = self.align(self.features.remembered(image))
-        return features
+        return self._limited(self.align(self.features.remembered(image)))
+
+    def known(self, image: Tensor) -> Tensor:
+        """The teacher's features of any scans, ``(B, D, *grid)``, float32."""
+        return self._limited(self.align(self.features(image)))
+
+    def _limited(self, features: Tensor) -> Tensor:
+        return features.clamp(-self.limit, self.limit) if self.limit > 0 else features
