@@ -9,12 +9,12 @@ from torch import Tensor
 from medad_plugins.errors import InputError
 from medad_plugins.methods.efficient_ad import EfficientAD
 from medad_plugins.methods.uninformed_students import UninformedStudents
-from medad_plugins.networks.families.patch_students import PatchStudents
 
 RARE = 7
+Students = EfficientAD | UninformedStudents
 
 
-def _with_a_rare_channel(kind: type[PatchStudents], limit: float) -> PatchStudents:
+def _with_a_rare_channel(kind: type[Students], limit: float) -> Students:
     torch.manual_seed(0)
     network = kind(2, 1, "resnet10", "none", widths=(4, 8), limit=limit).eval()
     variance = network.get_buffer("align.scale.running_var")
@@ -27,7 +27,7 @@ def _scans() -> Tensor:
 
 
 @pytest.mark.parametrize("kind", [EfficientAD, UninformedStudents])
-def test_a_rare_channel_is_cut_off(kind: type[PatchStudents]) -> None:
+def test_a_rare_channel_is_cut_off(kind: type[Students]) -> None:
     scans, share = _scans(), {}
     for limit in (0.0, 3.0):
         network = _with_a_rare_channel(kind, limit)
