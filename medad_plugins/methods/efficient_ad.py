@@ -89,6 +89,8 @@ class EfficientAD(PatchStudents):
     Args:
         spatial_dims, in_channels, backbone, weights, layers, widths, sigma, reduction, limit: see `PatchStudents`.
         coder_width: of the autoencoder, see `WholeCoder`.
+        relative: the student's error counts relative to the teacher's own size at that place, so that an error is not
+            large where there is much to know; False is the paper's form.
 
     Reference:
         Batzner et al., "EfficientAD: Accurate visual anomaly detection at millisecond-level latencies", WACV 2024.
@@ -106,8 +108,10 @@ class EfficientAD(PatchStudents):
         sigma: float = 0.0,
         reduction: str | float = "max",
         limit: float = 0.0,
+        relative: bool = False,
     ) -> None:
         super().__init__(spatial_dims, in_channels, backbone, weights, layers, widths, [2], sigma, reduction, limit)
+        self.relative = relative
         self.coder = WholeCoder(spatial_dims, in_channels, self.width, coder_width)
         self.local_range, self.whole_range = QuantileRange(), QuantileRange()
 
@@ -127,6 +131,9 @@ class EfficientAD(PatchStudents):
         teacher = self.known(image)
         student, coded, follower = self._learnt(image, list(teacher.shape[2:]))
         local = (teacher - student).square().mean(1, keepdim=True)
+        if self.relative:
+            # channels have a mean square of 1 over normal scans: half of it keeps places that show little from counting
+            local = local / (teacher.square().mean(1, keepdim=True) + 0.5)
         return local, (coded - follower).square().mean(1, keepdim=True)
 
     def collect(self, image: Tensor) -> None:

@@ -46,9 +46,10 @@ def test_loss_by_plain_computation() -> None:
         HardFeatureLoss(1.0)
 
 
+@pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("size", [(64, 50), (32, 36, 33)])
-def test_map_by_plain_computation(size: tuple[int, ...]) -> None:
-    network, image = _network(len(size)).eval(), _scan(*size)
+def test_map_by_plain_computation(size: tuple[int, ...], relative: bool) -> None:
+    network, image = _network(len(size), relative=relative).eval(), _scan(*size)
     with torch.no_grad():
         network.collect(image.flip(-1))
         network.fit()
@@ -57,6 +58,7 @@ def test_map_by_plain_computation(size: tuple[int, ...]) -> None:
         width, grid = teacher.shape[1], list(teacher.shape[2:])
         said, coded = network.students[0](image * 2 - 1), network.coder(image * 2 - 1, grid)
         local = (teacher - said[:, :width]).square().mean(1, keepdim=True)
+        local = local / (0.5 + teacher.square().mean(1, keepdim=True)) if relative else local
         whole = (coded - said[:, width:]).square().mean(1, keepdim=True)
         local = 0.1 * (local - network.local_range.start) / network.local_range.span
         whole = 0.1 * (whole - network.whole_range.start) / network.whole_range.span
@@ -77,7 +79,17 @@ def test_all_but_the_teacher_learn() -> None:
 def test_it_learns_normal_places(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)
-    network = EfficientAD(2, 1, "resnet10", path, widths=(8, 16), coder_width=8, reduction=0.05, limit=KEYS["limit"])
+    network = EfficientAD(
+        2,
+        1,
+        "resnet10",
+        path,
+        widths=(8, 16),
+        coder_width=8,
+        reduction=0.05,
+        limit=KEYS["limit"],
+        relative=KEYS["relative"],
+    )
     normal = alike_scans()
     changed = normal[8:].clone()
     changed[:, :, 8:30, 34:56] = torch.rand(2, 1, 22, 22)
