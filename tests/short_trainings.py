@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from plain_resnet import varied_taps
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,6 +31,12 @@ def standing_out(network: Any, changed: Tensor, normal: Tensor) -> float:
     network.eval()
     with torch.no_grad():
         return float(network.pool(network(changed)).min() / network.pool(network(normal)).max())
+
+
+def auroc_of_scans(network: Any, scans: Tensor, labels: list[int]) -> float:
+    """AUROC of a network as it stands, put into eval mode."""
+    with torch.no_grad():
+        return float(roc_auc_score(labels, network.eval().pool(network(scans)).numpy()))
 
 
 def train_for_seconds(

@@ -10,7 +10,7 @@ from pathlib import Path
 from medad_plugins.data.scan_files import SCAN_SUFFIXES, find_scans
 from medad_plugins.errors import InputError
 
-__all__ = ["SPLIT_NAMES", "class_folder_rows", "has_class_folders", "scan_stem"]
+__all__ = ["SPLIT_NAMES", "class_folder_rows", "has_class_folders", "scan_stem", "scans_below", "visible_folders"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def scan_stem(name: str) -> str:
 
 def has_class_folders(folder: Path) -> bool:
     """Whether a split of the folder has a class called normal or good."""
-    return any(_is_normal(name) for split in _splits(folder) for name in _folders(split))
+    return any(_is_normal(name) for split in _splits(folder) for name in visible_folders(split))
 
 
 def class_folder_rows(folder: Path) -> Iterator[dict[str, str]]:
@@ -54,18 +54,18 @@ def class_folder_rows(folder: Path) -> Iterator[dict[str, str]]:
     """
     rows = []
     unsorted = _loose_scans(folder)
-    unsorted += [path for path in _folders(folder) if path.name.lower() not in (*SPLIT_NAMES, *MASK_FOLDERS)]
+    unsorted += [path for path in visible_folders(folder) if path.name.lower() not in (*SPLIT_NAMES, *MASK_FOLDERS)]
     for split in _splits(folder):
         name = SPLIT_NAMES[split.name.lower()]
-        classes = [child for child in _folders(split) if child.name.lower() not in MASK_FOLDERS]
+        classes = [child for child in visible_folders(split) if child.name.lower() not in MASK_FOLDERS]
         if not classes and name == "train":
-            rows += [_row(scan, "normal", name, "") for scan in _scans(split)]
+            rows += [_row(scan, "normal", name, "") for scan in scans_below(split)]
         else:
             unsorted += _loose_scans(split)
         for kind in classes:
             images = kind / "img" if (kind / "img").is_dir() else kind
             masks = [] if _is_normal(kind) else _mask_indices(folder, split, kind)
-            rows += [_row(scan, kind.name, name, _mask_of(scan, images, masks)) for scan in _scans(images)]
+            rows += [_row(scan, kind.name, name, _mask_of(scan, images, masks)) for scan in scans_below(images)]
     _refuse_shared_masks(rows, folder)
     if unsorted:
         names = ", ".join(os.path.relpath(path, folder) for path in unsorted[:5])
@@ -88,15 +88,16 @@ def _is_normal(folder: Path) -> bool:
     return folder.name.lower() in NORMAL_NAMES
 
 
-def _folders(folder: Path) -> list[Path]:
+def visible_folders(folder: Path) -> list[Path]:
+    """Folders directly in a folder but hidden ones, sorted."""
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def _splits(folder: Path) -> list[Path]:
-    return [child for child in _folders(folder) if child.name.lower() in SPLIT_NAMES]
+    return [child for child in visible_folders(folder) if child.name.lower() in SPLIT_NAMES]
 
 
-def _scans(folder: Path) -> list[Path]:
+def scans_below(folder: Path) -> list[Path]:
     """Scans below a folder; an empty class is no error."""
     return find_scans(folder) if any(path.is_file() for path in folder.rglob("*")) else []
 

@@ -11,9 +11,9 @@ from typing import Any
 from torch.utils.data import Subset
 
 from medad_plugins.data.cached_dataset import cached_dataset
+from medad_plugins.data.class_folders import scans_below, visible_folders
 from medad_plugins.data.datalists import Case, find_datalist, read_datalist
 from medad_plugins.data.drawn_beside import DrawnBesided
-from medad_plugins.data.scan_files import find_scans
 from medad_plugins.errors import InputError, find_input_error
 
 __all__ = ["ReferenceSet"]
@@ -112,8 +112,8 @@ def _of_list(path: Path, folder: str | Path) -> list[tuple[str, str]]:
 
 def _of_folders(folder: Path) -> list[tuple[str, str]]:
     found = []
-    for kind in sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")):
-        scans = find_scans(kind) if any(path.is_file() for path in kind.rglob("*")) else []
+    for kind in visible_folders(folder):
+        scans = scans_below(kind)
         if not scans:
             todo = "add pictures, or move the folder away"
             raise InputError("a class of the reference set has no picture", where=kind, expected=LAYOUT, todo=todo)

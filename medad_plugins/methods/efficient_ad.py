@@ -127,7 +127,10 @@ class EfficientAD(PatchStudents):
         return teacher, student, coded, follower
 
     def parts(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared differences of student and teacher, and of autoencoder and student, ``(B, 1, *grid)``."""
+        """Mean squared differences of student and teacher, and of autoencoder and student, ``(B, 1, *grid)``.
+
+        The first relative to the teacher's own size, where that is asked for.
+        """
         teacher = self.known(image)
         student, coded, follower = self._learnt(image, list(teacher.shape[2:]))
         local = (teacher - student).square().mean(1, keepdim=True)

@@ -16,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 from numpy.typing import NDArray
@@ -135,6 +136,17 @@ def auroc_of(workflow: ConfigWorkflow, count: int) -> float:
     scored = list(score_cases(workflow.network_def, loader, setup.inferer))
     assert len(scored) == count
     return float(roc_auc_score([case.label for case in scored], [case.score for case in scored]))
+
+
+def parts_that_learn(workflow: ConfigWorkflow) -> set[str]:
+    """Runs a training, and the names of the network's parts whose parameters it changed."""
+    network = workflow.network_def
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    try:
+        workflow.run()
+    finally:
+        set_determinism(None)
+    return {name.split(".")[0] for name, value in network.named_parameters() if not torch.equal(value, before[name])}
 
 
 def refusal(root: Path, name: str, **overrides: Any) -> str:

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from bundle_runs import copy_bundle, open_config, small_values, write_cohort
-from monai.utils import set_determinism
+from bundle_runs import copy_bundle, open_config, parts_that_learn, small_values, write_cohort
 
 pytestmark = pytest.mark.usefixtures("process_settings")
 
@@ -20,11 +18,6 @@ def test_unlabelled_scans_train_a_second_ensemble(tmp_path: Path) -> None:
         copy_bundle("ddad_asr", tmp_path), "train", **values, unlabelled_dir=cohort, unlabelled_list="fitting.csv"
     )
     network = workflow.network_def
-    before = {name: value.clone() for name, value in network.named_parameters()}
-    try:
-        workflow.run()
-    finally:
-        set_determinism(None)
-    moved = {name.split(".")[0] for name, value in network.named_parameters() if not torch.equal(value, before[name])}
-    assert moved == {"normal", "mixed", "refiner"} and len(network.mixed) == len(network.normal) == 2
+    assert parts_that_learn(workflow) == {"normal", "mixed", "refiner"}
+    assert len(network.mixed) == len(network.normal) == 2
     assert network.refiner[0].in_channels == 2

@@ -79,17 +79,8 @@ def test_all_but_the_teacher_learn() -> None:
 def test_it_learns_normal_places(tmp_path: Path) -> None:
     path = weights_of_varied_taps(tmp_path)
     torch.manual_seed(0)
-    network = EfficientAD(
-        2,
-        1,
-        "resnet10",
-        path,
-        widths=(8, 16),
-        coder_width=8,
-        reduction=0.05,
-        limit=KEYS["limit"],
-        relative=KEYS["relative"],
-    )
+    keys = {key: KEYS[key] for key in ("limit", "relative")}
+    network = EfficientAD(2, 1, "resnet10", path, widths=(8, 16), coder_width=8, reduction=0.05, **keys)
     normal = alike_scans()
     changed = normal[8:].clone()
     changed[:, :, 8:30, 34:56] = torch.rand(2, 1, 22, 22)

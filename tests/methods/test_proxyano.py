@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from short_trainings import auroc_of_scans
 from torch import Tensor
 
 from medad_plugins.methods.proxyano import ProxyAno, ProxyTerms
@@ -92,11 +92,7 @@ def test_it_learns_to_rebuild_normal_scans_and_not_lesions() -> None:
     terms_of = ProxyTerms(Superpixels(4))
     scans, labels = torch.cat([_heads(20, 1), _heads(20, 2, lesion=True)]), [0] * 20 + [1] * 20
 
-    def auroc() -> float:
-        with torch.no_grad():
-            return float(roc_auc_score(labels, network.eval().pool(network(scans)).numpy()))
-
-    before, losses = auroc(), []
+    before, losses = auroc_of_scans(network, scans, labels), []
     optimizer = torch.optim.Adam(network.parameters(), 0.005)
     for step in range(80):
         clean = _heads(8, 100 + step)
@@ -105,6 +101,6 @@ def test_it_learns_to_rebuild_normal_scans_and_not_lesions() -> None:
         (terms["proxy"] + terms["painted"] + terms["bridged"] + 0.0002 * terms["entropy"]).backward()
         optimizer.step()
         losses.append(float(terms["bridged"].detach()))
-    after = auroc()
+    after = auroc_of_scans(network, scans, labels)
     assert np.mean(losses[-10:]) < 0.3 * losses[0]
     assert after > 0.95 and after > before + 0.1, (before, after)

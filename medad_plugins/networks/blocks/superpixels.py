@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +51,11 @@ class Superpixels(nn.Module):
         grid = [max(1, round(edge / self.size)) for edge in edges]
         places, cells = self._places(edges, grid, image.device)
         features = torch.cat([values, places.expand(len(values), -1, -1)], 2)
-        own = _number(cells, grid).expand(len(values), -1)
-        chosen, means = own, _means(features, own, torch.zeros(len(values), _count(grid), features.shape[2]))
+        around = _around(cells, grid)
+        chosen = around[0].expand(len(values), -1)
+        means = _means(features, chosen, features.new_zeros(len(values), math.prod(grid), features.shape[2]))
         for _ in range(self.rounds):
-            chosen = self._nearest(features, means, cells, grid)
+            chosen = _nearest(features, means, around)
             means = _means(features, chosen, means)
         flat = _taken(means, chosen)[:, :, : image.shape[1]]
         return flat.movedim(2, 1).unflatten(2, edges)
@@ -65,23 +67,25 @@ class Superpixels(nn.Module):
         counts, lengths = (torch.tensor(each, device=device) for each in (grid, edges))
         return index * (self.compactness / self.size), index * counts // lengths
 
-    def _nearest(self, features: Tensor, means: Tensor, cells: Tensor, grid: list[int]) -> Tensor:
-        """Number ``(B, P)`` of the nearest of the cells around each pixel."""
-        last = torch.tensor(grid, device=cells.device) - 1
-        nearest = torch.full(features.shape[:2], torch.inf, device=features.device)
-        chosen = torch.zeros(features.shape[:2], dtype=torch.long, device=features.device)
-        # its own cell first: where two are as near, it stays
-        for step in sorted(itertools.product((-1, 0, 1), repeat=len(grid)), key=lambda step: sum(map(abs, step))):
-            around = torch.minimum((cells + torch.tensor(step, device=cells.device)).clamp_min(0), last)
-            number = _number(around, grid).expand(len(features), -1)
-            distance = (features - _taken(means, number)).square().sum(2)
-            chosen = torch.where(distance < nearest, number, chosen)
-            nearest = torch.minimum(distance, nearest)
-        return chosen
+
+def _around(cells: Tensor, grid: list[int]) -> list[Tensor]:
+    """Numbers ``(P,)`` of every pixel's own cell and of those around it, its own first."""
+    last = torch.tensor(grid, device=cells.device) - 1
+    steps = sorted(itertools.product((-1, 0, 1), repeat=len(grid)), key=lambda step: sum(map(abs, step)))
+    moved = [(cells + torch.tensor(step, device=cells.device)).clamp_min(0) for step in steps]
+    return [_number(torch.minimum(each, last), grid) for each in moved]
 
 
-def _count(grid: list[int]) -> int:
-    return int(torch.tensor(grid).prod())
+def _nearest(features: Tensor, means: Tensor, around: list[Tensor]) -> Tensor:
+    """Number ``(B, P)`` of the nearest of the cells around each pixel; where two are as near, the earlier."""
+    nearest = torch.full(features.shape[:2], torch.inf, device=features.device)
+    chosen = torch.zeros(features.shape[:2], dtype=torch.long, device=features.device)
+    for each in around:
+        number = each.expand(len(features), -1)
+        distance = (features - _taken(means, number)).square().sum(2)
+        chosen = torch.where(distance < nearest, number, chosen)
+        nearest = torch.minimum(distance, nearest)
+    return chosen
 
 
 def _number(cells: Tensor, grid: list[int]) -> Tensor:
@@ -99,7 +103,6 @@ def _taken(means: Tensor, chosen: Tensor) -> Tensor:
 
 def _means(features: Tensor, chosen: Tensor, before: Tensor) -> Tensor:
     """Means ``(B, K, F)`` of the pixels that chose each; those that none chose stay as they were before."""
-    before = before.to(features.device)
     index = chosen.unsqueeze(2).expand(-1, -1, features.shape[2])
     sums = torch.zeros_like(before).scatter_add(1, index, features)
     counts = torch.zeros_like(before[:, :, 0]).scatter_add(1, chosen, torch.ones_like(features[:, :, 0])).unsqueeze(2)
