@@ -23,10 +23,17 @@ def set_gradients(loss: Tensor, parameters: Sequence[nn.Parameter], keep_graph: 
     if loss.requires_grad:
         gradients = torch.autograd.grad(loss, list(parameters), retain_graph=keep_graph, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+        parameter.grad = None if gradient is None else _laid_out_as(gradient, parameter)
     used = [parameter for parameter in parameters if parameter.grad is not None]
     average_over_ranks(used)
     return used
+
+
+def _laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient in the parameter's memory layout, as ``backward()`` leaves it: fused optimisers read it by that."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def average_over_ranks(parameters: Sequence[nn.Parameter]) -> None:
