@@ -106,8 +106,23 @@ def _require_new(slug: str, like: str, bundles: Path) -> None:
         raise InputError("there is no bundle to start from", where=like, expected=f"one of {', '.join(known)}")
 
 
+def _with_row(readme: str, like: str, slug: str, title: str) -> str:
+    """README with a row for the bundle below the one that it starts from, without that one's figures."""
+    lines = readme.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith(f"| [{like}]"))
+    cells = lines[place].split(" | ")
+    row = [
+        f"| [{slug}](bundles/{slug}/docs/README.md)",
+        f"{title}: what it does (authors, venue and year)",
+        *cells[2:-1],
+        " |",
+    ]
+    lines.insert(place + 1, " | ".join(row))
+    return "\n".join(lines) + "\n"
+
+
 def new_bundle(slug: str, like: str = "edc", title: str = "", network: str = "", project: str = "") -> None:
-    """Write ``bundles/SLUG``, ``medad_plugins/methods/SLUG`` and ``tests/methods/test_SLUG.py``.
+    """Write ``bundles/SLUG``, ``medad_plugins/methods/SLUG``, ``tests/methods/test_SLUG.py`` and a row in README.
 
     Args:
         slug: the bundle's name, e.g. ``knn``.
@@ -134,6 +149,7 @@ def new_bundle(slug: str, like: str = "edc", title: str = "", network: str = "",
         "changelog": {metadata["version"]: "first version"},
     }
     metadata["medad"] |= {"title": title, "network": network}
+    metadata["medad"].pop("volumes", None)  # was measured of the other
     written: list[Path] = []
 
     def write(path: Path, text: str) -> None:
@@ -153,6 +169,9 @@ def new_bundle(slug: str, like: str = "edc", title: str = "", network: str = "",
         place = methods / f"{slug}.py" if file.parent == methods else methods / slug / file.name
         write(place, _renamed(file.read_text("utf-8"), like, slug, old, network))
     write(home / "tests" / "methods" / f"test_{slug}.py", TEST.format(slug=slug, title=title, network=network))
+    readme = home / "README.md"
+    if readme.is_file():
+        write(readme, _with_row(readme.read_text("utf-8"), like, slug, title))
     for path in dict.fromkeys(written):
         print(f"wrote {path.relative_to(home)}")
     print(f"now: pytest tests/bundles tests/methods -k {slug}, and what CONTRIBUTING.md says")

@@ -39,6 +39,7 @@ def test_a_new_bundle_trains_under_its_own_names(
     for source in (PROJECT / "medad_plugins" / "methods").glob(f"{like}*"):
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, methods / source.name)
+    shutil.copy(PROJECT / "README.md", tmp_path)
     slug = f"like_{like}"
     tool(slug, like=like, title="My Method", project=str(tmp_path))
 
@@ -52,6 +53,10 @@ def test_a_new_bundle_trains_under_its_own_names(
     run_config(tmp_path / "bundles" / slug, "inference", dataset_dir=str(cohorts[2]), device="cpu", save=[])
     text = (tmp_path / "bundles" / slug / "configs" / "evaluate.yaml").read_text("utf-8")
     assert text.startswith(f"# Evaluate My Method: python -m monai.bundle run --config_file bundles/{slug}/")
+    readme = (tmp_path / "README.md").read_text("utf-8").splitlines()
+    row = readme[next(place for place, line in enumerate(readme) if line.startswith(f"| [{like}]")) + 1]
+    assert row.startswith(f"| [{slug}](bundles/{slug}/docs/README.md) | My Method: ") and row.endswith(" |  |"), row
+    assert row.count("|") == 7, "as many columns as every row"
     compile((tmp_path / "tests" / "methods" / f"test_{slug}.py").read_text("utf-8"), "test", "exec")
 
 
@@ -60,7 +65,8 @@ def test_a_new_bundle_trains_under_its_own_names(
 def test_a_new_bundle_passes_the_suite(like: str, tmp_path: Path) -> None:
     for part in ("bundles", "medad_plugins", "tests", "tools", "apps"):
         shutil.copytree(PROJECT / part, tmp_path / part, ignore=IGNORED)
-    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(PROJECT / name, tmp_path)
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
 
     def run(*command: str) -> None:
