@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.batch_noise import batch_uniform
+from medad_plugins.networks.blocks.say_rare import say_rare
 from medad_plugins.networks.coders.plain_unet import PlainUNet
 
 __all__ = ["DropoutUNet"]
@@ -50,6 +51,7 @@ class DropoutUNet(AnomalyNetwork):
         if not 0 <= dropout < 1 or passes < 1:
             raise ValueError(f"dropout must lie in 0..1 and passes be positive, got {dropout} and {passes}.")
         self.unet = PlainUNet(spatial_dims, in_channels, features)
+        say_rare(self.unet.last)
         self.dropout, self.widths = dropout, [int(width) for width in features]
         draws = torch.rand(passes, sum(features), generator=torch.Generator().manual_seed(0))
         # what stays is scaled, so that on average nothing changes

@@ -132,10 +132,18 @@ def nsa(overlap: float = 0.7) -> Recipe:
     return Recipe("nsa", region, PoissonBlend("mixed"), source, labeller=Logistic(), count=Geometric(3))
 
 
-def circle() -> Recipe:
-    """Balls of another scan put in without a seam, after CIRCLE (Mueller et al., UNSURE 2023)."""
-    region = PlacedRegion(Ball(), centre="normal", spread=0.2, overlap=0.5)
-    return Recipe("circle", region, PoissonBlend("weighted"), ForeignElsewhere(Uniform(1, 1)), labeller=Factor())
+def circle(regions: int = 1) -> Recipe:
+    """Balls of another scan put in without a seam, after CIRCLE (Mueller et al., UNSURE 2023).
+
+    The label is how visible the change is. What is put in without a seam changes the whole box around a ball a little,
+    and by the weaker share nothing that can be seen: the share itself would be asked where there is nothing to find.
+
+    Args:
+        regions: balls in a scan, at most, each further one half as often.
+    """
+    region, source = PlacedRegion(Ball(), centre="normal", spread=0.2, overlap=0.5), ForeignElsewhere(Uniform(1, 1))
+    count = Geometric(regions) if regions > 1 else None
+    return Recipe("circle", region, PoissonBlend("weighted"), source, labeller=Logistic(), count=count)
 
 
 def blob(radius: tuple[float, float] = (0.08, 0.16)) -> Recipe:
@@ -166,7 +174,12 @@ def many_tasks(sd: float = 1.0) -> list[Recipe]:
     ]
 
 
-def smooth(labeller: Labeller | None = None, offset: tuple[float, float] = (0.05, 0.4)) -> Recipe:
+def smooth(
+    labeller: Labeller | None = None,
+    offset: tuple[float, float] = (0.05, 0.4),
+    edge: tuple[float, float] = (0.2, 1.0),
+    regions: int = 1,
+) -> Recipe:
     """A whole region made brighter or darker without a seam, of this project: more like a lesion than a pasted piece.
 
     Many lesions are one piece of another brightness. What is trained on pieces with edges alone learns the edges.
@@ -174,12 +187,24 @@ def smooth(labeller: Labeller | None = None, offset: tuple[float, float] = (0.05
     Args:
         labeller: makes the target; None is `Binary`.
         offset: smallest and largest change, on the image's scale.
+        edge: narrowest and widest edge over which it fades, a share of the region's largest depth.
+        regions: at most so many in a scan, each further one half as often.
     """
-    region = PlacedRegion(Sheared(), centre="body", overlap=0.5)
-    return Recipe("smooth", region, SmoothIntensity(Uniform(*offset)), labeller=labeller or Binary())
+    region, blender = (
+        PlacedRegion(Sheared(), centre="body", overlap=0.5),
+        SmoothIntensity(Uniform(*offset), Uniform(*edge)),
+    )
+    count = Geometric(regions) if regions > 1 else None
+    return Recipe("smooth", region, blender, labeller=labeller or Binary(), count=count)
 
 
-def with_smooth(recipes: Sequence[Recipe], share: float = 0.5) -> list[Recipe]:
+def with_smooth(
+    recipes: Sequence[Recipe],
+    share: float = 0.5,
+    offset: tuple[float, float] = (0.05, 0.4),
+    edge: tuple[float, float] = (0.2, 1.0),
+    regions: int = 1,
+) -> list[Recipe]:
     """Recipes with `smooth` mixed in, labelled as the first of them is.
 
     Where the label is the share of what is foreign, which `smooth` has not, it is how visible the change is.
@@ -187,6 +212,9 @@ def with_smooth(recipes: Sequence[Recipe], share: float = 0.5) -> list[Recipe]:
     Args:
         recipes: ways to make an anomaly.
         share: of the anomalies that are smooth; 0 leaves the recipes alone, 1 makes nothing else.
+        offset: see `smooth`, as edge and regions.
+        edge: of the smooth regions.
+        regions: of them in a scan.
 
     Raises:
         InputError: the share does not lie in 0..1.
@@ -196,7 +224,7 @@ def with_smooth(recipes: Sequence[Recipe], share: float = 0.5) -> list[Recipe]:
     if share == 0:
         return list(recipes)
     labeller = recipes[0].labeller
-    added = smooth(Logistic() if isinstance(labeller, Factor) else labeller)
+    added = smooth(Logistic() if isinstance(labeller, Factor) else labeller, offset, edge, regions)
     total = sum(recipe.weight for recipe in recipes)
     others = [replace(recipe, weight=(1 - share) * recipe.weight / total) for recipe in recipes if share < 1]
     return [*others, replace(added, weight=share)]

@@ -85,6 +85,27 @@ def test_in_training_features_with_the_anomaly_are_rebuilt_and_clean_ones_the_ta
 
 @torch.no_grad()
 @pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_rebuilders_that_add_begin_with_what_they_are_given(spatial_dims: int) -> None:
+    """From zero on, residuals would show how strong features are, long before they show what was put in."""
+    torch.manual_seed(0)
+    network = RealNet(spatial_dims, 1, "resnet10", "none", (1, 2), (8, 8), 5, 4, rebuilt_from="seen")
+    anomalous, clean = _scan(*[32] * spatial_dims), _scan(*[32] * spatial_dims, seed=1)
+    residuals: list[list[Tensor]] = []
+    network.ranking.register_forward_pre_hook(lambda module, inputs: residuals.append(inputs[0]))
+    _, rebuilt, _ = network(torch.cat([anomalous, clean], 1))
+    network.eval()(anomalous)
+    for index, tap in enumerate(network.features(anomalous)):
+        torch.testing.assert_close(rebuilt[index], network.selections[index](tap), rtol=1e-4, atol=1e-5)
+    assert all(float(residual.max()) < 1e-8 for found in residuals for residual in found)
+    weight = network.rebuilders[1].last[-1].weight  # type: ignore[union-attr, index]
+    torch.nn.init.normal_(weight, 0, 0.1)
+    network(anomalous)
+    added = network.rebuilders[1](network.selections[1](network.features(anomalous)[1]))
+    torch.testing.assert_close(residuals[-1][1], added**2, rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_score_is_the_highest_window_mean_of_the_probability(spatial_dims: int) -> None:
     network, image = _realnet(spatial_dims).eval(), _scan(*[32] * spatial_dims)
     residuals = []
@@ -145,3 +166,5 @@ def test_layers_that_are_not_there_are_refused() -> None:
         RealNet(2, 1, "resnet10", "none", (3, 5), (4, 4))
     with pytest.raises(ValueError, match="channels must be 2 numbers, one for each layer"):
         RealNet(2, 1, "resnet10", "none", (1, 2), (4, 4, 4))
+    with pytest.raises(InputError, match=r"cannot be rebuilt so: rebuilt_from .*found all"):
+        RealNet(2, 1, "resnet10", "none", (1,), (4,), rebuilt_from="all")

@@ -9,10 +9,12 @@ import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
+from medad_plugins.errors import InputError
 from medad_plugins.methods.realnet.channel_selection import ChannelSelection
 from medad_plugins.methods.realnet.ranked_residuals import RankedResiduals
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import make_taps
+from medad_plugins.networks.blocks.say_rare import say_rare
 from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 from medad_plugins.networks.coders.attention_unet import AttentionUNet
 from medad_plugins.scorers import LocalMeanScore
@@ -113,9 +115,12 @@ class RealNet(AnomalyNetwork):
         window: edge of the window in which the map is averaged for the score, in pixels; the paper's is 16 of 256.
         reduction: image score, see `medad_plugins.scorers.MapPool`.
         judge_norms: see `ResidualJudge`; models of before this was asked have True.
+        rebuilt_from: ``"nothing"``, where each rebuilder's output is the rebuilt features: at first it is zero, so that
+            residuals show how strong the features are until it has learnt; or ``"seen"``, where it is what to add to
+            the features that it is given, so that residuals are zero at first and then show what was taken away.
 
     Raises:
-        InputError: the backbone has no such layers.
+        InputError: the backbone has no such layers, or features cannot be rebuilt so.
 
     Reference:
         Zhang et al., "RealNet: A feature selection network with realistic synthetic anomaly for anomaly detection",
@@ -137,8 +142,14 @@ class RealNet(AnomalyNetwork):
         window: int = 16,
         reduction: str | float = "max",
         judge_norms: bool = True,
+        rebuilt_from: str = "nothing",
     ) -> None:
         super().__init__(reduction)
+        if rebuilt_from not in ("nothing", "seen"):
+            raise InputError(
+                "features cannot be rebuilt so", where="rebuilt_from", expected="nothing or seen", found=rebuilt_from
+            )
+        self.adds = rebuilt_from == "seen"
         if len(channels) != len(layers):
             raise ValueError(f"channels must be {len(layers)} numbers, one for each layer, got {list(channels)}.")
         self.features = make_taps(backbone, spatial_dims, in_channels, layers, weights)
@@ -148,6 +159,7 @@ class RealNet(AnomalyNetwork):
         self.rebuilders = nn.ModuleList(AttentionUNet(spatial_dims, count, count, max(1, count // 2)) for count in kept)
         self.ranking = RankedResiduals(kept, spatial_dims, ranked)
         self.judge = ResidualJudge(self.ranking.out_channels, spatial_dims, norms=judge_norms)
+        say_rare(self.judge.on_image[-1])
         self.keep_score = LocalMeanScore(spatial_dims, self.pool, window, padded=False)
 
     def taps(self, image: Tensor) -> list[Tensor]:
@@ -194,7 +206,7 @@ class RealNet(AnomalyNetwork):
         taps = self.taps(torch.cat(image.chunk(2, 1)))
         for tap, select, rebuild in zip(taps, self.selections, self.rebuilders):
             seen, without = select(tap).chunk(2)
-            rebuilt.append(rebuild(seen))
+            rebuilt.append(rebuild(seen) + seen if self.adds else rebuild(seen))
             clean.append(without)
             residuals.append((seen - rebuilt[-1]) ** 2)
         return self.judge(self.ranking(residuals), list(anomalous.shape[2:])), rebuilt, clean
@@ -208,6 +220,7 @@ class RealNet(AnomalyNetwork):
         taps = self.taps(image)
         for index, (select, rebuild) in enumerate(zip(self.selections, self.rebuilders)):
             seen = select(taps[index])
-            residuals.append((seen - rebuild(seen)) ** 2)
+            rebuilt = rebuild(seen)
+            residuals.append(rebuilt**2 if self.adds else (seen - rebuilt) ** 2)
         logits = self.judge(self.ranking(residuals), list(image.shape[2:]))
         return self.keep_score(torch.softmax(logits.float(), 1)[:, 1:])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from medad_plugins.errors import InputError
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import BACKBONES
+from medad_plugins.networks.blocks.say_rare import say_rare
 from medad_plugins.networks.coders.plain_unet import PlainUNet
 from medad_plugins.networks.coders.residual_coder import ResidualCoder
 from medad_plugins.networks.coders.wide_residual import WideResidualCoder
@@ -17,7 +18,6 @@ from medad_plugins.networks.coders.wide_residual import WideResidualCoder
 __all__ = ["PixelPredictor"]
 
 COMPLETE = ("wide_residual", "unet")
-_RARE = -3.0  # a logit: one voxel in twenty
 
 
 def _coder(
@@ -40,20 +40,6 @@ def _coder(
         raise InputError("this network has no pretrained weights", where=architecture, found=weights, todo=todo)
     kind = PlainUNet if architecture == "unet" else WideResidualCoder
     return kind(spatial_dims, in_channels) if features is None else kind(spatial_dims, in_channels, features)
-
-
-def _say_rare(coder: nn.Module) -> None:
-    """Let a coder begin with how rare anomalies are, as detectors of rare objects do.
-
-    Of a volume an anomaly is some hundredths. From a logit of 0 on, the first hundred iterations or two would teach
-    nothing else.
-
-    Reference:
-        Lin et al., "Focal loss for dense object detection", ICCV 2017, section 4.1.
-    """
-    last = [module for module in coder.modules() if getattr(module, "out_channels", 0) == 1][-1]
-    assert isinstance(last.bias, torch.Tensor)
-    nn.init.constant_(last.bias, _RARE)
 
 
 class PixelPredictor(AnomalyNetwork):
@@ -89,7 +75,7 @@ class PixelPredictor(AnomalyNetwork):
         super().__init__(reduction)
         self.coder = _coder(spatial_dims, in_channels, architecture, features, weights)
         if spatial_dims == 3:
-            _say_rare(self.coder)
+            say_rare([part for part in self.coder.modules() if getattr(part, "out_channels", 0) == 1][-1])
 
     def training_output(self, image: Tensor) -> Tensor:
         """Logits ``(B, 1, *spatial)``, float32, so that a loss is taken of them in full precision."""
