@@ -17,7 +17,7 @@ from medad_plugins.arguments import given_values, is_path_key, is_text_key, sugg
 from medad_plugins.errors import InputError
 from medad_plugins.files import home_path
 from medad_plugins.inferers.precision import PRECISIONS
-from medad_plugins.volume_slices import ALL_AXES
+from medad_plugins.volume_slices import ALL_AXES, REFERENCES
 
 __all__ = ["as_written", "names_as_written", "require_device", "settle_values", "unknown_key"]
 
@@ -194,6 +194,12 @@ def _flag(key: str, value: Any) -> bool:
     return _FLAGS[str(value).lower()]
 
 
+def _paired(key: str, value: Any) -> bool | str:
+    if str(value).lower() not in (*_FLAGS, REFERENCES):
+        raise _refused(key, value, f"true, false or {REFERENCES}")
+    return _FLAGS.get(str(value).lower(), REFERENCES)
+
+
 def _number(key: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise _refused(key, value, "a number")
@@ -252,7 +258,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "spatial_dims": _one_of(2, 3),
     "equalize": _flag,
     "slice_axis": _one_of(0, 1, 2, ALL_AXES),
-    "paired": _flag,
+    "paired": _paired,
     "image_size": _sizes,
     "roi_size": _sizes,
     "spacing": _lengths,

@@ -6,7 +6,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["OppositeSide"]
+__all__ = ["OppositeSide", "mirrored_volumes", "opposite_places"]
+
+
+def opposite_places(volume: Tensor) -> Tensor:
+    """Places ``(B, R)`` along the first axis that lie opposite each, by the plane through the middle of what is bright.
+
+    Args:
+        volume: ``(B, C, R, A, S)`` in RAS.
+    """
+    width = volume.shape[2]
+    dtype = volume.dtype if volume.dtype == torch.float64 else torch.float32
+    places = torch.arange(width, device=volume.device, dtype=dtype)
+    bright = (volume - volume.amin(dim=[1, 2, 3, 4], keepdim=True)).sum(dim=[1, 3, 4]).to(dtype)
+    bright = bright + 1e-6  # where all is alike, the middle is that of the grid
+    middle = (bright * places).sum(1) / bright.sum(1)
+    return (2 * middle.unsqueeze(1) - places).round().long().clamp(0, width - 1)
+
+
+def mirrored_volumes(volume: Tensor) -> Tensor:
+    """Volumes ``(B, C, R, A, S)`` in RAS with left and right changed, by that plane and not by the grid's middle.
+
+    Example:
+        >>> mirrored_volumes(torch.tensor([0.0, 1.0, 0.5, 1.0, 0.0, 0.0]).reshape(1, 1, 6, 1, 1)).flatten().tolist()
+        [0.0, 1.0, 0.5, 1.0, 0.0, 0.0]
+    """
+    opposite = opposite_places(volume)
+    return torch.stack([case[:, index] for case, index in zip(volume, opposite)])
 
 
 class OppositeSide(nn.Module):
@@ -38,11 +64,7 @@ class OppositeSide(nn.Module):
 
     def forward(self, found: Tensor, volume: Tensor) -> Tensor:
         width = found.shape[2]
-        places = torch.arange(width, device=found.device, dtype=found.dtype)
-        bright = (volume - volume.amin(dim=[1, 2, 3, 4], keepdim=True)).sum(dim=[1, 3, 4]).to(found.dtype)
-        bright = bright + 1e-6  # where all is alike, the middle is that of the grid
-        middle = (bright * places).sum(1) / bright.sum(1)
-        opposite = (2 * middle.unsqueeze(1) - places).round().long().clamp(0, width - 1)
+        opposite = opposite_places(volume)
         taken = torch.stack([case[:, index] for case, index in zip(found, opposite)])
         margin = int(self.reach * width + 0.5)
         edge = 2 * margin + 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["ALL_AXES", "padded", "turned_upright", "upright_slices", "volumes_of_slices"]
+__all__ = ["ALL_AXES", "REFERENCES", "padded", "turned_upright", "upright_slices", "volumes_of_slices"]
 
 # what `slice_axis` is where volumes are cut along all three axes
 ALL_AXES = "all"
+# what `paired` is where normal volumes are shown mirrored too
+REFERENCES = "references"
 
 
 def turned_upright(volumes: Tensor, axis: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from monai.utils import set_determinism
 from scipy.ndimage import maximum_filter
 
-from medad_plugins.opposite_side import OppositeSide
+from medad_plugins.opposite_side import OppositeSide, mirrored_volumes, opposite_places
 
 
 def _head(shift: int = 0) -> torch.Tensor:
@@ -35,6 +35,16 @@ def test_a_lesion_on_one_side_stays_and_what_both_have_goes_wherever_the_head_li
         assert left[0].max() == pytest.approx(0.1)
         assert left[1].max() == 1.0 and left[1, 0, 13 + shift, 4, 4] == 1.0
         assert left.min() == 0
+
+
+def test_a_head_is_mirrored_about_its_own_middle() -> None:
+    for shift in (0, 3, -2):
+        head = _head(shift)
+        head[:, :, 6 + shift, 7, 7] = 0.5
+        mirrored = mirrored_volumes(torch.cat([head, head * 0.5]))
+        assert mirrored[0, 0, 14 + shift, 7, 7] == 0.5 and mirrored[0, 0, 6 + shift, 7, 7] == 1.0
+        torch.testing.assert_close(mirrored[1], mirrored[0] * 0.5)
+        assert opposite_places(head)[0, 5 + shift] == 15 + shift
 
 
 def test_it_can_be_scripted() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from medad_plugins.errors import InputError
 from medad_plugins.tile_grid import TileGrid
-from medad_plugins.volume_slices import ALL_AXES
+from medad_plugins.volume_slices import ALL_AXES, REFERENCES
 
 __all__ = ["ScanFormat"]
 
@@ -37,7 +37,8 @@ class ScanFormat:
             scan's affine (see `medad_plugins.data.upright_turn`), or ``"stored"``, columns first and as the file has
             them (slices by their RAS axes), as models were trained that do not say.
         paired: with ``slice_axis="all"``, what both sides of a volume show alike counts for nothing, see
-            `medad_plugins.opposite_side.OppositeSide`.
+            `medad_plugins.opposite_side.OppositeSide`; ``"references"`` takes nothing off and shows methods that are
+            fitted in one pass the normal volumes mirrored too.
         roi_size: pixels along every axis of what the network looks at at once, one number or one per axis (of a slice,
             where volumes are cut): scans are cut into such tiles. None shows scans whole, or with ``spacing`` in tiles
             of ``image_size``.
@@ -62,7 +63,7 @@ class ScanFormat:
     intensity: str | Sequence[float] = "auto"
     equalize: bool = False
     orientation: str = "upright"
-    paired: bool = False
+    paired: bool | str = False
     roi_size: int | Sequence[int] | None = None
     spacing: float | Sequence[float] | None = None
     overlap: float = 0.25
@@ -82,6 +83,9 @@ class ScanFormat:
                 found=f"{self.slice_axis} with --spatial_dims {dims}",
             )
 
+        if self.paired not in (False, True, REFERENCES):
+            expected = f"true, false or {REFERENCES}"
+            raise InputError("sides cannot be compared so", where="paired", expected=expected, found=self.paired)
         if self.paired and self.slice_axis != ALL_AXES:
             todo = "give --slice_axis all, or leave out --paired"
             raise InputError("sides are compared where volumes are cut along all axes", where="paired", todo=todo)

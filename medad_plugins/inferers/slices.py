@@ -9,12 +9,13 @@ from monai.inferers import Inferer, SliceInferer
 from torch import Tensor
 
 from medad_plugins.data.scan_format import ScanFormat
+from medad_plugins.errors import InputError
 from medad_plugins.inferers.precision import PrecisionInferer
 from medad_plugins.inferers.tiles import TileInferer
 from medad_plugins.opposite_side import OppositeSide
 from medad_plugins.plain_tensor import plain_tensor
 from medad_plugins.tile_grid import TileGrid
-from medad_plugins.volume_slices import ALL_AXES, padded, upright_slices, volumes_of_slices
+from medad_plugins.volume_slices import ALL_AXES, REFERENCES, padded, upright_slices, volumes_of_slices
 
 __all__ = ["SlicewiseInferer", "ThreeAxesInferer", "scan_inferer"]
 
@@ -61,7 +62,7 @@ class ThreeAxesInferer(Inferer):
         precision: see `PrecisionInferer`.
         slices_at_once: slices that pass the network together.
         paired: what both sides of a volume show alike counts for nothing, see `OppositeSide`; a network that cuts
-            volumes itself sees to that too.
+            volumes itself sees to that too. ``"references"`` is for such networks alone.
 
     Shape:
         volumes ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``; slices, as in training, to what the network gives.
@@ -71,15 +72,20 @@ class ThreeAxesInferer(Inferer):
         torch.Size([1, 1, 16, 12, 5])
     """
 
-    def __init__(self, precision: str = "float32", slices_at_once: int = 32, paired: bool = False) -> None:
+    def __init__(self, precision: str = "float32", slices_at_once: int = 32, paired: bool | str = False) -> None:
         super().__init__()
-        self.opposite_side = OppositeSide() if paired else None
+        self.mirrored = paired == REFERENCES
+        self.opposite_side = OppositeSide() if paired and not self.mirrored else None
         self.per_slice, self.slices_at_once = PrecisionInferer(precision), slices_at_once
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         image = plain_tensor(inputs)
         # a fitting trainer calls a method of its network
-        if image.dim() == 4 or getattr(getattr(network, "__self__", network), "cuts_volumes", False):
+        cuts_volumes = getattr(getattr(network, "__self__", network), "cuts_volumes", False)
+        if self.mirrored and not cuts_volumes:
+            todo = "leave out --paired"
+            raise InputError("only what is fitted in one pass can be shown volumes mirrored", where="paired", todo=todo)
+        if image.dim() == 4 or cuts_volumes:
             return self.per_slice(image, network, *args, **kwargs)
         found = torch.stack([self._along(axis, image, network) for axis in range(3)]).mean(0)
         return found if self.opposite_side is None else self.opposite_side(found, image)

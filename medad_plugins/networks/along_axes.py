@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones import FeatureTaps
-from medad_plugins.opposite_side import OppositeSide
-from medad_plugins.volume_slices import ALL_AXES, upright_slices, volumes_of_slices
+from medad_plugins.opposite_side import OppositeSide, mirrored_volumes
+from medad_plugins.volume_slices import ALL_AXES, REFERENCES, upright_slices, volumes_of_slices
 
 __all__ = ["AlongAxes", "along_axes"]
 
@@ -29,7 +29,8 @@ class AlongAxes(AnomalyNetwork):
 
     Args:
         make: gives one of the networks, with ``collect`` and ``fit``.
-        paired: what both sides of a volume show alike counts for nothing, see `OppositeSide`.
+        paired: what both sides of a volume show alike counts for nothing, see `OppositeSide`; with ``"references"``
+            this stays, and normal volumes are shown mirrored too.
 
     Shape:
         ``(B, C, R, A, S)`` in RAS to ``(B, 1, R, A, S)``.
@@ -45,9 +46,10 @@ class AlongAxes(AnomalyNetwork):
 
     cuts_volumes = True  # an inferer shows it whole ones
 
-    def __init__(self, make: Callable[[], Any], paired: bool = False) -> None:
+    def __init__(self, make: Callable[[], Any], paired: bool | str = False) -> None:
         super().__init__()
-        self.opposite_side = OppositeSide() if paired else None
+        self.mirrored = paired == REFERENCES
+        self.opposite_side = OppositeSide() if paired and not self.mirrored else None
         networks: list[AnomalyNetwork] = [make()]
         networks += [_sharing(networks[0], make()) for _ in range(2)]
         self.pool = networks[0].pool
@@ -58,9 +60,14 @@ class AlongAxes(AnomalyNetwork):
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal volumes ``(B, C, R, A, S)``."""
         for axis, network in enumerate(self._fitted()):
-            for volume in image:
+            for volume in self._shown(image, axis):
                 for some in self.slices(volume.unsqueeze(0), axis).split(self.at_once):
                     network.collect(some)
+
+    def _shown(self, image: Tensor, axis: int) -> list[Tensor]:
+        # sagittal slices of a mirrored volume are those of the volume itself
+        views = [image, mirrored_volumes(image)] if self.mirrored and axis > 0 else [image]
+        return [volume for view in views for volume in view]
 
     def fit(self) -> None:
         """Fit the network of every axis to what was collected."""

@@ -40,6 +40,7 @@ def test_a_new_training_is_upright_with_the_sides_of_the_old_one() -> None:
     ("options", "message"),
     [
         ({"slice_axis": 0}, "slice_axis .expected 0, 1, 2 or all, with --spatial_dims 3"),
+        ({"spatial_dims": 3, "slice_axis": "all", "paired": "both"}, "paired .expected true, false or references"),
         ({"spatial_dims": 3, "paired": True}, "sides are compared where volumes are cut along all axes: paired"),
         ({"spatial_dims": 3, "slice_axis": 3}, "slice_axis .expected 0, 1, 2 or all, with --spatial_dims 3"),
         ({"spatial_dims": 3, "slice_axis": -1}, "slice_axis .expected 0, 1, 2 or all, with --spatial_dims 3"),

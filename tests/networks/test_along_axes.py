@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from medad_plugins.data import ScanFormat
 from medad_plugins.engines import FittingTrainer, ModelFile, ScanBatch, save_model
+from medad_plugins.errors import InputError
 from medad_plugins.inferers import scan_inferer
 from medad_plugins.methods.padim import PaDiM
 from medad_plugins.networks import AnomalyNetwork
 from medad_plugins.networks.along_axes import AlongAxes, along_axes
-from medad_plugins.opposite_side import OppositeSide
+from medad_plugins.opposite_side import OppositeSide, mirrored_volumes
 
 SCAN = ScanFormat(3, (16, 24, 20), slice_axis="all")
 SMALL = {"backbone": "resnet10", "weights": "none", "dimensions": 4}
@@ -75,6 +76,26 @@ def test_what_both_sides_show_counts_for_nothing(tmp_path: Path) -> None:
     of_slices = nn.Conv2d(1, 1, 1)
     mean = scan_inferer(SCAN)(volume, of_slices)
     torch.testing.assert_close(inferer(volume, of_slices), OppositeSide()(mean, volume))
+
+
+def test_mirrored_references_are_fitted_along_the_axes_that_show_both_sides() -> None:
+    network = AlongAxes(MeanSlice, paired="references").eval()
+    plain = AlongAxes(MeanSlice).eval()
+    volumes, scan = _volumes(3), _volumes(1, seed=1)
+    volumes[:, :, 14:] = 0  # the middle of what is bright is not that of the grid
+    both = torch.cat([volumes, mirrored_volumes(volumes)])
+    network.collect(volumes)
+    plain.collect(volumes)
+    for part in (network, plain):
+        part.fit()
+    expected = [(scan - volumes.mean((0, 2), keepdim=True)).abs()]
+    expected += [(scan - both.mean((0, 2 + axis), keepdim=True)).abs() for axis in (1, 2)]
+    torch.testing.assert_close(network(scan), torch.stack(expected).mean(0))
+    assert not torch.equal(network(scan), plain(scan))
+    inferer = scan_inferer(ScanFormat(3, (16, 24, 20), slice_axis="all", paired="references"))
+    torch.testing.assert_close(inferer(scan, network), network(scan))  # nothing is taken off
+    with pytest.raises(InputError, match="only what is fitted in one pass can be shown volumes mirrored"):
+        inferer(scan, nn.Conv2d(1, 1, 1))
 
 
 def test_a_volume_s_map_does_not_depend_on_the_others_and_has_its_grid() -> None:
