@@ -15,6 +15,7 @@ from medad_plugins.errors import InputError
 from medad_plugins.networks.anomaly_network import AnomalyNetwork
 from medad_plugins.networks.backbones.make_taps import make_learning_taps
 from medad_plugins.networks.blocks.mirrored_decoder import mirrored_decoder
+from medad_plugins.networks.blocks.say_rare import say_rare
 from medad_plugins.networks.blocks.upsample_to import UpsampleTo
 from medad_plugins.networks.families.distillation_parts import teacher_taps
 from medad_plugins.scorers import CosineMapFusion, MapToImage
@@ -70,6 +71,7 @@ class AgreementSegmentation(nn.Module):
             Convolution(spatial_dims, len(DILATIONS) * width, width, **layers),
             Conv[Conv.CONV, spatial_dims](width, 1, 1),
         )
+        say_rare(self.layers[-1])
 
     def forward(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
         grid = list(teacher[0].shape[2:])
