@@ -31,8 +31,12 @@ def mirrored_volumes(volume: Tensor) -> Tensor:
         >>> mirrored_volumes(torch.tensor([0.0, 1.0, 0.5, 1.0, 0.0, 0.0]).reshape(1, 1, 6, 1, 1)).flatten().tolist()
         [0.0, 1.0, 0.5, 1.0, 0.0, 0.0]
     """
-    opposite = opposite_places(volume)
-    return torch.stack([case[:, index] for case, index in zip(volume, opposite)])
+    return _exchanged(volume, volume)
+
+
+def _exchanged(values: Tensor, volume: Tensor) -> Tensor:
+    """Values ``(B, C, R, A, S)`` of the place opposite each, by the plane between the sides of the volume."""
+    return torch.stack([case[:, index] for case, index in zip(values, opposite_places(volume))])
 
 
 class OppositeSide(nn.Module):
@@ -64,8 +68,7 @@ class OppositeSide(nn.Module):
 
     def forward(self, found: Tensor, volume: Tensor) -> Tensor:
         width = found.shape[2]
-        opposite = opposite_places(volume)
-        taken = torch.stack([case[:, index] for case, index in zip(found, opposite)])
+        taken = _exchanged(found, volume)
         margin = int(self.reach * width + 0.5)
         edge = 2 * margin + 1
         # the highest of a box is the highest along one axis after the other

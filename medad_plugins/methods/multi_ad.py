@@ -19,6 +19,25 @@ from medad_plugins.networks.families.reverse_distillation import ReverseDistilla
 __all__ = ["MultiAD", "MultiADTerms"]
 
 
+class ChannelAttention(nn.Module):
+    """MONAI's squeeze and excitation for each scale, added to what comes in.
+
+    Shape:
+        a list of ``(B, C_k, *grid_k)`` to the same.
+    """
+
+    def __init__(self, spatial_dims: int, channels: Sequence[int], squeeze: int) -> None:
+        super().__init__()
+        kinds = {"acti_type_1": "relu", "acti_type_2": "sigmoid"}
+        self.scales = nn.ModuleList([ResidualSELayer(spatial_dims, count, squeeze, **kinds) for count in channels])
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        weighed: list[Tensor] = []
+        for index, scale in enumerate(self.scales):
+            weighed.append(scale(features[index]))
+        return weighed
+
+
 class MultiAD(ReverseDistillation):
     """Multi-AD: the student of RD4AD, with attention to channels before the embedding and behind the student.
 
@@ -63,18 +82,13 @@ class MultiAD(ReverseDistillation):
         if not 1 <= squeeze <= min(channels):
             raise ValueError(f"squeeze must be 1 to {min(channels)}, got {squeeze}.")
         self.bottleneck: Any = one_class_bottleneck(self.teacher, backbone, spatial_dims)
-        self.seen = _attention(spatial_dims, channels, squeeze)
-        self.rebuilt = _attention(spatial_dims, channels, squeeze)
+        self.seen = ChannelAttention(spatial_dims, channels, squeeze)
+        self.rebuilt = ChannelAttention(spatial_dims, channels, squeeze)
         self.critics = nn.ModuleList([FeatureDiscriminator(count, critic_width) for count in channels])
 
     def rebuild(self, taps: list[Tensor]) -> list[Tensor]:
-        weighed: list[Tensor] = []
-        for index, attention in enumerate(self.seen):
-            weighed.append(attention(taps[index]))
-        students: list[Tensor] = self.student(self.bottleneck(weighed), [list(tap.shape[2:]) for tap in taps])
-        rebuilt: list[Tensor] = []
-        for index, attention in enumerate(self.rebuilt):
-            rebuilt.append(attention(students[index]))
+        embedding = self.bottleneck(self.seen(taps))
+        rebuilt: list[Tensor] = self.rebuilt(self.student(embedding, [list(tap.shape[2:]) for tap in taps]))
         return rebuilt
 
     def student_parameters(self) -> list[nn.Parameter]:
@@ -94,13 +108,6 @@ class MultiAD(ReverseDistillation):
             real, fake = critic(torch.cat([_directions(true), _directions(own)])).chunk(2)
             found.append((real, fake))
         return found
-
-
-def _attention(spatial_dims: int, channels: Sequence[int], squeeze: int) -> nn.ModuleList:
-    """MONAI's squeeze and excitation for each scale, added to what comes in."""
-    return nn.ModuleList(
-        [ResidualSELayer(spatial_dims, count, squeeze, acti_type_1="relu", acti_type_2="sigmoid") for count in channels]
-    )
 
 
 def _directions(features: Tensor) -> Tensor:

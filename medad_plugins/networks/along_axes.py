@@ -59,15 +59,12 @@ class AlongAxes(AnomalyNetwork):
 
     def collect(self, image: Tensor) -> None:
         """Add a batch of normal volumes ``(B, C, R, A, S)``."""
+        both = torch.cat([image, mirrored_volumes(image)]) if self.mirrored else image
         for axis, network in enumerate(self._fitted()):
-            for volume in self._shown(image, axis):
+            # sagittal slices of a mirrored volume are those of the volume itself
+            for volume in image if axis == 0 else both:
                 for some in self.slices(volume.unsqueeze(0), axis).split(self.at_once):
                     network.collect(some)
-
-    def _shown(self, image: Tensor, axis: int) -> list[Tensor]:
-        # sagittal slices of a mirrored volume are those of the volume itself
-        views = [image, mirrored_volumes(image)] if self.mirrored and axis > 0 else [image]
-        return [volume for view in views for volume in view]
 
     def fit(self) -> None:
         """Fit the network of every axis to what was collected."""

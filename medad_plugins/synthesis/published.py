@@ -52,6 +52,10 @@ __all__ = [
 _LOOKS: list[ContentTransform] = [Gamma(), IntensityJitter(0.5), Sharpen(), Solarise(), Posterise(), Invert()]
 
 
+def _at_most(regions: int) -> Geometric | None:
+    return Geometric(regions) if regions > 1 else None
+
+
 def fpi(core: float = 0.8, among: int = 1) -> Recipe:
     """Foreign patch interpolation: a cube of another scan, mixed in by a random factor (Tan et al., MELBA 2022).
 
@@ -142,8 +146,7 @@ def circle(regions: int = 1) -> Recipe:
         regions: balls in a scan, at most, each further one half as often.
     """
     region, source = PlacedRegion(Ball(), centre="normal", spread=0.2, overlap=0.5), ForeignElsewhere(Uniform(1, 1))
-    count = Geometric(regions) if regions > 1 else None
-    return Recipe("circle", region, PoissonBlend("weighted"), source, labeller=Logistic(), count=count)
+    return Recipe("circle", region, PoissonBlend("weighted"), source, labeller=Logistic(), count=_at_most(regions))
 
 
 def blob(radius: tuple[float, float] = (0.08, 0.16)) -> Recipe:
@@ -190,12 +193,9 @@ def smooth(
         edge: narrowest and widest edge over which it fades, a share of the region's largest depth.
         regions: at most so many in a scan, each further one half as often.
     """
-    region, blender = (
-        PlacedRegion(Sheared(), centre="body", overlap=0.5),
-        SmoothIntensity(Uniform(*offset), Uniform(*edge)),
-    )
-    count = Geometric(regions) if regions > 1 else None
-    return Recipe("smooth", region, blender, labeller=labeller or Binary(), count=count)
+    region = PlacedRegion(Sheared(), centre="body", overlap=0.5)
+    blender = SmoothIntensity(Uniform(*offset), Uniform(*edge))
+    return Recipe("smooth", region, blender, labeller=labeller or Binary(), count=_at_most(regions))
 
 
 def with_smooth(

@@ -43,9 +43,9 @@ def test_map_is_the_sum_of_the_distances_to_what_was_attended_to_twice(size: tup
     mode = "bilinear" if len(size) == 2 else "trilinear"
     with torch.no_grad():
         taps, expected = network.teacher(image), torch.zeros(2, 1, *size)
-        seen = [_attended(layer, tap) for layer, tap in zip(network.seen, taps, strict=True)]
+        seen = [_attended(layer, tap) for layer, tap in zip(network.seen.scales, taps, strict=True)]
         students = network.student(network.bottleneck(seen), [list(tap.shape[2:]) for tap in taps])
-        for layer, own, true in zip(network.rebuilt, students, taps, strict=True):
+        for layer, own, true in zip(network.rebuilt.scales, students, taps, strict=True):
             distance = 1 - functional.cosine_similarity(_attended(layer, own), true)[:, None]
             expected += functional.interpolate(distance, size, mode=mode, align_corners=True)
         torch.testing.assert_close(network(image), expected, rtol=1e-4, atol=1e-5)

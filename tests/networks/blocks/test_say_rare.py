@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from medad_plugins.methods.circle import DropoutUNet
+from medad_plugins.methods.destseg import DeSTSeg
 from medad_plugins.methods.realnet import RealNet
 from medad_plugins.networks.blocks.say_rare import say_rare
 
@@ -31,5 +32,6 @@ def test_an_untrained_network_marks_little(spatial_dims: int) -> None:
     torch.manual_seed(0)
     image = torch.rand(2, 1, *[32] * spatial_dims)
     realnet = RealNet(spatial_dims, 1, "resnet10", "none", (1, 2), (8, 8), 4, 2, "mean", False, "seen")
-    for network in (DropoutUNet(spatial_dims, 1, (4, 8)), realnet):
+    destseg = DeSTSeg(spatial_dims, 1, "resnet10", "none", width=8)
+    for network in (DropoutUNet(spatial_dims, 1, (4, 8)), realnet, destseg):
         assert float(network.eval()(image).mean()) < 0.2
